@@ -1,0 +1,40 @@
+//! The grammar of the GOPROXY protocol, as types.
+//!
+//! Whatever a client sends is parsed here, once, by [`Request::parse`]; cache keys and upstream
+//! URLs are printed from the parsed value by [`Request::path`], never from the client's bytes.
+//! All spellings of one request (`%21burnt` and `!burnt`) parse to one value, and
+//! `parse(path(r)) == r` for every request `r`.
+//!
+//! The way of a path: percent-decoded once ([`escape`]), split at `/@`, `!`-unescaped, then checked
+//! by the rules of x/mod (`module.CheckPath`, `CheckPathMajor`, `EscapeVersion`;
+//! `tlog.ParseTilePath`):
+//!
+//! | type | accepts |
+//! |---|---|
+//! | [`ModulePath`] | what `module.CheckPath` accepts |
+//! | [`Version`] | canonical versions: `vX.Y.Z[-pre][+incompatible]` |
+//! | [`Query`] | what `module.EscapeVersion` accepts: branches, commits, `v1.2` |
+//! | [`SumDb`] | `/sumdb/NAME/…`: the checksum database through the proxy |
+//!
+//! Failure rule: anything outside the grammar is a [`GrammarError`]; nothing is repaired, and
+//! nothing panics. Three rules are stricter than x/mod's code: two dots in a row are refused anywhere
+//! (x/mod's documentation forbids them, its code does not; a Git reference can't have them
+//! either), a path is bounded by [`MAX_PATH`], and one element of it by [`MAX_ELEMENT`], because
+//! it becomes a file's name.
+
+mod error;
+mod escape;
+mod path;
+mod query;
+mod request;
+mod sumdb;
+mod tile;
+mod version;
+
+pub use error::GrammarError;
+pub use path::{MAX_ELEMENT, ModulePath};
+pub use query::Query;
+pub use request::{MAX_PATH, Request};
+pub use sumdb::{SumDb, SumDbCall, SumDbName};
+pub use tile::Tile;
+pub use version::Version;

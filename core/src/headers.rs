@@ -1,0 +1,19 @@
+//! Names of the header fields that roles share and that the `http` crate doesn't have.
+
+use http::HeaderName;
+
+/// Digest of the whole representation (RFC 9530); a header, or a trailer of a body that was still
+/// growing when its head was sent.
+pub const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
+
+/// How each cache on the way handled the request (RFC 9211).
+pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+
+/// The module's `h1:` hash, as `go.sum` has it.
+pub const MODCDN_SUM: HeaderName = HeaderName::from_static("modcdn-sum");
+
+/// Why a request was refused: the name of a [`crate::refusal::Reason`].
+pub const MODCDN_REASON: HeaderName = HeaderName::from_static("modcdn-reason");
+
+/// Sent by a client that wants only what is stored already: `true`.
+pub const DISABLE_MODULE_FETCH: HeaderName = HeaderName::from_static("disable-module-fetch");

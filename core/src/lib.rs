@@ -1,0 +1,27 @@
+//! What more than one role of modcdn speaks.
+//!
+//! The modules, in the order a request meets them:
+//!
+//! - [`goproxy`]: the grammar of the GOPROXY protocol as types. Bytes of a client are parsed once,
+//!   here; only parsed values go on into cache keys and upstream URLs.
+//! - [`range`]: byte ranges (RFC 9110 §14).
+//! - [`digest`]: SHA-256 and the ways HTTP writes it down (`ETag`, `Repr-Digest`).
+//! - [`refusal`]: every "no", with one name for log, metric and header, and its text for a person.
+//! - [`headers`]: names of header fields the roles share.
+//! - [`durable`]: the one way a file is put in place.
+//! - [`config`] and [`units`]: YAML files, sizes and durations.
+//! - [`telemetry`]: logs, the access log and metric helpers.
+//! - [`admin`]: what an admin listener answers: metrics, health, readiness.
+//!
+//! Nothing here opens a socket: roles bind their listeners and hand them in.
+
+pub mod admin;
+pub mod config;
+pub mod digest;
+pub mod durable;
+pub mod goproxy;
+pub mod headers;
+pub mod range;
+pub mod refusal;
+pub mod telemetry;
+pub mod units;

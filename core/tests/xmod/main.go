@@ -1,0 +1,84 @@
+// Command xmod says what golang.org/x/mod makes of module paths, versions and tiles. Each input line
+// is an operation and its arguments in hexadecimal, separated by tabs; each output line is "no", or
+// "ok" and a result.
+package main
+
+import (
+	"bufio"
+	"encoding/hex"
+	"fmt"
+	"log"
+	"net/url"
+	"os"
+	"strings"
+
+	"golang.org/x/mod/module"
+	"golang.org/x/mod/semver"
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+func main() {
+	in := bufio.NewScanner(os.Stdin)
+	in.Buffer(nil, 1<<20)
+	out := bufio.NewWriter(os.Stdout)
+	defer out.Flush()
+	for in.Scan() {
+		fields := strings.Split(in.Text(), "\t")
+		args := []string{"", ""}
+		for i, field := range fields[1:] {
+			arg, err := hex.DecodeString(field)
+			if err != nil {
+				log.Fatal(err)
+			}
+			args[i] = string(arg)
+		}
+		result, ok := judge(fields[0], args[0], args[1])
+		if !ok {
+			result = "no"
+		} else {
+			result = "ok " + result
+		}
+		fmt.Fprintln(out, result)
+	}
+	if err := in.Err(); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func judge(op, a, b string) (result string, ok bool) {
+	switch op {
+	case "path": // escaped module path
+		path, err := module.UnescapePath(a)
+		return path, err == nil
+	case "module": // module path
+		escaped, err := module.EscapePath(a)
+		return escaped, err == nil
+	case "version": // escaped version or query
+		version, err := module.UnescapeVersion(a)
+		return version, err == nil
+	case "canonical": // version
+		ok := semver.IsValid(a) && module.CanonicalVersion(a) == a
+		return fmt.Sprintf("%t %t %s", module.IsPseudoVersion(a), semver.Prerelease(a) != "", semver.Major(a)), ok
+	case "check": // module path, version
+		return "", module.Check(a, b) == nil && module.CanonicalVersion(b) == b
+	case "compare": // version, version
+		return fmt.Sprint(semver.Compare(a, b)), true
+	case "tile": // tile path
+		tile, err := tlog.ParseTilePath(a)
+		return fmt.Sprintf("%d %d %d %d", tile.H, tile.L, tile.N, tile.W), err == nil && tile.L <= 63
+	case "ask": // module path, version or query: the path that the go command sends
+		path, err1 := module.EscapePath(a)
+		version, err2 := module.EscapeVersion(b)
+		if err1 != nil || err2 != nil {
+			return "", false
+		}
+		return pathEscape("/" + path + "/@v/" + version + ".info"), true
+	}
+	log.Fatalf("unknown operation %q", op)
+	return "", false
+}
+
+// pathEscape encodes as the go command does: it leaves slashes alone.
+func pathEscape(s string) string {
+	return strings.ReplaceAll(url.PathEscape(s), "%2F", "/")
+}
