@@ -5,7 +5,7 @@
 //! All spellings of one request (`%21burnt` and `!burnt`) parse to one value, and
 //! `parse(path(r)) == r` for every request `r`.
 //!
-//! The way of a path: percent-decoded once ([`escape`]), split at `/@`, `!`-unescaped, then checked
+//! The way of a path: percent-decoded once, split at `/@`, `!`-unescaped, then checked
 //! by the rules of x/mod (`module.CheckPath`, `CheckPathMajor`, `EscapeVersion`;
 //! `tlog.ParseTilePath`):
 //!
