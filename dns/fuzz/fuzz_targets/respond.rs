@@ -1,0 +1,85 @@
+//! Any bytes to an answer: no panic, never longer than the asker takes, always decodable.
+//!
+//! `cargo +nightly fuzz run respond` in the folder `dns`.
+
+#![no_main]
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use hickory_proto::op::Message;
+use hickory_proto::rr::Name;
+use hickory_proto::serialize::binary::DecodeError;
+use libfuzzer_sys::fuzz_target;
+use modcdn_dns::respond::{Ask, Responder, Transport};
+use modcdn_dns::steer::{Map, Point, Pop, Sites};
+use modcdn_dns::zone::{Authority, Nameserver, Ttls, Zone};
+
+const CAP: u16 = 1232;
+
+static SERVER: LazyLock<(Responder, Map)> = LazyLock::new(|| (responder(), map()));
+
+fuzz_target!(|bytes: &[u8]| {
+    let (responder, map) = &*SERVER;
+    for transport in [Transport::Udp, Transport::Tcp] {
+        let ask = Ask {
+            peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            transport,
+        };
+        let mut out = Vec::new();
+        if responder.respond(bytes, &ask, map, &mut out).is_some() {
+            assert!(transport == Transport::Tcp || out.len() <= usize::from(CAP));
+            assert_eq!(bytes[..2], out[..2], "another id");
+            match Message::from_vec(&out) {
+                // A subnet of family 0 is valid and echoed, but hickory doesn't know it.
+                Ok(_) | Err(DecodeError::UnknownAddressFamily(0)) => {}
+                Err(error) => panic!("an answer that doesn't decode: {error}"),
+            }
+        }
+    }
+});
+
+fn name(text: &str) -> Name {
+    Name::from_ascii(text).expect("a name")
+}
+
+fn responder() -> Responder {
+    let day = Duration::from_secs(86_400);
+    let authority = Authority {
+        contact: name("hostmaster.go.test."),
+        serial: 1,
+        refresh: day,
+        retry: day,
+        expire: day,
+        negative_ttl: day,
+    };
+    let ttls = Ttls {
+        steered: day,
+        fixed: day,
+    };
+    let nameserver = Nameserver {
+        name: name("ns1.dns.go.test."),
+        v4: vec![Ipv4Addr::LOCALHOST],
+        v6: vec![],
+    };
+    let zone = Zone::new(name("go.test."), vec![nameserver], &authority, ttls);
+    Responder::new(zone, CAP)
+}
+
+/// More PoPs than fit into a datagram, so that truncation is met too.
+fn map() -> Map {
+    let pop = |n: u8| Pop {
+        name: format!("p{n}"),
+        v4: vec![Ipv4Addr::new(127, 0, 0, n)],
+        v6: vec![],
+        at: Point {
+            latitude: 0.0,
+            longitude: f64::from(n),
+        },
+    };
+    let mut sites = Sites::new((0..100).map(pop).collect(), vec![]);
+    sites.pin("192.0.2.0/24".parse().expect("a prefix"), 1);
+    sites.pin("2001:db8::/32".parse().expect("a prefix"), 2);
+    Map::new(Arc::new(sites))
+}

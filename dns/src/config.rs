@@ -1,0 +1,288 @@
+//! The role's configuration. `config/dns.yaml` shows every key with its default.
+
+mod check;
+mod values;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use modcdn_core::telemetry::AccessTarget;
+use modcdn_core::units::{ByteSize, Period};
+use serde::{Deserialize, Serialize};
+
+pub use values::{Domain, DomainError, HealthUrl, HealthUrlError};
+
+/// Where queries are answered unless told otherwise.
+pub const DEFAULT_LISTEN: &str = "127.0.0.1:8053";
+
+/// Where the admin listener is unless told otherwise.
+pub const DEFAULT_ADMIN: &str = "127.0.0.1:9053";
+
+/// The zone unless told otherwise: `.test` never exists in public (RFC 6761).
+pub const DEFAULT_ZONE: &str = "go.test.";
+
+/// How long a resolver may keep addresses of PoPs: what a lost PoP costs on top of its detection.
+pub const DEFAULT_TTL: Period = Period::secs(20);
+
+/// How long a resolver may keep SOA, NS and addresses of name servers.
+pub const DEFAULT_FIXED_TTL: Period = Period::secs(3600);
+
+/// How long a resolver may keep a "no such name" (RFC 2308).
+pub const DEFAULT_NEGATIVE_TTL: Period = Period::secs(60);
+
+/// The largest UDP answer: fits IPv6's smallest MTU, so it is never fragmented.
+pub const DEFAULT_UDP_PAYLOAD: u16 = 1232;
+
+/// Receive buffer of each UDP socket: a burst of some ten thousand queries.
+pub const DEFAULT_UDP_BUFFER: ByteSize = ByteSize::mib(1);
+
+/// TCP connections at once; more are closed as they come.
+pub const DEFAULT_TCP_CONNECTIONS: usize = 1000;
+
+/// How long a TCP connection may be silent between queries (RFC 7766 §6.2.3: a few seconds).
+pub const DEFAULT_TCP_IDLE: Period = Period::secs(10);
+
+/// How long a query may take to arrive once it has begun, and its answer to leave.
+pub const DEFAULT_TCP_STALL: Period = Period::secs(5);
+
+/// Time between two checks of a PoP.
+pub const DEFAULT_CHECK_INTERVAL: Period = Period::secs(1);
+
+/// How long a check may take.
+pub const DEFAULT_CHECK_TIMEOUT: Period = Period::secs(1);
+
+/// Checks running that change one's mind, either way.
+pub const DEFAULT_CHECK_COUNT: u32 = 2;
+
+/// How long open TCP connections may go on once the server is told to stop.
+pub const DEFAULT_GRACE: Period = Period::secs(5);
+
+/// Addresses of all PoPs together: what a TCP answer can hold with room to spare.
+pub const MAX_ADDRESSES: usize = 2000;
+
+/// The most TCP connections that may be configured: beyond it lies a slip of the finger.
+pub const MAX_CONNECTIONS: usize = 1_000_000;
+
+/// The largest receive buffer that may be configured: the kernel counts it in 31 bits.
+pub const MAX_RECEIVE_BUFFER: ByteSize = ByteSize::gib(1);
+
+/// The longest TTL that makes sense for a steered name.
+pub const MAX_TTL: Period = Period::secs(86_400);
+
+/// What the DNS role can be configured with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The node's name in logs.
+    pub name: String,
+    /// Addresses on which queries are answered, over UDP and TCP each.
+    pub listen: Vec<SocketAddr>,
+    /// Where `/metrics`, `/healthz` and `/readyz` are.
+    pub admin: SocketAddr,
+    /// Where the access log goes.
+    pub access_log: AccessTarget,
+    /// The zone; its apex is the steered name.
+    pub zone: Domain,
+    /// Name servers of the zone; none: `ns1.<zone>` at the addresses of `listen`.
+    pub nameservers: Vec<Nameserver>,
+    /// The SOA record.
+    pub soa: Soa,
+    /// How long resolvers may keep addresses of PoPs.
+    pub ttl: Period,
+    /// How long resolvers may keep SOA, NS and addresses of name servers.
+    pub fixed_ttl: Period,
+    /// The PoPs.
+    pub pops: Vec<Pop>,
+    /// Prefixes whose clients are led to a PoP by name.
+    pub pins: BTreeMap<IpNet, String>,
+    /// The geo database.
+    pub geo: Geo,
+    /// PoPs in the order in which clients of unknown place prefer them.
+    pub order: Vec<String>,
+    /// How PoPs are checked.
+    pub checks: Checks,
+    /// Limits of UDP.
+    pub udp: Udp,
+    /// Limits of TCP.
+    pub tcp: Tcp,
+    /// How long open TCP connections may go on once the server is told to stop.
+    pub grace: Period,
+}
+
+/// A name server of the zone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nameserver {
+    /// Its name.
+    pub name: Domain,
+    /// Its addresses; needed if its name lies in the zone, and only then.
+    #[serde(default)]
+    pub addresses: Vec<IpAddr>,
+}
+
+/// The fields of the SOA record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Soa {
+    /// The mailbox of whoever is responsible, as a name; none: `hostmaster.<zone>`.
+    pub contact: Option<Domain>,
+    /// Version of the zone.
+    pub serial: u32,
+    /// For secondaries.
+    pub refresh: Period,
+    /// For secondaries.
+    pub retry: Period,
+    /// For secondaries.
+    pub expire: Period,
+    /// How long resolvers may keep a "no such name".
+    pub negative_ttl: Period,
+}
+
+/// A PoP.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pop {
+    /// Its name.
+    pub name: String,
+    /// Its addresses, all answered.
+    pub addresses: Vec<IpAddr>,
+    /// Degrees north.
+    pub latitude: f64,
+    /// Degrees east.
+    pub longitude: f64,
+    /// What is fetched to see whether it is healthy; none: it always counts as healthy.
+    #[serde(default)]
+    pub health: Option<HealthUrl>,
+}
+
+/// The geo database.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Geo {
+    /// An mmdb file; none: clients have no place.
+    pub database: Option<PathBuf>,
+}
+
+/// How PoPs are checked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Checks {
+    /// Time between two checks, give or take a tenth.
+    pub interval: Period,
+    /// How long a check may take, connecting included.
+    pub timeout: Period,
+    /// Failures running that take a PoP out.
+    pub fall: u32,
+    /// Successes running that bring it back.
+    pub rise: u32,
+}
+
+/// Limits of UDP.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Udp {
+    /// The largest answer in bytes.
+    pub payload: u16,
+    /// Sockets an address; 0: one a core.
+    pub sockets: usize,
+    /// Receive buffer of each socket, as far as the kernel allows.
+    pub receive_buffer: ByteSize,
+}
+
+/// Limits of TCP.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tcp {
+    /// Connections at once.
+    pub connections: usize,
+    /// How long a connection may be silent between queries.
+    pub idle: Period,
+    /// How long a query may take to arrive once it has begun, and answers to leave.
+    pub stall: Period,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            name: "dns".to_owned(),
+            listen: vec![constant(DEFAULT_LISTEN)],
+            admin: constant(DEFAULT_ADMIN),
+            access_log: AccessTarget::Off,
+            zone: constant(DEFAULT_ZONE),
+            nameservers: Vec::new(),
+            soa: Soa::default(),
+            ttl: DEFAULT_TTL,
+            fixed_ttl: DEFAULT_FIXED_TTL,
+            pops: Vec::new(),
+            pins: BTreeMap::new(),
+            geo: Geo::default(),
+            order: Vec::new(),
+            checks: Checks::default(),
+            udp: Udp::default(),
+            tcp: Tcp::default(),
+            grace: DEFAULT_GRACE,
+        }
+    }
+}
+
+fn constant<T: std::str::FromStr<Err: fmt::Debug>>(text: &str) -> T {
+    text.parse().expect("constants are well-formed")
+}
+
+impl Default for Soa {
+    fn default() -> Self {
+        Self {
+            contact: None,
+            serial: 1,
+            refresh: Period::secs(3600),
+            retry: Period::secs(600),
+            expire: Period::secs(604_800),
+            negative_ttl: DEFAULT_NEGATIVE_TTL,
+        }
+    }
+}
+
+impl Default for Checks {
+    fn default() -> Self {
+        Self {
+            interval: DEFAULT_CHECK_INTERVAL,
+            timeout: DEFAULT_CHECK_TIMEOUT,
+            fall: DEFAULT_CHECK_COUNT,
+            rise: DEFAULT_CHECK_COUNT,
+        }
+    }
+}
+
+impl Default for Udp {
+    fn default() -> Self {
+        Self {
+            payload: DEFAULT_UDP_PAYLOAD,
+            sockets: 0,
+            receive_buffer: DEFAULT_UDP_BUFFER,
+        }
+    }
+}
+
+impl Default for Tcp {
+    fn default() -> Self {
+        Self {
+            connections: DEFAULT_TCP_CONNECTIONS,
+            idle: DEFAULT_TCP_IDLE,
+            stall: DEFAULT_TCP_STALL,
+        }
+    }
+}
+
+impl Config {
+    /// The index of a PoP by its name.
+    #[must_use]
+    pub fn pop_index(&self, name: &str) -> Option<usize> {
+        self.pops.iter().position(|pop| pop.name == name)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,189 @@
+//! Rules over several keys, or that a key's type can't hold.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+use hickory_proto::rr::Name;
+use modcdn_core::config::{Config as Checked, Problem};
+use modcdn_core::units::Period;
+
+use super::{Config, MAX_ADDRESSES, MAX_CONNECTIONS, MAX_RECEIVE_BUFFER, MAX_TTL};
+use crate::zone::{ALL_LABEL, WHY_LABEL};
+
+impl Checked for Config {
+    fn check(&self) -> Result<(), Vec<Problem>> {
+        let mut problems = Vec::new();
+        self.check_addresses(&mut problems);
+        self.check_nameservers(&mut problems);
+        self.check_pops(&mut problems);
+        self.check_references(&mut problems);
+        self.check_limits(&mut problems);
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(problems)
+        }
+    }
+}
+
+impl Config {
+    fn check_addresses(&self, problems: &mut Vec<Problem>) {
+        if self.listen.is_empty() {
+            problems.push(Problem::new("listen", "at least one address is needed"));
+        }
+        for address in self.listen.iter().filter(|a| a.ip().is_unspecified()) {
+            let message = format!(
+                "{address} stands for every address: name each, so that an answer leaves from \
+                 the address that was asked"
+            );
+            problems.push(Problem::new("listen", message));
+        }
+    }
+
+    fn check_nameservers(&self, problems: &mut Vec<Problem>) {
+        let zone = self.zone.name();
+        if zone.is_root() {
+            problems.push(Problem::new("zone", "the root is not ours to serve"));
+        }
+        for ns in &self.nameservers {
+            let inside = zone.zone_of(ns.name.name());
+            let message = match (inside, ns.addresses.is_empty()) {
+                (true, true) => "lies in the zone, so its addresses are needed",
+                (false, false) => "lies outside the zone, so its addresses don't belong here",
+                (true, false) if self.is_reserved(ns.name.name()) => {
+                    "is a name that is answered with PoPs"
+                }
+                _ => continue,
+            };
+            problems.push(Problem::new(
+                "nameservers",
+                format!("{} {message}", ns.name),
+            ));
+        }
+    }
+
+    fn is_reserved(&self, name: &Name) -> bool {
+        let zone = self.zone.name();
+        let reserved = |label: &str| zone.prepend_label(label).is_ok_and(|n| n.zone_of(name));
+        name == zone || reserved(ALL_LABEL) || reserved(WHY_LABEL)
+    }
+
+    fn check_pops(&self, problems: &mut Vec<Problem>) {
+        let mut names = HashSet::new();
+        for pop in &self.pops {
+            let mut problem = |message: &str| {
+                problems.push(Problem::new("pops", format!("{:?} {message}", pop.name)));
+            };
+            if !is_label(&pop.name) {
+                problem("is not a name: use 1 to 63 of a-z, 0-9 and -");
+            }
+            if !names.insert(&pop.name) {
+                problem("is there twice");
+            }
+            if pop.addresses.is_empty() {
+                problem("has no address");
+            }
+            if pop.addresses.iter().any(IpAddr::is_unspecified) {
+                problem("has an address that nobody can connect to");
+            }
+            if !(-90.0..=90.0).contains(&pop.latitude) {
+                problem("has a latitude beyond -90 to 90");
+            }
+            if !(-180.0..=180.0).contains(&pop.longitude) {
+                problem("has a longitude beyond -180 to 180");
+            }
+        }
+        if self
+            .pops
+            .iter()
+            .map(|pop| pop.addresses.len())
+            .sum::<usize>()
+            > MAX_ADDRESSES
+        {
+            let message = format!("more than {MAX_ADDRESSES} addresses don't fit into an answer");
+            problems.push(Problem::new("pops", message));
+        }
+    }
+
+    fn check_references(&self, problems: &mut Vec<Problem>) {
+        for (prefix, pop) in &self.pins {
+            if self.pop_index(pop).is_none() {
+                problems.push(Problem::new(
+                    "pins",
+                    format!("{prefix}: no pop is named {pop:?}"),
+                ));
+            }
+            if *prefix != prefix.trunc() {
+                let message = format!("{prefix} has host bits set: write {}", prefix.trunc());
+                problems.push(Problem::new("pins", message));
+            }
+        }
+        for pop in self
+            .order
+            .iter()
+            .filter(|pop| self.pop_index(pop).is_none())
+        {
+            problems.push(Problem::new("order", format!("no pop is named {pop:?}")));
+        }
+    }
+
+    fn check_limits(&self, problems: &mut Vec<Problem>) {
+        let mut needs = |good: bool, key: &str, message: &str| {
+            if !good {
+                problems.push(Problem::new(key, message));
+            }
+        };
+        let whole = |period: Period| period.as_secs() >= 1 && period.subsec_nanos() == 0;
+        let ttl = |period: Period| whole(period) && period <= MAX_TTL;
+        needs(
+            ttl(self.ttl),
+            "ttl",
+            "must be whole seconds, from 1s to 1day",
+        );
+        needs(
+            ttl(self.fixed_ttl),
+            "fixed_ttl",
+            "must be whole seconds, from 1s to 1day",
+        );
+        needs(
+            ttl(self.soa.negative_ttl),
+            "soa.negative_ttl",
+            "must be whole seconds, from 1s to 1day",
+        );
+        needs(
+            (512..=4096).contains(&self.udp.payload),
+            "udp.payload",
+            "must be from 512 to 4096 bytes",
+        );
+        needs(
+            self.udp.sockets <= 256,
+            "udp.sockets",
+            "must be at most 256",
+        );
+        needs(
+            self.udp.receive_buffer <= MAX_RECEIVE_BUFFER,
+            "udp.receive_buffer",
+            "must be at most 1GiB",
+        );
+        needs(
+            (1..=MAX_CONNECTIONS).contains(&self.tcp.connections),
+            "tcp.connections",
+            "must be from 1 to 1000000",
+        );
+        for (key, period) in [
+            ("tcp.idle", self.tcp.idle),
+            ("tcp.stall", self.tcp.stall),
+            ("checks.interval", self.checks.interval),
+            ("checks.timeout", self.checks.timeout),
+        ] {
+            needs(!period.is_zero(), key, "must be above zero");
+        }
+        needs(self.checks.fall > 0, "checks.fall", "must be above zero");
+        needs(self.checks.rise > 0, "checks.rise", "must be above zero");
+    }
+}
+
+fn is_label(text: &str) -> bool {
+    let good = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-';
+    (1..=63).contains(&text.len()) && text.as_bytes().iter().all(good)
+}

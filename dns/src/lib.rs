@@ -1,0 +1,44 @@
+//! The steering DNS server of modcdn: an authoritative server that answers one name with the best
+//! PoP for each client.
+//!
+//! The modules, in the order data flows through them:
+//!
+//! - [`config`]: the role's YAML; [`server`]: binding, starting and stopping.
+//! - `udp` and `tcp`: sockets and connections, with their limits; `answer`: what both share, with
+//!   metrics and the access log.
+//! - [`respond`]: bytes of a query to bytes of its answer, a pure function. Within it [`query`]
+//!   (reading), [`ecs`] (the client subnet), [`zone`] (which names exist).
+//! - [`steer`]: which PoP, and why: an immutable map, pins, a geo database, distances.
+//! - `probe` (HTTP checks) and [`health`] (what they mean) make the next map; [`steering`] holds
+//!   the one in use.
+//!
+//! # Why not hickory-server
+//!
+//! The codec is hickory-proto's; the loops around it are ours. hickory-server 0.26 decodes a
+//! query before a handler sees it, and its decoder loses what must be judged: a malformed client
+//! subnet is dropped or normalised, host bits are echoed, and options of an unfinished OPT record
+//! vanish. It also mirrors the asker's UDP size, spawns a task for every datagram and puts no cap
+//! on TCP connections. A handler that is a pure function of bytes can be tested and fuzzed whole,
+//! answers in place without a task or a lock, and leaves the way open to signed-ahead answers,
+//! cookies and rate limits, which need the same control.
+
+pub mod config;
+pub mod ecs;
+pub mod health;
+pub mod metrics;
+pub mod query;
+pub mod respond;
+pub mod server;
+pub mod steer;
+pub mod steering;
+pub mod zone;
+
+mod answer;
+mod probe;
+mod sockets;
+mod tcp;
+mod udp;
+
+pub use config::Config;
+pub use server::{Dns, Error, run};
+pub use sockets::BindError;

@@ -1,0 +1,160 @@
+//! Every metric of the role: name, unit and help side by side.
+
+use modcdn_core::telemetry::register;
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+
+use crate::respond::{Note, Transport};
+
+/// The metrics of one DNS server.
+#[derive(Clone)]
+pub struct Metrics {
+    queries: IntCounterVec,
+    answers: IntCounterVec,
+    client_subnets: IntCounterVec,
+    truncated: IntCounter,
+    /// Messages that got no answer: responses, and too short to be queries.
+    pub ignored: IntCounter,
+    /// Answers that could not be sent.
+    pub send_errors: IntCounter,
+    /// Panics while answering, caught.
+    pub panics: IntCounter,
+    /// TCP connections open.
+    pub tcp_connections: IntGauge,
+    /// TCP connections closed at once because of the cap.
+    pub tcp_refused: IntCounter,
+    pop_healthy: IntGaugeVec,
+    health_changes: IntCounterVec,
+    map_version: IntGauge,
+}
+
+impl Metrics {
+    /// Registers them all.
+    #[must_use]
+    pub fn new(registry: &Registry) -> Self {
+        let counter = |name: &str, help: &str| register(registry, IntCounter::new(name, help));
+        let gauge = |name: &str, help: &str| register(registry, IntGauge::new(name, help));
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            register(registry, IntCounterVec::new(Opts::new(name, help), labels))
+        };
+        Self {
+            queries: counters(
+                "modcdn_dns_queries_total",
+                "Queries answered",
+                &["transport", "type", "rcode"],
+            ),
+            answers: counters(
+                "modcdn_dns_answers_total",
+                "Tailored answers, by the PoP answered",
+                &["pop"],
+            ),
+            client_subnets: counters(
+                "modcdn_dns_client_subnets_total",
+                "Queries answered, by what came of their client subnet",
+                &["state"],
+            ),
+            truncated: counter("modcdn_dns_truncated_total", "Answers cut, with TC set"),
+            ignored: counter("modcdn_dns_ignored_total", "Messages that got no answer"),
+            send_errors: counter("modcdn_dns_send_errors_total", "Answers not sent"),
+            panics: counter("modcdn_dns_panics_total", "Panics while answering, caught"),
+            tcp_connections: gauge("modcdn_dns_tcp_connections", "TCP connections open"),
+            tcp_refused: counter(
+                "modcdn_dns_tcp_refused_total",
+                "TCP connections closed at once because of the cap",
+            ),
+            pop_healthy: register(
+                registry,
+                IntGaugeVec::new(
+                    Opts::new(
+                        "modcdn_dns_pop_healthy",
+                        "1 if the PoP looks healthy from here",
+                    ),
+                    &["pop"],
+                ),
+            ),
+            health_changes: counters(
+                "modcdn_dns_health_changes_total",
+                "Changes of a PoP's health, by the new state",
+                &["pop", "to"],
+            ),
+            map_version: gauge("modcdn_dns_map_version", "Version of the map in use"),
+        }
+    }
+
+    /// Counts one answer; `picked` names the PoPs of a tailored one.
+    pub fn answered(&self, transport: Transport, note: &Note, picked: Option<&str>) {
+        let kind = note
+            .question
+            .as_ref()
+            .map_or("none", |q| type_label(q.kind.into()));
+        let labels = [transport.name(), kind, code_label(note.code.into())];
+        self.queries.with_label_values(&labels).inc();
+        self.client_subnets
+            .with_label_values(&[note.subnet_use.name()])
+            .inc();
+        if let Some(pop) = picked {
+            self.answers.with_label_values(&[pop]).inc();
+        }
+        if note.truncated {
+            self.truncated.inc();
+        }
+    }
+
+    /// Notes a PoP's health.
+    pub fn set_health(&self, pop: &str, healthy: bool) {
+        self.pop_healthy
+            .with_label_values(&[pop])
+            .set(i64::from(healthy));
+    }
+
+    /// Counts a change of a PoP's health.
+    pub fn health_changed(&self, pop: &str, healthy: bool) {
+        self.set_health(pop, healthy);
+        let to = if healthy { "up" } else { "down" };
+        self.health_changes.with_label_values(&[pop, to]).inc();
+    }
+
+    /// Notes the map in use.
+    pub fn set_map_version(&self, version: u64) {
+        self.map_version.set(version.cast_signed());
+    }
+}
+
+/// A type's name; all that nobody asks for in earnest share one, so that labels stay few.
+#[must_use]
+pub fn type_label(kind: u16) -> &'static str {
+    match kind {
+        1 => "A",
+        2 => "NS",
+        5 => "CNAME",
+        6 => "SOA",
+        12 => "PTR",
+        15 => "MX",
+        16 => "TXT",
+        28 => "AAAA",
+        33 => "SRV",
+        43 => "DS",
+        48 => "DNSKEY",
+        64 => "SVCB",
+        65 => "HTTPS",
+        251 => "IXFR",
+        252 => "AXFR",
+        255 => "ANY",
+        257 => "CAA",
+        _ => "other",
+    }
+}
+
+/// A response code's mnemonic.
+#[must_use]
+pub fn code_label(code: u16) -> &'static str {
+    match code {
+        0 => "NOERROR",
+        1 => "FORMERR",
+        2 => "SERVFAIL",
+        3 => "NXDOMAIN",
+        4 => "NOTIMP",
+        5 => "REFUSED",
+        16 => "BADVERS",
+        _ => "other",
+    }
+}

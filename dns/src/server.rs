@@ -1,0 +1,354 @@
+//! Start and stop: from a configuration to bound sockets and running tasks.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hickory_proto::rr::Name;
+use modcdn_core::admin::{self, Admin};
+use modcdn_core::config::{Config as _, Problem};
+use modcdn_core::telemetry::AccessLog;
+use prometheus::Registry;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::answer::Answerer;
+use crate::config::{Config, Domain};
+use crate::health::Rule;
+use crate::metrics::Metrics;
+use crate::respond::Responder;
+use crate::sockets::{BindError, Bound, bind};
+use crate::steer::{GeoDatabase, GeoError, Map, Point, Pop, Sites};
+use crate::steering::Steering;
+use crate::zone::{Authority, Nameserver, Ttls, Zone};
+use crate::{probe, tcp, udp};
+
+/// On top of the grace period, for tasks to notice that it is over.
+const STOP_MARGIN: Duration = Duration::from_secs(1);
+
+/// Why a DNS server can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration makes no sense.
+    #[error("{0}")]
+    Config(Problem),
+    /// An address can't be bound.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The admin address can't be bound.
+    #[error("cannot listen on {address} (admin): {error}")]
+    Admin {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The geo database can't be used.
+    #[error("geo database {}: {error}", path.display())]
+    Geo {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: GeoError,
+    },
+    /// The access log can't be written.
+    #[error("access log {target}: {error}")]
+    AccessLog {
+        /// Where it should go.
+        target: String,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The system gives us no threads, timers or signals.
+    #[error("cannot start: {0}")]
+    Runtime(#[from] io::Error),
+}
+
+/// Runs a DNS server until SIGTERM or SIGINT.
+///
+/// # Errors
+/// If it can't start.
+pub fn run(config: Config) -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("dns")
+        .build()?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let dns = Dns::start(config).await?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        dns.stop().await;
+        Ok(())
+    })
+}
+
+/// A running DNS server. Dropped without [`Dns::stop`], it ends at once.
+pub struct Dns {
+    addresses: Vec<SocketAddr>,
+    admin_address: SocketAddr,
+    admin: Arc<Admin>,
+    steering: Arc<Steering>,
+    stop: watch::Sender<bool>,
+    grace: Duration,
+    /// What answers queries: ends by itself once told to stop.
+    serving: JoinSet<()>,
+    /// Checks and the admin listener: end when dropped.
+    watching: JoinSet<()>,
+}
+
+impl Dns {
+    /// Binds all addresses and starts answering; readiness follows when every PoP was checked.
+    ///
+    /// # Errors
+    /// If the configuration makes no sense, an address can't be bound or a file can't be used.
+    pub async fn start(config: Config) -> Result<Self, Error> {
+        config.check().map_err(first)?;
+        let registry = Registry::new();
+        let metrics = Metrics::new(&registry);
+        let steering = Arc::new(Steering::new(
+            sites(&config)?,
+            rule(&config),
+            metrics.clone(),
+        ));
+        let bound = bind_all(&config)?;
+        let addresses: Vec<_> = bound.iter().map(|bound| bound.address).collect();
+        let admin = Admin::new("dns", registry);
+        let admin_listener = bind_admin(config.admin).await?;
+        let admin_address = admin_listener.local_addr()?;
+        let answerer = Arc::new(Answerer {
+            node: config.name.clone(),
+            responder: Responder::new(zone(&config, &addresses)?, config.udp.payload),
+            steering: steering.clone(),
+            metrics,
+            access_log: open_access_log(&config)?,
+        });
+        let (stop, stopped) = watch::channel(false);
+        let mut dns = Self {
+            addresses,
+            admin_address,
+            admin,
+            steering,
+            stop,
+            grace: *config.grace,
+            serving: JoinSet::new(),
+            watching: JoinSet::new(),
+        };
+        dns.serve(bound, &answerer, &config, &stopped);
+        dns.watch(admin_listener, &config);
+        tracing::info!(addresses = ?dns.addresses, zone = %config.zone, "answering");
+        Ok(dns)
+    }
+
+    /// The addresses bound, each for UDP and TCP.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The admin listener's address.
+    #[must_use]
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin_address
+    }
+
+    /// Readiness and metrics.
+    #[must_use]
+    pub fn admin(&self) -> &Admin {
+        &self.admin
+    }
+
+    /// The map in use.
+    #[must_use]
+    pub fn map(&self) -> Arc<Map> {
+        self.steering.snapshot()
+    }
+
+    /// Stops accepting, answers what has arrived, lets TCP connections end within the grace period.
+    pub async fn stop(mut self) {
+        self.admin.readiness().set_unready("stopping");
+        // Nobody left to be told is fine too.
+        let _ = self.stop.send(true);
+        let ended = async { while self.serving.join_next().await.is_some() {} };
+        if timeout(self.grace + STOP_MARGIN, ended).await.is_err() {
+            tracing::warn!("some connections were cut off at the end of the grace period");
+        }
+    }
+
+    fn serve(
+        &mut self,
+        bound: Vec<Bound>,
+        answerer: &Arc<Answerer>,
+        config: &Config,
+        stopped: &watch::Receiver<bool>,
+    ) {
+        let limits = tcp::Limits {
+            places: Arc::new(Semaphore::new(config.tcp.connections)),
+            tcp: config.tcp.clone(),
+            grace: *config.grace,
+        };
+        for Bound { tcp, udp, .. } in bound {
+            for socket in udp {
+                let serving = udp::serve(socket, answerer.clone(), stopped.clone());
+                self.serving.spawn(serving);
+            }
+            let serving = tcp::serve(tcp, answerer.clone(), limits.clone(), stopped.clone());
+            self.serving.spawn(serving);
+        }
+    }
+
+    fn watch(&mut self, listener: TcpListener, config: &Config) {
+        if config.pops.is_empty() {
+            tracing::warn!("no pops are configured: the steered name has no addresses");
+        }
+        let mut first_round = probe::start(config, &self.steering, &mut self.watching);
+        let admin = self.admin.clone();
+        admin
+            .readiness()
+            .set_unready("checking the pops for the first time");
+        self.watching.spawn(async move {
+            // Nothing is ever sent; the channel ends with the last first check.
+            let _ = first_round.recv().await;
+            admin.readiness().set_ready();
+        });
+        let admin = self.admin.clone();
+        self.watching
+            .spawn(admin::serve(listener, admin, std::future::pending()));
+    }
+}
+
+fn first(problems: Vec<Problem>) -> Error {
+    let problem = problems.into_iter().next();
+    Error::Config(problem.unwrap_or_else(|| Problem::new("", "unusable")))
+}
+
+fn rule(config: &Config) -> Rule {
+    Rule {
+        fall: config.checks.fall,
+        rise: config.checks.rise,
+    }
+}
+
+fn bind_all(config: &Config) -> Result<Vec<Bound>, BindError> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let sockets = if config.udp.sockets == 0 {
+        cores
+    } else {
+        config.udp.sockets
+    };
+    let buffer = usize::try_from(config.udp.receive_buffer.as_u64()).unwrap_or(usize::MAX);
+    let addresses = config.listen.iter();
+    addresses
+        .map(|address| bind(*address, sockets, buffer))
+        .collect()
+}
+
+async fn bind_admin(address: SocketAddr) -> Result<TcpListener, Error> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| Error::Admin { address, error })
+}
+
+fn open_access_log(config: &Config) -> Result<AccessLog, Error> {
+    AccessLog::open(&config.access_log).map_err(|error| Error::AccessLog {
+        target: config.access_log.to_string(),
+        error,
+    })
+}
+
+fn sites(config: &Config) -> Result<Sites, Error> {
+    let pops = config.pops.iter().map(pop).collect();
+    let order = config
+        .order
+        .iter()
+        .filter_map(|name| config.pop_index(name));
+    let mut sites = Sites::new(pops, order.collect());
+    for (prefix, name) in &config.pins {
+        if let Some(pop) = config.pop_index(name) {
+            sites.pin(*prefix, pop);
+        }
+    }
+    if let Some(path) = &config.geo.database {
+        let database = GeoDatabase::open(path).map_err(|error| Error::Geo {
+            path: path.clone(),
+            error,
+        })?;
+        sites.set_geo(Box::new(database));
+    }
+    Ok(sites)
+}
+
+fn pop(pop: &crate::config::Pop) -> Pop {
+    let (v4, v6) = families(pop.addresses.iter().copied());
+    Pop {
+        name: pop.name.clone(),
+        v4,
+        v6,
+        at: Point {
+            latitude: pop.latitude,
+            longitude: pop.longitude,
+        },
+    }
+}
+
+fn families(addresses: impl Iterator<Item = IpAddr>) -> (Vec<Ipv4Addr>, Vec<Ipv6Addr>) {
+    let (mut v4, mut v6) = (Vec::new(), Vec::new());
+    for address in addresses {
+        match address {
+            IpAddr::V4(address) => v4.push(address),
+            IpAddr::V6(address) => v6.push(address),
+        }
+    }
+    (v4, v6)
+}
+
+fn zone(config: &Config, bound: &[SocketAddr]) -> Result<Zone, Error> {
+    let origin = config.zone.name();
+    let below = |label: &str| {
+        origin.prepend_label(label).map_err(|error| {
+            Error::Config(Problem::new(
+                "zone",
+                format!("too long for {label}: {error}"),
+            ))
+        })
+    };
+    let nameservers = if config.nameservers.is_empty() {
+        let addresses = bound.iter().map(SocketAddr::ip);
+        vec![nameserver(below("ns1")?, addresses)]
+    } else {
+        let named = config.nameservers.iter();
+        named
+            .map(|ns| nameserver(ns.name.name().clone(), ns.addresses.iter().copied()))
+            .collect()
+    };
+    let soa = &config.soa;
+    let authority = Authority {
+        contact: match soa.contact.as_ref().map(Domain::name) {
+            Some(contact) => contact.clone(),
+            None => below("hostmaster")?,
+        },
+        serial: soa.serial,
+        refresh: *soa.refresh,
+        retry: *soa.retry,
+        expire: *soa.expire,
+        negative_ttl: *soa.negative_ttl,
+    };
+    let ttls = Ttls {
+        steered: *config.ttl,
+        fixed: *config.fixed_ttl,
+    };
+    Ok(Zone::new(origin.clone(), nameservers, &authority, ttls))
+}
+
+fn nameserver(name: Name, addresses: impl Iterator<Item = IpAddr>) -> Nameserver {
+    let (v4, v6) = families(addresses);
+    Nameserver { name, v4, v6 }
+}
