@@ -1,0 +1,504 @@
+//! From what was found to an HTTP response: the one place that writes status and headers.
+//!
+//! A stored body and an answer that may change have the SHA-256 as entity tag. A growing body has a
+//! provisional one, and says its digest in the trailers. Bodies that can't be finished end in an error, which
+//! the connection turns into a reset (HTTP/2) or a close before the end (HTTP/1.1).
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream::{self, Stream};
+use http::header::{
+    ACCEPT_RANGES, AGE, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
+    IF_NONE_MATCH, IF_RANGE, RANGE, TRAILER,
+};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
+use http_body::Frame;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Empty, Full, StreamBody};
+use modcdn_core::digest::{Hasher, Sha256};
+use modcdn_core::goproxy::{Request, SumDb, SumDbCall};
+use modcdn_core::headers::{DISABLE_MODULE_FETCH, REPR_DIGEST};
+use modcdn_core::range::{self, ContentRange, RangeOutcome};
+use modcdn_core::refusal::{Reason, Refusal};
+
+use crate::config::Freshness;
+use crate::disk;
+use crate::fetch::{Engine, Found};
+use crate::store::mutable::Answer;
+use crate::store::spool::{Progress, Reader, Spool, Step};
+use crate::store::sum::Sum;
+use crate::store::tree::{Stored, StoredBody};
+use crate::upstream::asked;
+
+/// A response's body; an error in it is a visible break.
+pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
+
+/// How often a body found corrupt is fetched again within one request.
+const REFETCHES: usize = 1;
+
+/// What of an HTTP request shapes the answer.
+pub(crate) struct Asker<'a> {
+    pub(crate) method: &'a Method,
+    pub(crate) version: Version,
+    pub(crate) headers: &'a HeaderMap,
+}
+
+/// Answers a request of the GOPROXY protocol.
+pub(crate) async fn answer(
+    engine: &Arc<Engine>,
+    request: &Request,
+    asker: &Asker<'_>,
+) -> Response<Body> {
+    let only_stored = asker
+        .headers
+        .get(DISABLE_MODULE_FETCH)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
+    let mut refetches = REFETCHES;
+    loop {
+        let found = match engine.find(request, only_stored).await {
+            Ok(found) => found,
+            Err(refusal) => return refuse(&refusal, &engine.freshness, asker.method),
+        };
+        let answering = Answering {
+            engine,
+            request,
+            asker,
+        };
+        match answering.with(found).await {
+            Ok(mut response) => {
+                if only_stored {
+                    // It says what is stored now, not what there is.
+                    let headers = response.headers_mut();
+                    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+                }
+                return response;
+            }
+            Err(Unfit::Corrupt) if refetches > 0 => refetches -= 1,
+            Err(Unfit::Corrupt) => {
+                let refusal = Refusal::new(
+                    Reason::Store,
+                    asked(request),
+                    "what the origin's disk gives back isn't what was written",
+                );
+                return refuse(&refusal, &engine.freshness, asker.method);
+            }
+            Err(Unfit::Refused(refusal)) => {
+                return refuse(&refusal, &engine.freshness, asker.method);
+            }
+        }
+    }
+}
+
+/// Turns a refusal into its response.
+pub(crate) fn refuse(refusal: &Refusal, freshness: &Freshness, method: &Method) -> Response<Body> {
+    let text = refusal.text();
+    let mut response = Response::new(empty());
+    *response.status_mut() = refusal.reason.status();
+    *response.headers_mut() = refusal.headers(freshness.not_found.get());
+    response
+        .headers_mut()
+        .insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
+    if refusal.reason == Reason::Method {
+        let allowed = HeaderValue::from_static("GET, HEAD");
+        response.headers_mut().insert(ALLOW, allowed);
+    }
+    if method != Method::HEAD {
+        *response.body_mut() = full(text);
+    }
+    response
+}
+
+/// A short text of our own, never cached.
+pub(crate) fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
+    let mut response = Response::new(full(Bytes::from_static(text.as_bytes())));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn empty() -> Body {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+fn full(bytes: Bytes) -> Body {
+    Full::new(bytes)
+        .map_err(|never| match never {})
+        .boxed_unsync()
+}
+
+/// Why what was found can't be sent.
+enum Unfit {
+    /// Its bytes are wrong; it is out of the store now.
+    Corrupt,
+    Refused(Refusal),
+}
+
+/// A request being answered.
+struct Answering<'a> {
+    engine: &'a Arc<Engine>,
+    request: &'a Request,
+    asker: &'a Asker<'a>,
+}
+
+impl Answering<'_> {
+    async fn with(&self, found: Found) -> Result<Response<Body>, Unfit> {
+        match found {
+            Found::Stored(stored) => self.stored(stored).await,
+            Found::Answer(answer) => Ok(self.mutable(&answer)),
+            Found::Growing(spool) => self.growing(&spool).await,
+        }
+    }
+
+    fn mutable(&self, answer: &Answer) -> Response<Body> {
+        let mut headers = self.headers();
+        headers.insert(ETAG, answer.digest.etag());
+        headers.insert(REPR_DIGEST, answer.digest.repr_digest());
+        headers.insert(AGE, HeaderValue::from(answer.confirmed.age().as_secs()));
+        self.whole(headers, answer.digest, &answer.body)
+    }
+
+    async fn stored(&self, stored: Stored) -> Result<Response<Body>, Unfit> {
+        let Stored { sum, body } = stored;
+        let mut headers = self.headers();
+        headers.insert(ETAG, sum.digest.etag());
+        headers.insert(REPR_DIGEST, sum.digest.repr_digest());
+        let file = match body {
+            StoredBody::Small(bytes) => return Ok(self.whole(headers, sum.digest, &bytes)),
+            StoredBody::Large(file) => file,
+        };
+        if self.is_unchanged(&Tag::Digest(sum.digest)) {
+            return Ok(not_modified(headers));
+        }
+        let outcome = self.range(&Tag::Digest(sum.digest), sum.len);
+        if let RangeOutcome::Part { .. } = outcome {
+            let checked = self.engine.tree.check_parts(self.request, &file, sum).await;
+            match checked {
+                Ok(true) => {}
+                Ok(false) => return Err(Unfit::Corrupt),
+                Err(error) => {
+                    self.engine.tree.note("check", &error);
+                    let asked = asked(self.request);
+                    let refusal = crate::store::spool::disk_failed(&asked, &error);
+                    return Err(Unfit::Refused(refusal));
+                }
+            }
+        }
+        let engine = self.engine.clone();
+        let request = self.request.clone();
+        Ok(self.part_of(headers, outcome, sum.len, |start, end| {
+            let reader = if (start, end) == (0, sum.len) {
+                StoredReader::whole(engine, request, file, sum)
+            } else {
+                StoredReader::part(engine, request, file, sum, start, end)
+            };
+            StreamBody::new(reader.frames()).boxed_unsync()
+        }))
+    }
+
+    async fn growing(&self, spool: &Arc<Spool>) -> Result<Response<Body>, Unfit> {
+        let wants_part = self.is_range_for(&Tag::Spool(spool.id()));
+        let spec = range::parse(self.asker.headers.get(RANGE)).filter(|_| wants_part);
+        // A head is sent once there is something behind it. Where nobody knows the length, a part
+        // waits for the end, and so does HTTP/1.0, which could not tell a break from an end.
+        let must_know = spec.is_some() || self.asker.version < Version::HTTP_11;
+        let progress = if must_know && spool.len().is_none() {
+            spool.end().await
+        } else {
+            spool.reach(0).await
+        };
+        match progress {
+            Progress::Failed(refusal) => return Err(Unfit::Refused(Refusal::clone(&refusal))),
+            Progress::Committed(sum) => {
+                let body = StoredBody::Large(spool.file().clone());
+                return self.stored(Stored { sum, body }).await;
+            }
+            Progress::Growing(_) => {}
+        }
+        let mut headers = self.headers();
+        headers.insert(ETAG, spool.etag());
+        if self.is_unchanged(&Tag::Spool(spool.id())) {
+            return Ok(not_modified(headers));
+        }
+        if self.asker.version == Version::HTTP_2 || spool.len().is_none() {
+            headers.insert(TRAILER, HeaderValue::from_static("repr-digest, etag"));
+        }
+        let Some(len) = spool.len() else {
+            let reader = Reader::new(spool, 0, None);
+            return Ok(self.response(StatusCode::OK, headers, || growing_body(reader)));
+        };
+        let outcome = spec.map_or(RangeOutcome::Full, |spec| spec.resolve(len));
+        Ok(self.part_of(headers, outcome, len, |start, end| {
+            growing_body(Reader::new(spool, start, Some(end)))
+        }))
+    }
+
+    /// A body in memory.
+    fn whole(&self, headers: HeaderMap, digest: Sha256, bytes: &Bytes) -> Response<Body> {
+        let tag = Tag::Digest(digest);
+        if self.is_unchanged(&tag) {
+            return not_modified(headers);
+        }
+        let len = bytes.len() as u64;
+        self.part_of(headers, self.range(&tag, len), len, |start, end| {
+            // Both are at most the length, which fits.
+            full(bytes.slice(start as usize..end as usize))
+        })
+    }
+
+    /// 200, 206 or 416, with a body of known length.
+    fn part_of(
+        &self,
+        mut headers: HeaderMap,
+        outcome: RangeOutcome,
+        len: u64,
+        body: impl FnOnce(u64, u64) -> Body,
+    ) -> Response<Body> {
+        let (status, start, end) = match outcome {
+            RangeOutcome::Full => (StatusCode::OK, 0, len),
+            RangeOutcome::Part { start, end } => {
+                let range = ContentRange {
+                    start,
+                    end,
+                    len: Some(len),
+                };
+                headers.insert(CONTENT_RANGE, range.to_header());
+                (StatusCode::PARTIAL_CONTENT, start, end)
+            }
+            RangeOutcome::Unsatisfiable => {
+                let refusal = Refusal::new(
+                    Reason::RangeNotSatisfiable,
+                    asked(self.request),
+                    format!("the range begins behind the end: there are {len} bytes"),
+                );
+                let mut response = refuse(&refusal, &self.engine.freshness, self.asker.method);
+                let unsatisfied = range::unsatisfied(len);
+                response.headers_mut().insert(CONTENT_RANGE, unsatisfied);
+                return response;
+            }
+        };
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(end - start));
+        self.response(status, headers, || body(start, end))
+    }
+
+    fn response(
+        &self,
+        status: StatusCode,
+        headers: HeaderMap,
+        body: impl FnOnce() -> Body,
+    ) -> Response<Body> {
+        let mut response = Response::new(empty());
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        if self.asker.method != Method::HEAD {
+            *response.body_mut() = body();
+        }
+        response
+    }
+
+    fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::with_capacity(8);
+        let content_type = HeaderValue::from_static(self.request.content_type());
+        headers.insert(CONTENT_TYPE, content_type);
+        headers.insert(
+            CACHE_CONTROL,
+            cache_control(self.request, &self.engine.freshness),
+        );
+        headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        headers
+    }
+
+    /// `If-None-Match` (RFC 9110 §13.1.2): compared weakly.
+    fn is_unchanged(&self, tag: &Tag<'_>) -> bool {
+        self.asker
+            .headers
+            .get_all(IF_NONE_MATCH)
+            .iter()
+            .filter_map(|field| field.to_str().ok())
+            .flat_map(|field| field.split(','))
+            .map(|one| one.trim().trim_start_matches("W/"))
+            .any(|one| one == "*" || self.names(tag, one))
+    }
+
+    /// Whether a `Range` applies: `If-Range` (RFC 9110 §13.1.5) compares strongly; a date never
+    /// matches, as there is no Last-Modified.
+    fn is_range_for(&self, tag: &Tag<'_>) -> bool {
+        let condition = self.asker.headers.get(IF_RANGE);
+        self.asker.method == Method::GET
+            && condition.is_none_or(|field| {
+                field
+                    .to_str()
+                    .is_ok_and(|field| self.names(tag, field.trim()))
+            })
+    }
+
+    fn range(&self, tag: &Tag<'_>, len: u64) -> RangeOutcome {
+        let range = self.asker.headers.get(RANGE);
+        range::resolve(range.filter(|_| self.is_range_for(tag)), len)
+    }
+
+    /// Whether a quoted entity tag stands for these bytes: their digest, or the provisional name
+    /// under which they grew.
+    fn names(&self, tag: &Tag<'_>, quoted: &str) -> bool {
+        let Some(content) = quoted
+            .strip_prefix('"')
+            .and_then(|rest| rest.strip_suffix('"'))
+        else {
+            return false;
+        };
+        match tag {
+            Tag::Spool(id) => content == *id,
+            Tag::Digest(digest) => {
+                content.parse().is_ok_and(|named: Sha256| named == *digest)
+                    || self.engine.provisional.names(content, *digest)
+            }
+        }
+    }
+}
+
+/// What identifies the bytes at hand.
+enum Tag<'a> {
+    Digest(Sha256),
+    Spool(&'a str),
+}
+
+fn not_modified(headers: HeaderMap) -> Response<Body> {
+    let mut response = Response::new(empty());
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    *response.headers_mut() = headers;
+    response.headers_mut().remove(CONTENT_TYPE);
+    response
+}
+
+/// What caches may do with an answer.
+fn cache_control(request: &Request, freshness: &Freshness) -> HeaderValue {
+    if request.is_immutable() {
+        return HeaderValue::from_static("public, max-age=31536000, immutable");
+    }
+    let seconds = freshness.lifetime(request).as_secs();
+    let is_tile = matches!(
+        request,
+        Request::SumDb(SumDb {
+            call: SumDbCall::Tile(_),
+            ..
+        })
+    );
+    let text = if is_tile {
+        // A partial tile never changes either, but its full one replaces it some day.
+        format!("public, max-age={seconds}")
+    } else {
+        format!(
+            "public, max-age={seconds}, stale-while-revalidate={}, stale-if-error={}",
+            freshness.stale_while_revalidate.as_secs(),
+            freshness.stale_if_error.as_secs()
+        )
+    };
+    HeaderValue::try_from(text).expect("digits are visible ASCII")
+}
+
+fn growing_body(reader: Reader) -> Body {
+    let frames = stream::try_unfold(Some(reader), |reader| async move {
+        let Some(mut reader) = reader else {
+            return Ok(None);
+        };
+        Ok(Some(match reader.next().await? {
+            Step::Piece(piece) => (Frame::data(piece), Some(reader)),
+            Step::Done(sum) => (Frame::trailers(trailers(sum)), None),
+        }))
+    });
+    StreamBody::new(frames).boxed_unsync()
+}
+
+fn trailers(sum: Sum) -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(2);
+    trailers.insert(REPR_DIGEST, sum.digest.repr_digest());
+    trailers.insert(ETAG, sum.digest.etag());
+    trailers
+}
+
+/// Reads a stored body from disk, hashing it on the way if all of it is read.
+struct StoredReader {
+    engine: Arc<Engine>,
+    request: Request,
+    file: Arc<std::fs::File>,
+    sum: Sum,
+    position: u64,
+    end: u64,
+    hasher: Option<Hasher>,
+}
+
+impl StoredReader {
+    fn whole(engine: Arc<Engine>, request: Request, file: Arc<std::fs::File>, sum: Sum) -> Self {
+        Self {
+            hasher: Some(Hasher::new()),
+            ..Self::part(engine, request, file, sum, 0, sum.len)
+        }
+    }
+
+    fn part(
+        engine: Arc<Engine>,
+        request: Request,
+        file: Arc<std::fs::File>,
+        sum: Sum,
+        position: u64,
+        end: u64,
+    ) -> Self {
+        Self {
+            engine,
+            request,
+            file,
+            sum,
+            position,
+            end,
+            hasher: None,
+        }
+    }
+
+    fn frames(self) -> impl Stream<Item = io::Result<Frame<Bytes>>> {
+        stream::try_unfold(self, |mut reader| async move {
+            let piece = reader.next().await?;
+            Ok(piece.map(|piece| (Frame::data(piece), reader)))
+        })
+    }
+
+    /// The next piece; the last one only if the whole is right.
+    async fn next(&mut self) -> io::Result<Option<Bytes>> {
+        if self.position >= self.end {
+            return Ok(None);
+        }
+        let (file, position, left) = (self.file.clone(), self.position, self.end - self.position);
+        let mut hasher = self.hasher.take();
+        let (piece, hasher) = disk::blocking(move || {
+            let piece = disk::read_at_now(&file, position, left)?;
+            if let Some(hasher) = &mut hasher {
+                hasher.update(&piece);
+            }
+            Ok((piece, hasher))
+        })
+        .await
+        .inspect_err(|error| self.engine.tree.note("read", error))?;
+        self.position += piece.len() as u64;
+        self.hasher = hasher;
+        if self.position == self.end
+            && let Some(hasher) = self.hasher.take()
+        {
+            self.check(hasher.finish()).await?;
+        }
+        Ok(Some(piece))
+    }
+
+    async fn check(&self, digest: Sha256) -> io::Result<()> {
+        if digest == self.sum.digest {
+            self.engine.tree.mark_checked(&self.request, &self.file);
+            return Ok(());
+        }
+        self.engine.tree.quarantine(&self.request).await;
+        Err(io::Error::other("stored body is corrupt"))
+    }
+}

@@ -1,0 +1,122 @@
+//! Fetching a body that never changes.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use modcdn_core::goproxy::Request;
+use modcdn_core::refusal::Refusal;
+use tokio::time::{Instant, timeout_at};
+
+use super::flight::Landing;
+use super::{Engine, Found, News, too_long};
+use crate::disk;
+use crate::store::spool::{self, Writer};
+use crate::upstream::{Body, Fetched, asked};
+
+impl Engine {
+    pub(super) async fn fly_for_body(
+        self: &Arc<Self>,
+        request: &Request,
+        landing: Landing<String, News>,
+    ) {
+        // Another flight may have landed since its asker looked.
+        if let Some(stored) = self.stored(request).await {
+            return landing.say(Ok(Found::Stored(stored)));
+        }
+        let _place = match self.place(request).await {
+            Ok(place) => place,
+            Err(refusal) => return landing.say(Err(refusal)),
+        };
+        let deadline = Instant::now() + self.timeouts.request.get();
+        match self
+            .within(request, self.upstreams.fetch(request, None))
+            .await
+        {
+            Ok(Fetched::Whole { body, .. }) => {
+                let stored = self.keep(request, body).await;
+                landing.say(Ok(Found::Stored(stored)));
+            }
+            Ok(Fetched::Opened { first, rest }) => {
+                self.pour(request, first, rest, landing, deadline).await;
+            }
+            Ok(Fetched::NotModified) => landing.say(Err(super::crashed(request))),
+            Err(refusal) => {
+                self.negatives.put(&request.path(), &refusal);
+                landing.say(Err(refusal));
+            }
+        }
+    }
+
+    /// Lets a body grow under the eyes of its readers, then commits it.
+    async fn pour(
+        &self,
+        request: &Request,
+        first: Bytes,
+        rest: Body,
+        landing: Landing<String, News>,
+        deadline: Instant,
+    ) {
+        let asked = asked(request);
+        let (mut writer, spool) = match spool::start(&self.tree, rest.announced(), &asked).await {
+            Ok(started) => started,
+            Err(refusal) => return landing.say(Err(refusal)),
+        };
+        landing.say(Ok(Found::Growing(spool.clone())));
+        let poured = timeout_at(deadline, pour_all(&mut writer, first, rest, &asked)).await;
+        let poured = poured.unwrap_or_else(|_| Err(too_long(request, self.timeouts.request.get())));
+        let failed = match poured {
+            Ok(()) => {
+                let named = |sum| self.provisional.put(spool.id(), sum);
+                writer.commit(request, named).await.err()
+            }
+            Err(refusal) => Some((writer, refusal)),
+        };
+        if let Some((writer, refusal)) = failed {
+            tracing::warn!(
+                asked,
+                reason = refusal.reason.name(),
+                failed = refusal.failed,
+                "fetch broke off"
+            );
+            // First nobody may join any more, then those who did are told.
+            drop(landing);
+            writer.fail(refusal);
+        }
+    }
+}
+
+/// Writes a body as it comes; what has come already is written at once.
+async fn pour_all(
+    writer: &mut Writer,
+    first: Bytes,
+    mut rest: Body,
+    asked: &str,
+) -> Result<(), Refusal> {
+    let mut next = Some(first);
+    while let Some(piece) = next {
+        let mut size = piece.len() as u64;
+        let mut pieces = vec![piece];
+        let mut after = None;
+        while size < disk::CHUNK {
+            match rest.next().now_or_never() {
+                Some(Ok(Some(piece))) => {
+                    size += piece.len() as u64;
+                    pieces.push(piece);
+                }
+                Some(end_or_fault) => {
+                    after = Some(end_or_fault);
+                    break;
+                }
+                None => break,
+            }
+        }
+        writer.write(pieces, asked).await?;
+        let after = match after {
+            Some(after) => after,
+            None => rest.next().await,
+        };
+        next = after.map_err(|trouble| trouble.into_refusal(asked))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,324 @@
+//! From a request to the thing that answers it: store, else flight, else a refusal.
+//!
+//! Bodies that never change come from the [tree](crate::store::tree); what isn't there is fetched
+//! once ([`flight`]), a zip so that everyone follows it while it grows. Answers that may change
+//! are used while fresh, then asked for again, and used for longer if upstream fails.
+
+mod body;
+pub(crate) mod flight;
+mod provisional;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use modcdn_core::digest::Sha256;
+use modcdn_core::goproxy::Request;
+use modcdn_core::refusal::{Reason, Refusal};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use self::flight::{Flights, Joined, Landing};
+pub(crate) use self::provisional::Provisional;
+use crate::config::{Config, Freshness, Timeouts};
+use crate::metrics::Metrics;
+use crate::store::mutable::{Answer, Mutables, Since, Use};
+use crate::store::negative::Negatives;
+use crate::store::spool::Spool;
+use crate::store::sum::Sum;
+use crate::store::tree::{self, Look, Stored, StoredBody, Tree};
+use crate::upstream::{Fetched, Upstreams, asked};
+
+/// Everything that finding needs.
+pub(crate) struct Engine {
+    pub(crate) tree: Arc<Tree>,
+    pub(crate) mutables: Mutables,
+    pub(crate) freshness: Freshness,
+    pub(crate) provisional: Provisional,
+    pub(crate) metrics: Metrics,
+    negatives: Negatives,
+    upstreams: Upstreams,
+    timeouts: Timeouts,
+    flights: Flights<String, News>,
+    places: Arc<Semaphore>,
+}
+
+/// What a flight has to say.
+type News = Result<Found, Refusal>;
+
+/// What answers a request.
+#[derive(Clone, Debug)]
+pub(crate) enum Found {
+    /// A body that never changes.
+    Stored(Stored),
+    /// One that is being fetched.
+    Growing(Arc<Spool>),
+    /// An answer that may change.
+    Answer(Arc<Answer>),
+}
+
+impl Engine {
+    /// # Errors
+    /// If the HTTP client for upstreams can't be set up.
+    pub(crate) fn new(
+        config: &Config,
+        tree: Arc<Tree>,
+        metrics: Metrics,
+    ) -> reqwest::Result<Arc<Self>> {
+        let negatives = Negatives::new(
+            config.freshness.not_found.get(),
+            config.limits.not_found_entries,
+        );
+        Ok(Arc::new(Self {
+            mutables: Mutables::new(tree.clone(), config.limits.mutable_memory.as_u64()),
+            tree,
+            freshness: config.freshness.clone(),
+            provisional: Provisional::default(),
+            negatives,
+            upstreams: Upstreams::new(config, metrics.clone())?,
+            timeouts: config.timeouts.clone(),
+            flights: Flights::default(),
+            places: Arc::new(Semaphore::new(config.limits.fetches)),
+            metrics,
+        }))
+    }
+
+    /// Finds what answers a request. `only_stored` fetches nothing (`Disable-Module-Fetch`).
+    ///
+    /// # Errors
+    /// The refusal to answer with.
+    pub(crate) async fn find(self: &Arc<Self>, request: &Request, only_stored: bool) -> News {
+        if tree::keeps(request) {
+            self.find_body(request, only_stored).await
+        } else {
+            self.find_answer(request, only_stored).await
+        }
+    }
+
+    async fn find_body(self: &Arc<Self>, request: &Request, only_stored: bool) -> News {
+        if let Look::Found(stored) = self.tree.look(request).await {
+            return Ok(Found::Stored(stored));
+        }
+        if only_stored {
+            let stored = self.stored(request).await.map(Found::Stored);
+            return stored.ok_or_else(|| not_stored(request));
+        }
+        let path = request.path();
+        if let Some(refusal) = self.negatives.get(&path) {
+            return Err(refusal);
+        }
+        let (engine, asked) = (self.clone(), request.clone());
+        let fly = |landing| async move { engine.fly_for_body(&asked, landing).await };
+        let joined = self.flights.join(&path, fly).await;
+        self.news(request, joined)
+    }
+
+    async fn find_answer(self: &Arc<Self>, request: &Request, only_stored: bool) -> News {
+        let path = request.path();
+        let lifetime = self.freshness.lifetime(request);
+        let known = self.mutables.get(&path).await;
+        let usage = known.as_ref().map_or(Use::Never, |answer| {
+            self.freshness.usage(lifetime, answer.confirmed.age())
+        });
+        let (engine, asked) = (self.clone(), request.clone());
+        let fly = |landing| async move { engine.fly_for_answer(&asked, landing).await };
+        match (known, usage) {
+            (Some(answer), Use::Fresh) => Ok(Found::Answer(answer)),
+            (Some(answer), usage) if only_stored && usage != Use::Never => {
+                Ok(Found::Answer(answer))
+            }
+            (Some(answer), Use::WhileRevalidating) => {
+                self.count_stale("revalidating");
+                self.flights.start(&path, fly);
+                Ok(Found::Answer(answer))
+            }
+            _ if only_stored => Err(not_stored(request)),
+            (Some(answer), Use::IfError) => {
+                let newer = self.flights.join(&path, fly);
+                let Ok(joined) = timeout(self.timeouts.refresh.get(), newer).await else {
+                    self.count_stale("slow");
+                    return Ok(Found::Answer(answer));
+                };
+                match self.news(request, joined) {
+                    Err(refusal) if !refusal.reason.is_negative() => {
+                        self.count_stale("error");
+                        Ok(Found::Answer(answer))
+                    }
+                    news => news,
+                }
+            }
+            _ => {
+                if let Some(refusal) = self.negatives.get(&path) {
+                    return Err(refusal);
+                }
+                let joined = self.flights.join(&path, fly).await;
+                self.news(request, joined)
+            }
+        }
+    }
+
+    /// What the tree has, taken over from the go command if need be.
+    async fn stored(&self, request: &Request) -> Option<Stored> {
+        match self.tree.look(request).await {
+            Look::Found(stored) => Some(stored),
+            Look::Unsummed => self.tree.adopt(request).await,
+            Look::Absent => None,
+        }
+    }
+
+    fn news(&self, request: &Request, joined: Joined<News>) -> News {
+        if joined.shared {
+            let kind = request.kind();
+            self.metrics.joins.with_label_values(&[kind]).inc();
+        }
+        joined.news.unwrap_or_else(|| Err(crashed(request)))
+    }
+
+    async fn fly_for_answer(self: &Arc<Self>, request: &Request, landing: Landing<String, News>) {
+        let news = match self.place(request).await {
+            Ok(_place) => self.ask_again(request).await,
+            Err(refusal) => Err(refusal),
+        };
+        landing.say(news);
+    }
+
+    /// Asks upstreams for an answer that may be known already.
+    async fn ask_again(&self, request: &Request) -> News {
+        let path = request.path();
+        let known = self.mutables.get(&path).await;
+        let validator = known.as_ref().and_then(|answer| answer.validator.as_ref());
+        let fetched = self.within(request, self.upstreams.fetch(request, validator));
+        let outcome;
+        let news = match (fetched.await, &known) {
+            (Ok(Fetched::Whole { body, validator }), known) => {
+                let digest = Sha256::of(&body);
+                let same = known.as_ref().is_some_and(|known| known.digest == digest);
+                outcome = if same { "same" } else { "changed" };
+                Ok(Answer {
+                    digest,
+                    body,
+                    validator,
+                    confirmed: Since::now(),
+                })
+            }
+            (Ok(Fetched::NotModified), Some(known)) => {
+                outcome = "not-modified";
+                Ok(Answer {
+                    confirmed: Since::now(),
+                    ..Answer::clone(known)
+                })
+            }
+            (Ok(_), _) => {
+                outcome = "failed";
+                Err(crashed(request))
+            }
+            (Err(refusal), _) => {
+                outcome = refusal.reason.name();
+                Err(refusal)
+            }
+        };
+        if known.is_some() {
+            let counter = &self.metrics.revalidations;
+            counter.with_label_values(&[outcome]).inc();
+        }
+        match news {
+            Ok(answer) => Ok(Found::Answer(self.mutables.put(&path, answer).await)),
+            Err(refusal) => {
+                if refusal.reason.is_negative() {
+                    self.mutables.remove(&path).await;
+                    self.negatives.put(&path, &refusal);
+                }
+                Err(refusal)
+            }
+        }
+    }
+
+    /// A place among the fetches; bounded wait.
+    async fn place(&self, request: &Request) -> Result<Place, Refusal> {
+        let waited = timeout(
+            self.timeouts.queue.get(),
+            self.places.clone().acquire_owned(),
+        );
+        match waited.await {
+            Ok(Ok(permit)) => {
+                self.metrics.fetches.inc();
+                Ok(Place {
+                    _permit: permit,
+                    fetches: self.metrics.fetches.clone(),
+                })
+            }
+            _ => Err(Refusal::new(
+                Reason::Overloaded,
+                asked(request),
+                "the origin is fetching as much as it may, and nothing came free in time",
+            )
+            .hint("try again in a moment; limits.fetches says how much that is")),
+        }
+    }
+
+    /// Bounds a whole fetch.
+    async fn within<T>(
+        &self,
+        request: &Request,
+        fetch: impl Future<Output = Result<T, Refusal>>,
+    ) -> Result<T, Refusal> {
+        let limit = self.timeouts.request.get();
+        match timeout(limit, fetch).await {
+            Ok(result) => result,
+            Err(_) => Err(too_long(request, limit)),
+        }
+    }
+
+    fn count_stale(&self, cause: &str) {
+        self.metrics.stale.with_label_values(&[cause]).inc();
+    }
+
+    /// A whole body that is in memory: stored, and served even if the disk refuses.
+    async fn keep(&self, request: &Request, body: Bytes) -> Stored {
+        if let Err(error) = self.tree.put(request, body.clone()).await {
+            self.tree.note("put", &error);
+        }
+        Stored {
+            sum: Sum::of(&body),
+            body: StoredBody::Small(body),
+        }
+    }
+}
+
+/// A place among the fetches; free again when dropped.
+struct Place {
+    _permit: OwnedSemaphorePermit,
+    fetches: prometheus::IntGauge,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.fetches.dec();
+    }
+}
+
+fn not_stored(request: &Request) -> Refusal {
+    Refusal::new(
+        Reason::NotStored,
+        asked(request),
+        "not stored, and Disable-Module-Fetch forbids fetching it",
+    )
+}
+
+fn crashed(request: &Request) -> Refusal {
+    Refusal::new(
+        Reason::Internal,
+        asked(request),
+        "the fetch ended by a fault of the origin's program",
+    )
+    .hint("look at the origin's log")
+}
+
+fn too_long(request: &Request, limit: Duration) -> Refusal {
+    Refusal::new(
+        Reason::UpstreamTimeout,
+        asked(request),
+        format!("the whole fetch took longer than {limit:?}"),
+    )
+    .hint("try again; timeouts.request of the origin says how long it may take")
+}

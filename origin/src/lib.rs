@@ -1,0 +1,37 @@
+//! The origin: the only one of modcdn who talks to the outside.
+//!
+//! The modules, in the order a request meets them:
+//!
+//! - `server`: listeners and connections (HTTP/1.1, HTTP/2, TLS), deadlines, the access log; one
+//!   request is parsed by the grammar of `modcdn_core::goproxy`, and only its parsed value goes on;
+//! - `fetch`: finds what answers it: the store, else one fetch for all who ask;
+//! - `store`: the GOPROXY tree on disk, growing bodies, answers that may change;
+//! - [`upstream`]: the GOPROXY list that is asked, and what counts as an answer (`content`);
+//! - `answer`: the one place that writes status and headers.
+//!
+//! Three rules hold everywhere. A body is nobody's until it is whole: its last bytes wait for the
+//! commit, and one that breaks is cut off visibly. Only an upstream's own 404 or 410 becomes one
+//! of ours. A fetch belongs to nobody: whoever asked first may leave.
+//!
+//! ```no_run
+//! let config = modcdn_origin::Config {
+//!     upstream: "https://goproxy.cn".parse()?,
+//!     ..Default::default()
+//! };
+//! modcdn_origin::run(config)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod answer;
+pub mod config;
+mod content;
+mod disk;
+mod fetch;
+mod metrics;
+mod server;
+mod store;
+pub mod upstream;
+
+pub use config::Config;
+pub use server::{Error, Origin, run};
+pub use upstream::chain::{ChainError, UpstreamChain};

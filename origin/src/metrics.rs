@@ -1,0 +1,192 @@
+//! Everything the origin counts, in one place.
+
+use modcdn_core::telemetry::register;
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
+};
+
+/// Upper bounds, in seconds, of the upstream histogram's buckets.
+const UPSTREAM_SECONDS: &[f64] = &[
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+];
+
+/// Upper bounds, in seconds, of the request histogram's buckets.
+const REQUEST_SECONDS: &[f64] = &[0.0005, 0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0];
+
+/// The origin's metrics. Labels are small fixed sets: never a module's name.
+#[derive(Clone, Debug)]
+pub(crate) struct Metrics {
+    /// By kind of object and status.
+    pub(crate) requests: IntCounterVec,
+    /// By protocol.
+    pub(crate) protocol_requests: IntCounterVec,
+    pub(crate) request_seconds: Histogram,
+    pub(crate) sent_bytes: IntCounter,
+    /// Responses cut off: the client left, or the body could not be finished.
+    pub(crate) unfinished: IntCounterVec,
+    pub(crate) refusals: IntCounterVec,
+    pub(crate) panics: IntCounter,
+    /// By protocol.
+    pub(crate) connections: IntCounterVec,
+    pub(crate) open_connections: IntGaugeVec,
+    pub(crate) shed_connections: IntCounterVec,
+    /// By kind and outcome.
+    pub(crate) upstream_requests: IntCounterVec,
+    pub(crate) upstream_seconds: HistogramVec,
+    pub(crate) upstream_bytes: IntCounter,
+    pub(crate) joins: IntCounterVec,
+    pub(crate) fetches: IntGauge,
+    pub(crate) spool_bytes: IntGauge,
+    pub(crate) stored: IntCounterVec,
+    pub(crate) stored_bytes: IntCounter,
+    pub(crate) store_errors: IntCounterVec,
+    pub(crate) corrupt: IntCounterVec,
+    pub(crate) stale: IntCounterVec,
+    pub(crate) revalidations: IntCounterVec,
+}
+
+impl Metrics {
+    pub(crate) fn new(registry: &Registry) -> Self {
+        let vec = |name: &str, help: &str, labels: &[&str]| {
+            register(registry, IntCounterVec::new(Opts::new(name, help), labels))
+        };
+        let counter = |name: &str, help: &str| register(registry, IntCounter::new(name, help));
+        let gauge = |name: &str, help: &str| register(registry, IntGauge::new(name, help));
+        Self {
+            requests: vec(
+                "modcdn_origin_requests_total",
+                "Requests answered, by kind of object and status.",
+                &["kind", "status"],
+            ),
+            protocol_requests: vec(
+                "modcdn_origin_protocol_requests_total",
+                "Requests answered, by HTTP version.",
+                &["protocol"],
+            ),
+            request_seconds: register(
+                registry,
+                Histogram::with_opts(
+                    HistogramOpts::new(
+                        "modcdn_origin_request_seconds",
+                        "From a request's header to the last byte of its answer.",
+                    )
+                    .buckets(REQUEST_SECONDS.to_vec()),
+                ),
+            ),
+            sent_bytes: counter(
+                "modcdn_origin_sent_bytes_total",
+                "Body bytes handed to clients' connections.",
+            ),
+            unfinished: vec(
+                "modcdn_origin_unfinished_responses_total",
+                "Responses that did not end as announced: the client left, or the body broke.",
+                &["cause"],
+            ),
+            refusals: vec(
+                "modcdn_origin_refusals_total",
+                "Requests refused, by reason.",
+                &["reason"],
+            ),
+            panics: counter(
+                "modcdn_origin_panics_total",
+                "Requests that failed by a fault of the program.",
+            ),
+            connections: vec(
+                "modcdn_origin_connections_total",
+                "Connections accepted, by HTTP version.",
+                &["protocol"],
+            ),
+            open_connections: register(
+                registry,
+                IntGaugeVec::new(
+                    Opts::new(
+                        "modcdn_origin_open_connections",
+                        "Connections open now, by HTTP version.",
+                    ),
+                    &["protocol"],
+                ),
+            ),
+            shed_connections: vec(
+                "modcdn_origin_shed_connections_total",
+                "Connections closed by the origin before or without a request, by cause.",
+                &["cause"],
+            ),
+            upstream_requests: vec(
+                "modcdn_origin_upstream_requests_total",
+                "Requests to upstreams, by kind of object and outcome.",
+                &["kind", "outcome"],
+            ),
+            upstream_seconds: register(
+                registry,
+                HistogramVec::new(
+                    HistogramOpts::new(
+                        "modcdn_origin_upstream_first_byte_seconds",
+                        "From a request to an upstream to the head of its answer, by kind.",
+                    )
+                    .buckets(UPSTREAM_SECONDS.to_vec()),
+                    &["kind"],
+                ),
+            ),
+            upstream_bytes: counter(
+                "modcdn_origin_upstream_bytes_total",
+                "Body bytes received from upstreams.",
+            ),
+            joins: vec(
+                "modcdn_origin_joins_total",
+                "Requests that joined a fetch already under way, by kind of object.",
+                &["kind"],
+            ),
+            fetches: gauge("modcdn_origin_fetches", "Fetches under way."),
+            spool_bytes: gauge(
+                "modcdn_origin_spool_bytes",
+                "Bytes on disk of bodies being fetched, reserved ones included.",
+            ),
+            stored: vec(
+                "modcdn_origin_stored_objects_total",
+                "Objects put into the store, by kind.",
+                &["kind"],
+            ),
+            stored_bytes: counter(
+                "modcdn_origin_stored_bytes_total",
+                "Bytes put into the store.",
+            ),
+            store_errors: vec(
+                "modcdn_origin_store_errors_total",
+                "Operations of the store that failed, by operation.",
+                &["operation"],
+            ),
+            corrupt: vec(
+                "modcdn_origin_corrupt_objects_total",
+                "Stored objects dropped because their bytes were not those once stored, by kind.",
+                &["kind"],
+            ),
+            stale: vec(
+                "modcdn_origin_stale_answers_total",
+                "Answers used past their freshness, by cause.",
+                &["cause"],
+            ),
+            revalidations: vec(
+                "modcdn_origin_upstream_revalidations_total",
+                "Answers asked for again, by outcome.",
+                &["outcome"],
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_distinct_and_every_metric_has_help() {
+        let registry = Registry::new();
+        let metrics = Metrics::new(&registry);
+        metrics.requests.with_label_values(&["zip", "200"]).inc();
+        for family in registry.gather() {
+            assert!(family.name().starts_with("modcdn_origin_"));
+            assert!(family.help().ends_with('.'), "{}", family.name());
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! One request: what any request must be, then the grammar, then the answer.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures::FutureExt;
+use http::header::HOST;
+use http::request::Parts;
+use http::{Method, Response, StatusCode, Version};
+use hyper::body::Incoming;
+use modcdn_core::goproxy::{MAX_PATH, Request};
+use modcdn_core::refusal::{Reason, Refusal};
+use modcdn_core::telemetry::AccessLog;
+
+use super::activity::Activity;
+use super::tracked::{Line, Record, Tracked, track};
+use crate::answer::{self, Asker, Body};
+use crate::fetch::Engine;
+use crate::metrics::Metrics;
+
+/// What all connections share.
+pub(crate) struct Handler {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) metrics: Metrics,
+    pub(crate) log: AccessLog,
+    pub(crate) name: String,
+    pub(crate) max_headers: usize,
+}
+
+/// The one endpoint of ours on the public listener.
+const HEALTH: &str = "/-/healthz";
+
+impl Handler {
+    /// Answers a request. A panic on the way costs this request only.
+    pub(crate) async fn handle(
+        self: Arc<Self>,
+        client: SocketAddr,
+        activity: Arc<Activity>,
+        request: hyper::Request<Incoming>,
+    ) -> Result<Response<Tracked>, Infallible> {
+        let started = Instant::now();
+        let _making = activity.making();
+        // Nobody reads a GET's body.
+        let (head, _) = request.into_parts();
+        let answered = AssertUnwindSafe(self.respond(&head)).catch_unwind().await;
+        let (kind, response) = answered.unwrap_or_else(|_| {
+            self.metrics.panics.inc();
+            let refusal = Refusal::new(
+                Reason::Internal,
+                head.uri.path(),
+                "the request failed by a fault of the origin's program",
+            );
+            ("other", self.refuse(&head, &refusal))
+        });
+        let record = Record {
+            started,
+            kind,
+            line: self.line(client, &head),
+            log: self.log.clone(),
+            metrics: self.metrics.clone(),
+        };
+        Ok(track(response, record, &activity))
+    }
+
+    async fn respond(&self, head: &Parts) -> (&'static str, Response<Body>) {
+        if let Err(refusal) = self.admit(head) {
+            return ("other", self.refuse(head, &refusal));
+        }
+        let path = head.uri.path();
+        if path == HEALTH {
+            return ("health", answer::plain(StatusCode::OK, "ok\n"));
+        }
+        if path.starts_with("/-/") {
+            let refusal = Refusal::new(Reason::NoSuchEndpoint, path, "no such endpoint");
+            return ("other", self.refuse(head, &refusal));
+        }
+        match Request::parse(path) {
+            Ok(request) => {
+                let asker = Asker {
+                    method: &head.method,
+                    version: head.version,
+                    headers: &head.headers,
+                };
+                let response = answer::answer(&self.engine, &request, &asker).await;
+                (request.kind(), response)
+            }
+            Err(fault) => {
+                let reason = if fault.is_too_long() {
+                    Reason::PathTooLong
+                } else {
+                    Reason::BadRequest
+                };
+                let refusal = Refusal::new(reason, path, fault.to_string());
+                ("other", self.refuse(head, &refusal))
+            }
+        }
+    }
+
+    /// What any request must be, whatever it asks for.
+    fn admit(&self, head: &Parts) -> Result<(), Refusal> {
+        let path = head.uri.path();
+        let refused = |reason, failed: &str| Err(Refusal::new(reason, path, failed));
+        if !matches!(head.method, Method::GET | Method::HEAD) {
+            return refused(Reason::Method, "only GET and HEAD are answered here");
+        }
+        if head.headers.len() > self.max_headers {
+            return refused(Reason::HeadersTooLarge, "too many header fields");
+        }
+        let hosts = head.headers.get_all(HOST).iter().count();
+        let has_host = match head.version {
+            Version::HTTP_2 => hosts <= 1,
+            Version::HTTP_11 => hosts == 1,
+            _ => hosts <= 1,
+        };
+        if !has_host {
+            return refused(Reason::BadRequest, "exactly one Host header is needed");
+        }
+        if head.uri.query().is_some() {
+            let failed = "a module request has no query string";
+            return refused(Reason::BadRequest, failed);
+        }
+        Ok(())
+    }
+
+    fn refuse(&self, head: &Parts, refusal: &Refusal) -> Response<Body> {
+        answer::refuse(refusal, &self.engine.freshness, &head.method)
+    }
+
+    fn line(&self, client: SocketAddr, head: &Parts) -> Line {
+        Line {
+            ts: String::new(),
+            role: "origin",
+            name: self.name.clone(),
+            client: client.ip().to_string(),
+            method: head.method.to_string(),
+            path: head.uri.path().chars().take(MAX_PATH).collect(),
+            protocol: protocol(head.version),
+            status: 0,
+            bytes: 0,
+            ms: 0,
+            reason: None,
+            cut: false,
+        }
+    }
+}
+
+/// How logs and metrics call an HTTP version.
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_2 => super::connection::HTTP_2,
+        Version::HTTP_10 => "HTTP/1.0",
+        _ => super::connection::HTTP_1,
+    }
+}

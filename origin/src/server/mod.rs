@@ -1,0 +1,330 @@
+//! The origin as a running thing: listeners, connections, readiness, shutdown.
+
+mod activity;
+mod connection;
+mod handler;
+mod sniff;
+mod socket;
+mod tls;
+mod tracked;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use modcdn_core::admin::{self, Admin};
+use modcdn_core::telemetry::AccessLog;
+use prometheus::Registry;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{interval, sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+
+use self::connection::Server;
+use self::handler::Handler;
+use crate::config::{Config, Freshness};
+use crate::disk;
+use crate::fetch::Engine;
+use crate::metrics::Metrics;
+use crate::store::tree::Tree;
+
+/// How often the store is tried for being writable.
+const PROBE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long a listener rests after the system refused it a connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why an origin doesn't start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An address can't be listened on.
+    #[error("can't listen on {address}: {error}")]
+    Listen {
+        /// Which address.
+        address: SocketAddr,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The store's folder can't be used.
+    #[error("can't use the store in {dir}: {error}", dir = dir.display())]
+    Store {
+        /// Which folder.
+        dir: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The access log can't be written.
+    #[error("can't open the access log {target}: {error}")]
+    AccessLog {
+        /// Which one.
+        target: String,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// Certificate or key can't be used.
+    #[error("{path}: {fault}", path = path.display())]
+    Tls {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        fault: String,
+    },
+    /// The client for upstreams can't be set up.
+    #[error("can't set up the client for upstreams: {0}")]
+    Client(#[from] reqwest::Error),
+    /// The system lacks something that every program needs.
+    #[error("can't start: {0}")]
+    System(#[from] io::Error),
+}
+
+/// A running origin. Dropped without [`Origin::stop`], it ends at once.
+pub struct Origin {
+    listen: Vec<SocketAddr>,
+    tls: Vec<SocketAddr>,
+    admin_address: SocketAddr,
+    admin: Arc<Admin>,
+    stop: watch::Sender<bool>,
+    /// Taken while a connection lives; all back means all ended.
+    places: Arc<Semaphore>,
+    connections: u32,
+    shutdown: Duration,
+}
+
+/// Runs an origin until SIGTERM or SIGINT, then lets what is under way finish.
+///
+/// # Errors
+/// If it can't start. Nothing that happens later ends it.
+pub fn run(config: Config) -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("origin")
+        .build()?;
+    let shutdown = config.timeouts.shutdown.get();
+    let result = runtime.block_on(async {
+        let (mut terminate, mut interrupt) = (
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::interrupt())?,
+        );
+        let origin = Origin::start(config).await?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping");
+        origin.stop().await;
+        Ok(())
+    });
+    // A blocked disk must not hold the process.
+    runtime.shutdown_timeout(shutdown);
+    result
+}
+
+impl Origin {
+    /// Starts an origin on the current runtime; it serves when this returns.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn start(config: Config) -> Result<Self, Error> {
+        let registry = Registry::new();
+        let metrics = Metrics::new(&registry);
+        let admin = Admin::new("origin", registry);
+        let engine = open_engine(&config, &metrics).await?;
+        let log = AccessLog::open(&config.access_log).map_err(|error| Error::AccessLog {
+            target: config.access_log.to_string(),
+            error,
+        })?;
+        let acceptor = config.tls.as_ref().map(tls::acceptor).transpose()?;
+        let listeners = bind_all(&config.listen).await?;
+        let tls_addresses = config.tls.as_ref().map_or(&[][..], |tls| &tls.listen);
+        let tls_listeners = bind_all(tls_addresses).await?;
+        let admin_listener = bind(config.admin).await?;
+        let (stop, stopped) = watch::channel(false);
+        let connections = u32::try_from(config.limits.connections).unwrap_or(u32::MAX);
+        let origin = Self {
+            listen: addresses(&listeners)?,
+            tls: addresses(&tls_listeners)?,
+            admin_address: admin_listener.local_addr()?,
+            admin: admin.clone(),
+            stop,
+            places: Arc::new(Semaphore::new(connections as usize)),
+            connections,
+            shutdown: config.timeouts.shutdown.get(),
+        };
+        let handler = Arc::new(Handler {
+            engine: engine.clone(),
+            metrics,
+            log,
+            name: config.name.clone(),
+            max_headers: config.limits.max_headers,
+        });
+        let server = Arc::new(Server {
+            handler,
+            timeouts: config.timeouts,
+            limits: config.limits,
+            stop: stopped.clone(),
+        });
+        for listener in listeners {
+            origin.spawn_accept(listener, None, server.clone());
+        }
+        for listener in tls_listeners {
+            origin.spawn_accept(listener, acceptor.clone(), server.clone());
+        }
+        let until_dropped = dropped(stopped.clone());
+        tokio::spawn(admin::serve(admin_listener, admin.clone(), until_dropped));
+        admin.readiness().set_ready();
+        tokio::spawn(watch_store(engine.tree.clone(), admin, stopped));
+        tracing::info!(
+            listen = ?origin.listen, tls = ?origin.tls, admin = %origin.admin_address,
+            upstream = %config.upstream, store = %config.store.dir.display(), "origin is up"
+        );
+        Ok(origin)
+    }
+
+    /// The clear-text addresses, ports filled in.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.listen
+    }
+
+    /// The TLS addresses, ports filled in.
+    #[must_use]
+    pub fn tls_addresses(&self) -> &[SocketAddr] {
+        &self.tls
+    }
+
+    /// The admin listener's address.
+    #[must_use]
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin_address
+    }
+
+    /// Metrics and readiness.
+    #[must_use]
+    pub fn admin(&self) -> &Arc<Admin> {
+        &self.admin
+    }
+
+    /// Takes no more connections, lets requests under way finish within `timeouts.shutdown`, and
+    /// ends.
+    pub async fn stop(self) {
+        self.admin.readiness().set_unready("stopping");
+        self.stop.send_replace(true);
+        let all_ended = self.places.acquire_many(self.connections);
+        if timeout(self.shutdown, all_ended).await.is_err() {
+            tracing::warn!("some requests were still under way and are cut off");
+        }
+    }
+
+    fn spawn_accept(&self, listener: TcpListener, tls: Option<TlsAcceptor>, server: Arc<Server>) {
+        let (places, mut stop) = (self.places.clone(), server.stop.clone());
+        tokio::spawn(async move {
+            let accept = accept_all(listener, tls, server, places);
+            tokio::select! {
+                () = accept => {}
+                _ = stop.wait_for(|stop| *stop) => {}
+            }
+        });
+    }
+}
+
+async fn open_engine(config: &Config, metrics: &Metrics) -> Result<Arc<Engine>, Error> {
+    let (store, limits) = (config.store.clone(), config.limits.clone());
+    let opening = metrics.clone();
+    let tree = disk::blocking(move || Tree::open(&store, &limits, &opening)).await;
+    let tree = tree.map_err(|error| Error::Store {
+        dir: config.store.dir.clone(),
+        error,
+    })?;
+    let engine = Engine::new(config, tree, metrics.clone())?;
+    tokio::spawn(sweep(engine.clone(), config.freshness.clone()));
+    Ok(engine)
+}
+
+/// Removes, once, answers that are too old for any use.
+async fn sweep(engine: Arc<Engine>, freshness: Freshness) {
+    let longest = freshness.mutable.get().max(freshness.lookup.get());
+    let after = freshness
+        .stale_if_error
+        .get()
+        .max(freshness.stale_while_revalidate.get());
+    let sweeper = engine.clone();
+    let swept = disk::blocking(move || sweeper.mutables.sweep(longest + after)).await;
+    if let Err(error) = swept {
+        engine.tree.note("sweep", &error);
+    }
+}
+
+/// Keeps readiness true to whether the store can be written.
+async fn watch_store(tree: Arc<Tree>, admin: Arc<Admin>, mut stop: watch::Receiver<bool>) {
+    let mut tick = interval(PROBE_INTERVAL);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+        let probed = tree.clone();
+        match disk::blocking(move || probed.probe()).await {
+            Ok(()) if !*stop.borrow() => admin.readiness().set_ready(),
+            Ok(()) => {}
+            Err(error) => {
+                tree.note("probe", &error);
+                let why = format!("the store can't be written: {error}");
+                admin.readiness().set_unready(why);
+            }
+        }
+    }
+}
+
+/// Resolves when the origin is gone, not when it is told to stop: metrics outlive requests.
+async fn dropped(mut stop: watch::Receiver<bool>) {
+    while stop.changed().await.is_ok() {}
+}
+
+async fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, Error> {
+    let mut listeners = Vec::with_capacity(addresses.len());
+    for &address in addresses {
+        listeners.push(bind(address).await?);
+    }
+    Ok(listeners)
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, Error> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| Error::Listen { address, error })
+}
+
+fn addresses(listeners: &[TcpListener]) -> io::Result<Vec<SocketAddr>> {
+    listeners.iter().map(TcpListener::local_addr).collect()
+}
+
+/// Accepts for ever; connections beyond the limit are closed at once.
+async fn accept_all(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    server: Arc<Server>,
+    places: Arc<Semaphore>,
+) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, client)) => {
+                let Ok(place) = places.clone().try_acquire_owned() else {
+                    server.shed("limit");
+                    continue;
+                };
+                let (server, tls) = (server.clone(), tls.clone());
+                tokio::spawn(async move {
+                    server.serve(stream, client, tls).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "can't accept");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! What the origin keeps.
+//!
+//! ```text
+//! <dir>/                              a GOPROXY tree, as GOMODCACHE/cache/download is one
+//!   <module>/@v/<version>.info        versioned files: never change
+//!   <module>/@v/<version>.mod
+//!   <module>/@v/<version>.zip
+//!   <module>/@v/<version>.zip.sha256  digest and length of each, written before it
+//!   <module>/@v/list                  the versions whose .mod is here, as the go command writes it
+//!   sumdb/<name>/tile/…               tiles of checksum databases
+//!   .mutable/ab/<sha-256 of path>     answers that may change, with their time
+//!   .spool/                           bodies being fetched; emptied at start
+//!   .quarantine/                      bodies that were not what was once stored
+//! ```
+//!
+//! Failure rule: what can't be read is as if it weren't stored, so it is fetched again; what can't
+//! be written is served all the same if it is in memory, and counted. A body never gets its final
+//! name before it is whole.
+
+mod budget;
+pub(crate) mod mutable;
+pub(crate) mod negative;
+pub(crate) mod spool;
+pub(crate) mod sum;
+pub(crate) mod tree;
