@@ -1,0 +1,490 @@
+//! What an edge can be told, and what it does when it isn't told.
+//!
+//! One struct a section, every default a named constant. The sections `store`, `freshness` and
+//! `fill` are the engine's. `config/edge.yaml` names every key; a test holds the two together.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use modcdn_core::config::{self, Problem};
+use modcdn_core::telemetry::AccessTarget;
+use modcdn_core::units::{ByteSize, Period};
+
+pub use crate::engine::config::{FillConfig, FreshnessConfig, StoreConfig};
+use crate::origin::Endpoint;
+
+/// The node's name in logs and in `Cache-Status`.
+pub const DEFAULT_NAME: &str = "edge";
+/// Clear-text HTTP/1.1 and HTTP/2 (prior knowledge), on every address.
+pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080);
+/// Metrics and health: on this machine only, never on the public listener.
+pub const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9080);
+/// One front thread a core.
+pub const DEFAULT_THREADS: usize = 0;
+/// Threads for fills and connections to the origin.
+pub const DEFAULT_FILL_THREADS: usize = 1;
+
+/// An edge's whole configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The node's name: access log, `Cache-Status`.
+    pub name: String,
+    /// Addresses for clear text.
+    pub listen: Vec<SocketAddr>,
+    /// TLS listeners.
+    pub tls: TlsConfig,
+    /// Address of `/metrics`, `/healthz`, `/readyz`.
+    pub admin: SocketAddr,
+    /// Where the access log goes: `off`, `stdout`, `stderr` or a file.
+    pub access_log: AccessTarget,
+    /// Names served here, without ports; any other is answered 421. Empty: any name.
+    pub hosts: Vec<String>,
+    /// Front threads for each address; 0 means one a core.
+    pub threads: usize,
+    /// Threads for fills and connections to the origin.
+    pub fill_threads: usize,
+    /// The origin and how it is spoken to.
+    pub origin: OriginConfig,
+    /// The cache's two tiers.
+    pub store: StoreConfig,
+    /// Bounds on how long mutable answers live.
+    pub freshness: FreshnessConfig,
+    /// Limits of fills.
+    pub fill: FillConfig,
+    /// How long a client may take for what.
+    pub timeouts: TimeoutConfig,
+    /// How much a client may ask for.
+    pub limits: LimitConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            name: DEFAULT_NAME.to_owned(),
+            listen: vec![DEFAULT_LISTEN],
+            tls: TlsConfig::default(),
+            admin: DEFAULT_ADMIN,
+            access_log: AccessTarget::default(),
+            hosts: Vec::new(),
+            threads: DEFAULT_THREADS,
+            fill_threads: DEFAULT_FILL_THREADS,
+            origin: OriginConfig::default(),
+            store: StoreConfig::default(),
+            freshness: FreshnessConfig::default(),
+            fill: FillConfig::default(),
+            timeouts: TimeoutConfig::default(),
+            limits: LimitConfig::default(),
+        }
+    }
+}
+
+/// TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1 by ALPN.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TlsConfig {
+    /// Addresses for TLS; none by default.
+    pub listen: Vec<SocketAddr>,
+    /// PEM file with the certificate chain, the leaf first. Needed if there is an address.
+    pub certificate: Option<PathBuf>,
+    /// PEM file with the leaf's private key (PKCS #8, PKCS #1 or SEC 1).
+    pub key: Option<PathBuf>,
+}
+
+/// Where an origin with its defaults listens, on the same machine.
+pub const DEFAULT_ORIGIN_URL: &str = "http://127.0.0.10:8080";
+/// Name look-up, TCP, TLS and HTTP/2 together.
+pub const DEFAULT_CONNECT_TIMEOUT: Period = Period::secs(5);
+/// From a request sent to the head of its answer.
+pub const DEFAULT_FIRST_BYTE_TIMEOUT: Period = Period::secs(5);
+/// Between two pieces of a body.
+pub const DEFAULT_STALL_TIMEOUT: Period = Period::secs(5);
+/// A whole answer. 500 MiB in it need 0.9 MB/s.
+pub const DEFAULT_TOTAL_TIMEOUT: Period = Period::secs(600);
+/// An unused connection beyond the first is closed after it.
+pub const DEFAULT_IDLE_TIMEOUT: Period = Period::secs(300);
+/// Connections to the origin.
+pub const DEFAULT_CONNECTIONS: usize = 100;
+/// Requests on one connection at once.
+pub const DEFAULT_STREAMS: usize = 100;
+/// A PING on every connection, so that a dead one is known before it is needed.
+pub const DEFAULT_PING: Period = Period::secs(30);
+/// Flow-control window of one stream: 4 MiB at 200 ms are 160 Mbit/s.
+pub const DEFAULT_STREAM_WINDOW: ByteSize = ByteSize::mib(4);
+/// Flow-control window of one connection: 1 Gbit/s × 200 ms is 25 MB. Several times a stream's,
+/// so that one stalled stream can't starve its siblings.
+pub const DEFAULT_CONNECTION_WINDOW: ByteSize = ByteSize::mib(32);
+
+/// Where the origin is, and every bound on talking to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OriginConfig {
+    /// `http://HOST[:PORT]` (HTTP/2 by prior knowledge) or `https://…` (TLS, HTTP/2 by ALPN).
+    pub url: String,
+    /// PEM file of the certificate authorities that may vouch for an `https` origin; none means
+    /// the system's.
+    pub ca: Option<PathBuf>,
+    /// Longest wait for a connection: name, TCP, TLS, HTTP/2.
+    pub connect_timeout: Period,
+    /// Longest wait for the head of an answer.
+    pub first_byte_timeout: Period,
+    /// Longest wait for the next piece of a body.
+    pub stall_timeout: Period,
+    /// Longest time for a whole answer.
+    pub total_timeout: Period,
+    /// Unused connections beyond the first are closed after this.
+    pub idle_timeout: Period,
+    /// Most connections.
+    pub connections: usize,
+    /// Most requests on one connection at once.
+    pub streams_per_connection: usize,
+    /// Pause between PINGs on a connection.
+    pub ping: Period,
+    /// HTTP/2 window of one stream.
+    pub stream_window: ByteSize,
+    /// HTTP/2 window of one connection.
+    pub connection_window: ByteSize,
+}
+
+impl Default for OriginConfig {
+    fn default() -> Self {
+        Self {
+            url: DEFAULT_ORIGIN_URL.to_owned(),
+            ca: None,
+            connect_timeout: DEFAULT_CONNECT_TIMEOUT,
+            first_byte_timeout: DEFAULT_FIRST_BYTE_TIMEOUT,
+            stall_timeout: DEFAULT_STALL_TIMEOUT,
+            total_timeout: DEFAULT_TOTAL_TIMEOUT,
+            idle_timeout: DEFAULT_IDLE_TIMEOUT,
+            connections: DEFAULT_CONNECTIONS,
+            streams_per_connection: DEFAULT_STREAMS,
+            ping: DEFAULT_PING,
+            stream_window: DEFAULT_STREAM_WINDOW,
+            connection_window: DEFAULT_CONNECTION_WINDOW,
+        }
+    }
+}
+
+/// TLS and HTTP/2 handshakes.
+pub const DEFAULT_HANDSHAKE: Period = Period::secs(10);
+/// A whole HTTP/1.1 header, from its first byte.
+pub const DEFAULT_HEADER: Period = Period::secs(10);
+/// The first byte of a connection's first or next HTTP/1.1 request.
+pub const DEFAULT_KEEP_ALIVE: Period = Period::secs(75);
+/// An HTTP/2 connection without a request.
+pub const DEFAULT_H2_IDLE: Period = Period::secs(180);
+/// 128 KiB of a body: 30 s mean at least 4.3 KiB/s.
+pub const DEFAULT_WRITE: Period = Period::secs(30);
+/// A whole request, its body read by the client included.
+pub const DEFAULT_REQUEST: Period = Period::secs(3600);
+/// In-flight requests at shutdown.
+pub const DEFAULT_SHUTDOWN: Period = Period::secs(30);
+
+/// How long a client may take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TimeoutConfig {
+    /// TLS handshake; HTTP/2 preface.
+    pub handshake: Period,
+    /// A whole HTTP/1.1 header, from its first byte (not: between two bytes).
+    pub header: Period,
+    /// Silence between two HTTP/1.1 requests.
+    pub keep_alive: Period,
+    /// Silence on an HTTP/2 connection without a request.
+    pub h2_idle: Period,
+    /// Each 128 KiB of a body must be taken within this.
+    pub write: Period,
+    /// A whole request.
+    pub request: Period,
+    /// At shutdown: how long requests in flight may go on.
+    pub shutdown: Period,
+}
+
+impl Default for TimeoutConfig {
+    fn default() -> Self {
+        Self {
+            handshake: DEFAULT_HANDSHAKE,
+            header: DEFAULT_HEADER,
+            keep_alive: DEFAULT_KEEP_ALIVE,
+            h2_idle: DEFAULT_H2_IDLE,
+            write: DEFAULT_WRITE,
+            request: DEFAULT_REQUEST,
+            shutdown: DEFAULT_SHUTDOWN,
+        }
+    }
+}
+
+/// Open connections; more are closed at once.
+pub const DEFAULT_MAX_CONNECTIONS: usize = 20_000;
+/// A request's header.
+pub const DEFAULT_HEADER_SIZE: ByteSize = ByteSize::kib(64);
+/// Header fields of a request.
+pub const DEFAULT_HEADER_FIELDS: usize = 100;
+/// Requests on one HTTP/2 connection at once.
+pub const DEFAULT_H2_STREAMS: u32 = 100;
+/// Bytes of one HTTP/2 answer that wait for the client's window.
+pub const DEFAULT_H2_SEND_BUFFER: ByteSize = ByteSize::kib(256);
+/// Streams that a client may reset before they were looked at (rapid reset).
+pub const DEFAULT_H2_RESETS: usize = 20;
+/// Malformed HTTP/2 requests before the connection is closed.
+pub const DEFAULT_H2_MALFORMED: usize = 32;
+
+/// Pingora's parser takes no more fields than this.
+pub const MAX_HEADER_FIELDS: usize = 256;
+
+/// How much a client may ask for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitConfig {
+    /// Open connections of all clients.
+    pub connections: usize,
+    /// Bytes of a request's header.
+    pub header_size: ByteSize,
+    /// Fields of a request's header.
+    pub header_fields: usize,
+    /// Requests on one HTTP/2 connection at once.
+    pub h2_streams: u32,
+    /// Bytes of one HTTP/2 answer that may wait for the client's window.
+    pub h2_send_buffer: ByteSize,
+    /// Streams reset by the client before they were looked at: more close the connection.
+    pub h2_resets: usize,
+    /// Malformed HTTP/2 requests: more close the connection.
+    pub h2_malformed: usize,
+}
+
+impl Default for LimitConfig {
+    fn default() -> Self {
+        Self {
+            connections: DEFAULT_MAX_CONNECTIONS,
+            header_size: DEFAULT_HEADER_SIZE,
+            header_fields: DEFAULT_HEADER_FIELDS,
+            h2_streams: DEFAULT_H2_STREAMS,
+            h2_send_buffer: DEFAULT_H2_SEND_BUFFER,
+            h2_resets: DEFAULT_H2_RESETS,
+            h2_malformed: DEFAULT_H2_MALFORMED,
+        }
+    }
+}
+
+/// The largest HTTP/2 window (RFC 9113 §6.9.1).
+const MAX_WINDOW: u64 = (1 << 31) - 1;
+/// The smallest that makes sense: the protocol's own default.
+const MIN_WINDOW: u64 = (1 << 16) - 1;
+
+impl config::Config for Config {
+    fn check(&self) -> Result<(), Vec<Problem>> {
+        let mut problems = Vec::new();
+        self.check_listeners(&mut problems);
+        self.origin.check(&mut problems);
+        self.timeouts.check(&mut problems);
+        self.limits.check(&mut problems);
+        nest("store", self.store.problems(), &mut problems);
+        nest("freshness", self.freshness.problems(), &mut problems);
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(problems)
+        }
+    }
+}
+
+impl Config {
+    fn check_listeners(&self, problems: &mut Vec<Problem>) {
+        let mut claim = claims(problems);
+        claim(!self.name.is_empty(), "name", "must not be empty");
+        claim(
+            !self.listen.is_empty() || !self.tls.listen.is_empty(),
+            "listen",
+            "an edge needs an address here or under tls.listen",
+        );
+        let files = self.tls.certificate.is_some() && self.tls.key.is_some();
+        claim(
+            files || self.tls.listen.is_empty(),
+            "tls.listen",
+            "TLS needs tls.certificate and tls.key",
+        );
+        claim(self.fill_threads > 0, "fill_threads", "must be at least 1");
+        for host in &self.hosts {
+            let fits = !host.is_empty() && !host.contains([':', '/', ' ', '@']);
+            claim(fits, "hosts", "a host is a name without scheme or port");
+        }
+    }
+}
+
+impl OriginConfig {
+    fn check(&self, problems: &mut Vec<Problem>) {
+        if let Err(message) = Endpoint::parse(&self.url) {
+            problems.push(Problem::new("origin.url", message));
+        }
+        let mut claim = claims(problems);
+        let periods = [
+            ("origin.connect_timeout", self.connect_timeout),
+            ("origin.first_byte_timeout", self.first_byte_timeout),
+            ("origin.stall_timeout", self.stall_timeout),
+            ("origin.total_timeout", self.total_timeout),
+            ("origin.idle_timeout", self.idle_timeout),
+            ("origin.ping", self.ping),
+        ];
+        for (key, period) in periods {
+            claim(!period.is_zero(), key, "must be above zero");
+        }
+        claim(
+            self.connections > 0,
+            "origin.connections",
+            "must be at least 1",
+        );
+        let streams = self.streams_per_connection;
+        claim(
+            streams > 0,
+            "origin.streams_per_connection",
+            "must be at least 1",
+        );
+        let window = |size: ByteSize| (MIN_WINDOW..=MAX_WINDOW).contains(&size.as_u64());
+        let bounds = "must be from 65535 bytes to 2GiB less one byte";
+        claim(window(self.stream_window), "origin.stream_window", bounds);
+        claim(
+            window(self.connection_window),
+            "origin.connection_window",
+            bounds,
+        );
+        claim(
+            self.stream_window <= self.connection_window,
+            "origin.stream_window",
+            "must not be above connection_window",
+        );
+    }
+}
+
+impl TimeoutConfig {
+    fn check(&self, problems: &mut Vec<Problem>) {
+        let mut claim = claims(problems);
+        let periods = [
+            ("timeouts.handshake", self.handshake),
+            ("timeouts.header", self.header),
+            ("timeouts.keep_alive", self.keep_alive),
+            ("timeouts.h2_idle", self.h2_idle),
+            ("timeouts.write", self.write),
+            ("timeouts.request", self.request),
+        ];
+        for (key, period) in periods {
+            claim(!period.is_zero(), key, "must be above zero");
+        }
+    }
+}
+
+impl LimitConfig {
+    fn check(&self, problems: &mut Vec<Problem>) {
+        let mut claim = claims(problems);
+        claim(
+            self.connections > 0,
+            "limits.connections",
+            "must be at least 1",
+        );
+        claim(
+            (1..=MAX_HEADER_FIELDS).contains(&self.header_fields),
+            "limits.header_fields",
+            "must be from 1 to 256",
+        );
+        let header = (1 << 10)..=(1 << 20) - 1;
+        claim(
+            header.contains(&self.header_size.as_u64()),
+            "limits.header_size",
+            "must be from 1KiB to just below 1MiB",
+        );
+        claim(
+            self.h2_streams > 0,
+            "limits.h2_streams",
+            "must be at least 1",
+        );
+        let buffer = (16 << 10)..=(64 << 20);
+        claim(
+            buffer.contains(&self.h2_send_buffer.as_u64()),
+            "limits.h2_send_buffer",
+            "must be from 16KiB to 64MiB",
+        );
+    }
+}
+
+/// A rule, its key, and what to say where it doesn't hold.
+fn claims(problems: &mut Vec<Problem>) -> impl FnMut(bool, &str, &str) {
+    |holds, key, message| {
+        if !holds {
+            problems.push(Problem::new(key, message));
+        }
+    }
+}
+
+fn nest(section: &str, found: Vec<Problem>, problems: &mut Vec<Problem>) {
+    problems.extend(
+        found
+            .into_iter()
+            .map(|p| Problem::new(format!("{section}.{}", p.key), p.message)),
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use modcdn_core::config::parse;
+
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("../../config/edge.yaml");
+
+    #[test]
+    fn the_example_is_the_default() {
+        assert_eq!(
+            parse::<Config>("edge.yaml", EXAMPLE).unwrap(),
+            Config::default()
+        );
+    }
+
+    #[test]
+    fn the_example_names_every_key() {
+        let example: serde_yaml::Value = serde_yaml::from_str(EXAMPLE).unwrap();
+        let all = serde_yaml::to_value(Config::default()).unwrap();
+        assert_eq!(keys(&example), keys(&all));
+    }
+
+    fn keys(value: &serde_yaml::Value) -> Vec<String> {
+        let mut found = Vec::new();
+        collect(value, "", &mut found);
+        found.sort();
+        found
+    }
+
+    fn collect(value: &serde_yaml::Value, prefix: &str, found: &mut Vec<String>) {
+        let Some(mapping) = value.as_mapping() else {
+            return;
+        };
+        for (key, value) in mapping {
+            let key = format!("{prefix}{}", key.as_str().unwrap());
+            collect(value, &format!("{key}."), found);
+            found.push(key);
+        }
+    }
+
+    #[test]
+    fn contradictions_are_named_with_their_keys() {
+        let text = "listen: []\nfill_threads: 0\norigin: {url: 'ftp://x', connections: 0}\n\
+                    limits: {header_fields: 300}\ntimeouts: {header: 0s}\n";
+        let error = parse::<Config>("e.yaml", text).unwrap_err().to_string();
+        for key in [
+            "listen",
+            "fill_threads",
+            "origin.url",
+            "origin.connections",
+            "limits.header_fields",
+            "timeouts.header",
+        ] {
+            assert!(error.contains(key), "{key} in {error}");
+        }
+    }
+
+    #[test]
+    fn tls_without_a_certificate_is_refused() {
+        let error = parse::<Config>("e.yaml", "tls: {listen: ['0.0.0.0:8443']}").unwrap_err();
+        assert!(error.to_string().contains("tls.certificate"), "{error}");
+    }
+}

@@ -1,0 +1,423 @@
+//! The way of one request through the cache.
+//!
+//! ```text
+//! look up ─┬─ fresh ───────────────────────────────────────▶ answer (hit)
+//!          ├─ stale, may be given at once ─▶ background fill, answer (stale)
+//!          ├─ stale, to be confirmed ─┐
+//!          └─ absent or damaged ──────┴▶ join or begin the key's fill, wait for its first word
+//! ```
+//! A failure while a stale answer is in its stale-if-error window is answered with that.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode};
+
+use modcdn_core::refusal::{Reason, Refusal};
+
+use super::cache_status::{CacheStatus, Forward};
+use super::disk_body::DiskBody;
+use super::fill::{hint, is_failure};
+use super::freshness::Judgement;
+use super::growing::{End, FillHead, Follower, Growing, Outcome};
+use super::metrics::Tier;
+use super::reply::{Described, Fate, whole};
+use super::select::{Selected, not_modified, select};
+use super::store::Damage;
+use super::store::entry::{Entry, Validators};
+use super::{Engine, Joined};
+use crate::exchange::{Answer, Asked, Body, Cached};
+
+/// How often one request starts over because what it was about to answer with was gone.
+const ATTEMPTS: usize = 4;
+
+/// What the look-up found, for a request that has to go forward.
+struct Held {
+    /// An answer that may be confirmed, or stand in for a failure.
+    stale: Option<Arc<Entry>>,
+    /// An answer that must not be used.
+    avoid: Option<Arc<Entry>>,
+    forward: Forward,
+    detail: Option<&'static str>,
+}
+
+impl Held {
+    const NOTHING: Self = Self {
+        stale: None,
+        avoid: None,
+        forward: Forward::UriMiss,
+        detail: None,
+    };
+
+    fn stale(entry: Arc<Entry>) -> Self {
+        Self {
+            stale: Some(entry),
+            forward: Forward::Stale,
+            ..Self::NOTHING
+        }
+    }
+
+    fn useless(entry: Arc<Entry>, detail: &'static str) -> Self {
+        let (avoid, detail) = (Some(entry), Some(detail));
+        Self {
+            stale: None,
+            avoid,
+            forward: Forward::Miss,
+            detail,
+        }
+    }
+
+    fn fate(&self, cached: Cached, collapsed: bool) -> Fate {
+        let (forward, detail) = (Some(self.forward), self.detail);
+        Fate {
+            cached,
+            status: CacheStatus {
+                forward,
+                collapsed,
+                detail,
+                ..CacheStatus::default()
+            },
+        }
+    }
+}
+
+/// What to do once the fill has said its first word.
+enum Next {
+    Answer(Answer),
+    Relay(Fate),
+    Again(Held),
+}
+
+impl Engine {
+    /// Answers one request. Every wait in here is bounded by the origin client's limits.
+    ///
+    /// Dropping the future stops nothing but this answer: a fill that it began goes on.
+    pub async fn answer(self: &Arc<Self>, asked: Asked) -> Answer {
+        let path = asked.request.path();
+        let held = match self.store.find(&path) {
+            None => Held::NOTHING,
+            Some(entry) => match self.answer_held(&asked, entry).await {
+                Ok(answer) => return answer,
+                Err(held) => held,
+            },
+        };
+        self.metrics.misses.inc();
+        if asked.no_fetch {
+            let held = Held {
+                forward: Forward::Bypass,
+                ..held
+            };
+            return self.relay(asked, held.fate(Cached::Bypass, false)).await;
+        }
+        self.go_forward(asked, path.into(), held).await
+    }
+
+    /// Answers from the store, if that may be done without asking the origin first.
+    async fn answer_held(
+        self: &Arc<Self>,
+        asked: &Asked,
+        entry: Arc<Entry>,
+    ) -> Result<Answer, Held> {
+        let now = self.clock.now();
+        let (cached, detail) = match entry.lifetime.judge(entry.age(now)) {
+            Judgement::Fresh => (Cached::Hit, None),
+            _ if asked.no_fetch => return Err(Held::stale(entry)),
+            Judgement::StaleWhileRevalidate if entry.rests(now) => (Cached::Stale, ORIGIN_FAILED),
+            Judgement::StaleWhileRevalidate => {
+                self.join(&asked.request, &entry.key, Some(&entry), None);
+                (Cached::Stale, Some("revalidating"))
+            }
+            Judgement::StaleIfError if entry.rests(now) => (Cached::Stale, ORIGIN_FAILED),
+            // There is nothing to confirm in a "not found".
+            Judgement::Expired if entry.meta.status != StatusCode::OK => {
+                return Err(Held::useless(entry, "expired"));
+            }
+            Judgement::StaleIfError | Judgement::Expired => return Err(Held::stale(entry)),
+        };
+        self.answer_stored(asked, &entry, self.hit(&entry, cached, detail))
+            .await
+    }
+
+    fn hit(&self, entry: &Entry, cached: Cached, detail: Option<&'static str>) -> Fate {
+        let ttl = Some(entry.lifetime.ttl(entry.age(self.clock.now())));
+        Fate {
+            cached,
+            status: CacheStatus {
+                ttl,
+                detail,
+                ..CacheStatus::default()
+            },
+        }
+    }
+
+    /// The answer with a stored body. What proves to be damaged is dropped.
+    async fn answer_stored(
+        self: &Arc<Self>,
+        asked: &Asked,
+        entry: &Arc<Entry>,
+        fate: Fate,
+    ) -> Result<Answer, Held> {
+        let mut entry = entry.clone();
+        for _ in 0..ATTEMPTS {
+            match self.try_store(asked, &entry, fate).await {
+                Ok(answer) => {
+                    if fate.cached == Cached::Stale {
+                        self.metrics.stale_served.inc();
+                    }
+                    return Ok(answer);
+                }
+                Err(Damage::Unreadable(error)) => {
+                    tracing::warn!(key = %entry.key, %error, "stored body can't be read now");
+                    return Err(Held::useless(entry, "unreadable"));
+                }
+                Err(Damage::Corrupt) => break,
+                Err(Damage::Moved) => {
+                    let now_at = self.store.find(&entry.key);
+                    match now_at.filter(|now_at| !Arc::ptr_eq(now_at, &entry)) {
+                        Some(now_at) => entry = now_at,
+                        None => break,
+                    }
+                }
+            }
+        }
+        self.condemn(&entry).await;
+        Err(Held::useless(entry, "damaged"))
+    }
+
+    async fn try_store(
+        self: &Arc<Self>,
+        asked: &Asked,
+        entry: &Arc<Entry>,
+        fate: Fate,
+    ) -> Result<Answer, Damage> {
+        let described = Described::entry(entry, Some(entry.age(self.clock.now())));
+        let selected = self.select(asked, &described);
+        let Some((start, end)) = span(asked, selected, entry.object.size) else {
+            self.metrics.hit(Tier::Head);
+            return Ok(self.reply(asked, fate, &described, selected, None));
+        };
+        let body = self.stored_body(asked, entry, start, end).await?;
+        Ok(self.reply(asked, fate, &described, selected, Some(body)))
+    }
+
+    async fn stored_body(
+        self: &Arc<Self>,
+        asked: &Asked,
+        entry: &Arc<Entry>,
+        start: u64,
+        end: u64,
+    ) -> Result<Body, Damage> {
+        if let Some(bytes) = self.store.in_ram(entry) {
+            self.metrics.hit(self.store.ram_tier(entry));
+            return Ok(whole(asked, part(&bytes, start, end)));
+        }
+        let body = if self.store.loads(entry) {
+            whole(asked, part(&self.load(entry).await?, start, end))
+        } else {
+            let body = DiskBody::open(self, &asked.request, entry, start, end).await?;
+            Body::Stream(Box::new(body))
+        };
+        self.metrics.hit(Tier::Disk);
+        Ok(body)
+    }
+
+    /// Loads a body into RAM; those who come meanwhile wait for the one who began.
+    async fn load(&self, entry: &Arc<Entry>) -> Result<Bytes, Damage> {
+        let _alone = entry.object.loading.lock().await;
+        if let Some(bytes) = self.store.in_ram(entry) {
+            return Ok(bytes);
+        }
+        let (store, entry) = (self.store.clone(), entry.clone());
+        self.blocking(move || store.load(&entry)).await
+    }
+
+    /// Joins the key's fill and answers as it says.
+    async fn go_forward(self: &Arc<Self>, asked: Asked, key: Arc<str>, mut held: Held) -> Answer {
+        for _ in 0..ATTEMPTS {
+            match self.try_forward(&asked, &key, held).await {
+                Next::Answer(answer) => return answer,
+                Next::Relay(fate) => return self.relay(asked, fate).await,
+                Next::Again(found) => held = found,
+            }
+        }
+        let text = "what was stored could not be read, again and again";
+        let refusal = Refusal::new(Reason::Store, key.trim_start_matches('/'), text);
+        self.refuse(&asked, Held::NOTHING.fate(Cached::Miss, false), &refusal)
+    }
+
+    async fn try_forward(self: &Arc<Self>, asked: &Asked, key: &Arc<str>, held: Held) -> Next {
+        let (stale, avoid) = (held.stale.as_ref(), held.avoid.as_ref());
+        let (growing, collapsed) = match self.join(&asked.request, key, stale, avoid) {
+            Joined::Fill { growing, collapsed } => (growing, collapsed),
+            Joined::Stored(entry) => {
+                let fate = self.hit(&entry, Cached::Hit, None);
+                return or_again(self.answer_stored(asked, &entry, fate).await);
+            }
+        };
+        let fate = held.fate(Cached::Miss, collapsed);
+        match growing.outcome().await {
+            Outcome::Relay => Next::Relay(fate),
+            Outcome::Arriving(head) => {
+                self.answer_growing(asked, &growing, &head, &held, fate)
+                    .await
+            }
+            Outcome::Complete(entry, bytes) => self.answer_complete(asked, &entry, &bytes, fate),
+            Outcome::Confirmed(entry) => {
+                let forward_status = Some(StatusCode::NOT_MODIFIED.as_u16());
+                let status = CacheStatus {
+                    forward_status,
+                    ..fate.status
+                };
+                let fate = Fate {
+                    cached: Cached::Revalidated,
+                    status,
+                };
+                or_again(self.answer_stored(asked, &entry, fate).await)
+            }
+            Outcome::Passed(passed) if !is_failure(passed.status) => {
+                Next::Answer(self.pass_on(asked, fate, &passed))
+            }
+            Outcome::Passed(passed) => {
+                let stand_in = self.stand_in(asked, &held, ORIGIN_FAILED).await;
+                Next::Answer(stand_in.unwrap_or_else(|| self.pass_on(asked, fate, &passed)))
+            }
+            Outcome::Refused(refusal) => {
+                Next::Answer(self.stand_in_or_refuse(asked, &held, fate, &refusal).await)
+            }
+        }
+    }
+
+    /// The stale answer in place of a failure, while it may be (RFC 5861 §4).
+    async fn stand_in(
+        self: &Arc<Self>,
+        asked: &Asked,
+        held: &Held,
+        detail: Option<&'static str>,
+    ) -> Option<Answer> {
+        let entry = held.stale.as_ref()?;
+        if !entry.lifetime.covers_failure(entry.age(self.clock.now())) {
+            return None;
+        }
+        self.answer_stored(asked, entry, self.hit(entry, Cached::Stale, detail))
+            .await
+            .ok()
+    }
+
+    async fn stand_in_or_refuse(
+        self: &Arc<Self>,
+        asked: &Asked,
+        held: &Held,
+        fate: Fate,
+        refusal: &Refusal,
+    ) -> Answer {
+        let stand_in = self
+            .stand_in(asked, held, Some(refusal.reason.name()))
+            .await;
+        stand_in.unwrap_or_else(|| self.refuse(asked, fate, refusal))
+    }
+
+    /// Answers with a body that has just come, short and complete.
+    fn answer_complete(
+        &self,
+        asked: &Asked,
+        entry: &Arc<Entry>,
+        bytes: &Bytes,
+        fate: Fate,
+    ) -> Next {
+        let described = Described::entry(entry, None);
+        let selected = self.select(asked, &described);
+        let span = span(asked, selected, entry.object.size);
+        let body = span.map(|(start, end)| whole(asked, part(bytes, start, end)));
+        let status = CacheStatus {
+            stored: self.store.holds(entry),
+            ..fate.status
+        };
+        let fate = Fate { status, ..fate };
+        Next::Answer(self.reply(asked, fate, &described, selected, body))
+    }
+
+    /// Answers with a body that is arriving.
+    async fn answer_growing(
+        self: &Arc<Self>,
+        asked: &Asked,
+        growing: &Arc<Growing>,
+        head: &FillHead,
+        held: &Held,
+        fate: Fate,
+    ) -> Next {
+        let (mut size, mut digest) = (head.size, head.digest);
+        if size.is_none() && asked.range.is_some() && !asked.head {
+            // A range of a body of unknown length: its end has to be seen first.
+            match growing.end().await {
+                End::Committed {
+                    digest: known,
+                    size: len,
+                } => {
+                    (size, digest) = (Some(len), Some(known));
+                }
+                End::Failed(reason) => {
+                    let asked_for = asked.request.path();
+                    let text = "the body broke off and could not be continued";
+                    let refusal = Refusal::new(reason, asked_for.trim_start_matches('/'), text);
+                    let refusal = refusal.hint(hint(reason));
+                    let answer = self.stand_in_or_refuse(asked, held, fate, &refusal).await;
+                    return Next::Answer(answer);
+                }
+            }
+        }
+        let validators = digest.as_ref().map(Validators::of);
+        let described = Described::arriving(head, validators.as_ref(), size);
+        let selected = self.select(asked, &described);
+        let follow = |start, end| {
+            let follower = Follower::new(growing.clone(), start, end, self.fills.clone());
+            Body::Stream(Box::new(follower))
+        };
+        let body = match selected {
+            Selected::Full => Some(follow(0, size)),
+            Selected::Part { start, end } => Some(follow(start, Some(end))),
+            Selected::NotModified | Selected::Unsatisfiable => None,
+        };
+        let status = CacheStatus {
+            stored: self.store.is_admitting(),
+            ..fate.status
+        };
+        let fate = Fate { status, ..fate };
+        Next::Answer(self.reply(asked, fate, &described, selected, body))
+    }
+
+    /// Which part answers: always all of what isn't a 200.
+    fn select(&self, asked: &Asked, described: &Described<'_>) -> Selected {
+        let etag: Option<&HeaderValue> = described.validators.map(|validators| &validators.etag);
+        match described.size {
+            _ if described.meta.status != StatusCode::OK => Selected::Full,
+            Some(size) => select(asked, etag, size),
+            None if not_modified(asked, etag) => Selected::NotModified,
+            None => Selected::Full,
+        }
+    }
+}
+
+const ORIGIN_FAILED: Option<&str> = Some("origin-failed");
+
+fn or_again(answered: Result<Answer, Held>) -> Next {
+    answered.map_or_else(Next::Again, Next::Answer)
+}
+
+/// The bytes that are due; None: no body is.
+fn span(asked: &Asked, selected: Selected, size: u64) -> Option<(u64, u64)> {
+    match selected {
+        _ if asked.head => None,
+        Selected::Full => Some((0, size)),
+        Selected::Part { start, end } => Some((start, end)),
+        Selected::NotModified | Selected::Unsatisfiable => None,
+    }
+}
+
+fn part(bytes: &Bytes, start: u64, end: u64) -> Bytes {
+    let at = |offset: u64| {
+        usize::try_from(offset)
+            .unwrap_or(usize::MAX)
+            .min(bytes.len())
+    };
+    bytes.slice(at(start)..at(end))
+}

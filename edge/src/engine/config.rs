@@ -1,0 +1,246 @@
+//! What the engine can be told: sizes of the store, bounds of freshness, limits of a fill.
+//!
+//! Three sections of the edge's file (`store`, `freshness`, `fill`), each with its defaults as
+//! named constants. [`EngineConfig`] joins them with what the rest of the edge knows.
+
+use std::path::PathBuf;
+
+use modcdn_core::config::Problem;
+use modcdn_core::units::{ByteSize, Period};
+use serde::{Deserialize, Serialize};
+
+/// Default folder of the store.
+pub const DEFAULT_DIR: &str = "/var/lib/modcdn/edge";
+/// Default bound of the disk tier.
+pub const DEFAULT_DISK: ByteSize = ByteSize::gib(10);
+/// Default bound of the RAM tier.
+pub const DEFAULT_RAM: ByteSize = ByteSize::mib(512);
+/// Default bound of what is kept in RAM only.
+pub const DEFAULT_LOOSE: ByteSize = ByteSize::mib(32);
+/// Default bound on the number of keys.
+pub const DEFAULT_KEYS: usize = 1_000_000;
+/// Bodies up to this size enter the RAM tier.
+pub const DEFAULT_RAM_BODY: ByteSize = ByteSize::mib(8);
+/// Bodies up to this size live in the journal instead of a file.
+pub const DEFAULT_PACKED_BODY: ByteSize = ByteSize::kib(16);
+/// How long nothing is admitted after the disk refused a write.
+pub const DEFAULT_PAUSE: Period = Period::secs(30);
+
+/// The most that [`StoreConfig::packed_body`] may be: a packed body is one block.
+pub const MAX_PACKED_BODY: ByteSize = ByteSize::kib(256);
+/// The least that [`StoreConfig::disk`] may be.
+pub const MIN_DISK: ByteSize = ByteSize::mib(1);
+
+/// The two tiers of the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreConfig {
+    /// Folder of the store; made if it isn't there. Everything in it is the store's.
+    pub dir: PathBuf,
+    /// Most bytes on disk: bodies, and the journal twice over (half of it may be dead).
+    pub disk: ByteSize,
+    /// Most keys. Each costs about 500 bytes of RAM, beside [`StoreConfig::ram`].
+    pub keys: usize,
+    /// Most bytes of bodies in RAM.
+    pub ram: ByteSize,
+    /// Most bytes of answers that are in RAM and nowhere else: true "not found"s, and bodies that
+    /// arrived while the disk took nothing.
+    pub loose: ByteSize,
+    /// The longest body that enters the RAM tier; longer ones are sent from disk, block by block.
+    pub ram_body: ByteSize,
+    /// The longest body that is packed into the journal rather than given a file of its own.
+    pub packed_body: ByteSize,
+    /// After the disk refused a write: how long until the next try.
+    pub pause: Period,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self {
+            dir: PathBuf::from(DEFAULT_DIR),
+            disk: DEFAULT_DISK,
+            keys: DEFAULT_KEYS,
+            ram: DEFAULT_RAM,
+            loose: DEFAULT_LOOSE,
+            ram_body: DEFAULT_RAM_BODY,
+            packed_body: DEFAULT_PACKED_BODY,
+            pause: DEFAULT_PAUSE,
+        }
+    }
+}
+
+impl StoreConfig {
+    /// What is wrong with the section; keys are relative to it.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut claim = |holds: bool, key: &str, message: &str| {
+            if !holds {
+                problems.push(Problem::new(key, message));
+            }
+        };
+        claim(self.disk >= MIN_DISK, "disk", "must be at least 1MiB");
+        claim(
+            self.packed_body <= MAX_PACKED_BODY,
+            "packed_body",
+            "must be at most 256KiB",
+        );
+        claim(
+            self.packed_body <= self.ram_body,
+            "packed_body",
+            "must not be above ram_body",
+        );
+        claim(
+            self.ram_body <= self.ram,
+            "ram_body",
+            "must not be above ram",
+        );
+        problems
+    }
+}
+
+/// Default lifetime of a mutable answer whose origin names none.
+pub const DEFAULT_UNNAMED: Period = Period::secs(60);
+/// Default least lifetime of a mutable answer.
+pub const DEFAULT_MIN: Period = Period::secs(0);
+/// Default greatest lifetime of a mutable answer.
+pub const DEFAULT_MAX: Period = Period::secs(3600);
+/// Default greatest lifetime of a "not found".
+pub const DEFAULT_NEGATIVE: Period = Period::secs(60);
+/// Default bound on stale-while-revalidate.
+pub const DEFAULT_STALE_WHILE_REVALIDATE: Period = Period::secs(3600);
+/// Default bound on stale-if-error.
+pub const DEFAULT_STALE_IF_ERROR: Period = Period::secs(7 * 86400);
+/// Default pause between revalidations that fail.
+pub const DEFAULT_RETRY: Period = Period::secs(5);
+
+/// Bounds on what the origin says about the freshness of mutable answers (lists, `@latest`,
+/// queries, tree heads). Versioned objects are immutable and have none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FreshnessConfig {
+    /// Lifetime where the origin names none.
+    pub unnamed: Period,
+    /// A shorter `max-age` is raised to this.
+    pub min: Period,
+    /// A longer `max-age` is cut to this.
+    pub max: Period,
+    /// A 404 or 410 is kept for its `max-age`, but never longer than this.
+    pub negative: Period,
+    /// A longer `stale-while-revalidate` is cut to this.
+    pub stale_while_revalidate: Period,
+    /// A longer `stale-if-error` is cut to this.
+    pub stale_if_error: Period,
+    /// After a revalidation failed: how long the stale answer is given without asking again.
+    pub retry: Period,
+}
+
+impl Default for FreshnessConfig {
+    fn default() -> Self {
+        Self {
+            unnamed: DEFAULT_UNNAMED,
+            min: DEFAULT_MIN,
+            max: DEFAULT_MAX,
+            negative: DEFAULT_NEGATIVE,
+            stale_while_revalidate: DEFAULT_STALE_WHILE_REVALIDATE,
+            stale_if_error: DEFAULT_STALE_IF_ERROR,
+            retry: DEFAULT_RETRY,
+        }
+    }
+}
+
+impl FreshnessConfig {
+    /// What is wrong with the section; keys are relative to it.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        let ordered = self.min <= self.max;
+        let problem = || Problem::new("min", "must not be above max");
+        (!ordered).then(problem).into_iter().collect()
+    }
+}
+
+/// Default bound on one body.
+pub const DEFAULT_BODY: ByteSize = ByteSize::gib(1);
+/// Default bound on the RAM of all running fills.
+pub const DEFAULT_MEMORY: ByteSize = ByteSize::mib(256);
+/// Default number of times that a broken body is continued.
+pub const DEFAULT_RESUMES: u32 = 5;
+/// Default pause before a broken body is continued; doubles with each try.
+pub const DEFAULT_RESUME_PAUSE: Period = Period::millis(100);
+
+/// Limits of a fill.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FillConfig {
+    /// The longest body that is taken from the origin.
+    pub body: ByteSize,
+    /// Most bytes that all running fills hold in RAM; beyond it readers follow the spool file.
+    pub memory: ByteSize,
+    /// How often one body that broke off is continued from where it broke.
+    pub resumes: u32,
+    /// How long to wait before the first of these; doubles with each.
+    pub resume_pause: Period,
+}
+
+impl Default for FillConfig {
+    fn default() -> Self {
+        Self {
+            body: DEFAULT_BODY,
+            memory: DEFAULT_MEMORY,
+            resumes: DEFAULT_RESUMES,
+            resume_pause: DEFAULT_RESUME_PAUSE,
+        }
+    }
+}
+
+/// Everything that [`super::Engine::open`] needs to know.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EngineConfig {
+    /// The edge's name: the cache's name in `Cache-Status` (RFC 9211).
+    pub name: String,
+    /// The section `store`.
+    pub store: StoreConfig,
+    /// The section `freshness`.
+    pub freshness: FreshnessConfig,
+    /// The section `fill`.
+    pub fill: FillConfig,
+}
+
+impl EngineConfig {
+    /// The longest body that enters the RAM tier, in bytes.
+    pub(crate) fn ram_body(&self) -> u64 {
+        self.store.ram_body.as_u64()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_have_no_problems() {
+        assert!(StoreConfig::default().problems().is_empty());
+        assert!(FreshnessConfig::default().problems().is_empty());
+    }
+
+    #[test]
+    fn contradictions_are_named() {
+        let store = StoreConfig {
+            ram: ByteSize::kib(1),
+            ..StoreConfig::default()
+        };
+        assert_eq!(store.problems()[0].key, "ram_body");
+        let freshness = FreshnessConfig {
+            min: Period::secs(9999),
+            ..FreshnessConfig::default()
+        };
+        assert_eq!(freshness.problems()[0].key, "min");
+    }
+
+    #[test]
+    fn unknown_keys_are_refused() {
+        assert!(serde_yaml::from_str::<StoreConfig>("dsik: 1GiB").is_err());
+        let store: StoreConfig = serde_yaml::from_str("disk: 1GiB").unwrap();
+        assert_eq!(store.disk, ByteSize::gib(1));
+    }
+}

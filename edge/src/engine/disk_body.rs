@@ -1,0 +1,157 @@
+//! A long body sent from the disk: block by block, each verified before it is sent.
+//!
+//! If a block turns out to be damaged in the midst of a response, the object is dropped and fetched
+//! again, and the response goes on from the new one, provided that the origin announces the same
+//! digest; else it is cut off.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use modcdn_core::goproxy::Request;
+use modcdn_core::refusal::Reason;
+
+use super::growing::{Follower, Outcome};
+use super::store::entry::{BLOCK, Entry};
+use super::store::{Damage, StoredBody};
+use super::{Engine, Joined};
+use crate::exchange::{Aborted, BodyStream};
+
+/// How often one read begins anew before the body is given up.
+const REFETCHES: usize = 3;
+
+/// A part of a stored body.
+pub(super) struct DiskBody {
+    engine: Arc<Engine>,
+    request: Request,
+    entry: Arc<Entry>,
+    source: Source,
+    at: u64,
+    end: u64,
+    /// Read ahead of the head, so that damage there costs the client nothing.
+    first: Option<Bytes>,
+}
+
+enum Source {
+    Stored(StoredBody),
+    Refetched(Follower),
+}
+
+impl DiskBody {
+    /// Opens `start..end` of a body and reads the first block of it.
+    ///
+    /// # Errors
+    /// [`Damage`].
+    pub(super) async fn open(
+        engine: &Arc<Engine>,
+        request: &Request,
+        entry: &Arc<Entry>,
+        start: u64,
+        end: u64,
+    ) -> Result<Self, Damage> {
+        let (store, opened) = (engine.store.clone(), entry.clone());
+        let (body, block) = engine
+            .blocking(move || {
+                let body = store.open_body(&opened)?;
+                let block = body.block(start / BLOCK)?;
+                Ok((body, block))
+            })
+            .await?;
+        let mut opened = Self {
+            engine: engine.clone(),
+            request: request.clone(),
+            entry: entry.clone(),
+            source: Source::Stored(body),
+            at: start,
+            end,
+            first: None,
+        };
+        opened.first = Some(opened.part(&block));
+        Ok(opened)
+    }
+
+    /// What is wanted of the block that `at` lies in.
+    fn part(&self, block: &Bytes) -> Bytes {
+        let begin = self.at - self.at % BLOCK;
+        let from = usize::try_from(self.at - begin).unwrap_or(usize::MAX);
+        let to = usize::try_from(self.end - begin).unwrap_or(usize::MAX);
+        block.slice(from.min(block.len())..to.min(block.len()))
+    }
+
+    async fn read(&mut self) -> Result<Bytes, Damage> {
+        let Source::Stored(body) = &self.source else {
+            return Err(Damage::Corrupt);
+        };
+        let (body, block) = (body.clone(), self.at / BLOCK);
+        let block = self.engine.blocking(move || body.block(block)).await?;
+        Ok(self.part(&block))
+    }
+
+    /// Goes on from a body that is fetched anew.
+    async fn refetch(&mut self, damage: &Damage) -> Result<(), Aborted> {
+        let aborted = Aborted {
+            reason: Reason::Store,
+        };
+        if matches!(damage, Damage::Unreadable(_)) {
+            return Err(aborted);
+        }
+        self.engine.condemn(&self.entry).await;
+        let digest = self.entry.object.digest;
+        let entry = &self.entry;
+        let growing = match self
+            .engine
+            .join(&self.request, &entry.key, None, Some(entry))
+        {
+            Joined::Fill { growing, .. } => growing,
+            Joined::Stored(entry) if entry.object.digest == digest => {
+                let opening = (self.engine.store.clone(), entry.clone());
+                let opened = self
+                    .engine
+                    .blocking(move || opening.0.open_body(&opening.1))
+                    .await;
+                self.source = Source::Stored(opened.map_err(|_| aborted)?);
+                self.entry = entry;
+                return Ok(());
+            }
+            Joined::Stored(_) => return Err(aborted),
+        };
+        match growing.outcome().await {
+            Outcome::Arriving(head) if head.digest == Some(digest) => {}
+            Outcome::Complete(entry, _) if entry.object.digest == digest => {}
+            _ => return Err(aborted),
+        }
+        let blocking = self.engine.fills.clone();
+        let follower = Follower::new(growing, self.at, Some(self.end), blocking);
+        self.source = Source::Refetched(follower);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl BodyStream for DiskBody {
+    async fn next(&mut self) -> Result<Option<Bytes>, Aborted> {
+        if let Some(first) = self.first.take() {
+            self.at += first.len() as u64;
+            return Ok(Some(first));
+        }
+        for _ in 0..REFETCHES {
+            if let Source::Refetched(follower) = &mut self.source {
+                return follower.next().await;
+            }
+            if self.at >= self.end {
+                return Ok(None);
+            }
+            match self.read().await {
+                Ok(bytes) => {
+                    self.at += bytes.len() as u64;
+                    return Ok(Some(bytes));
+                }
+                Err(damage) => self.refetch(&damage).await?,
+            }
+        }
+        Err(Aborted {
+            reason: Reason::Store,
+        })
+    }
+}

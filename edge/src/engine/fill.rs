@@ -1,0 +1,444 @@
+//! One fill: a task of its own that belongs to nobody. It asks the origin, reads at the origin's
+//! pace, and ends by itself, whoever waits, reads or has left.
+//!
+//! ```text
+//!   ask ─┬─ 304 ─────────▶ confirmed (times and headers renewed)
+//!        ├─ 404, 410 ────▶ kept for a short while, in RAM
+//!        ├─ other error ─▶ passed on
+//!        ├─ no answer ───▶ refused
+//!        └─ 200 ─▶ receive ─┬─ all there ─▶ verify ─▶ committed
+//!                     ▲     ├─ wrong or too long ───▶ failed
+//!                     │     └─ broken off ─▶ resume ─▶ failed, when the tries are used up
+//!                     └────────────────────────┘ 206 from where it broke
+//! ```
+//! A body of at most [`PROMPT`] bytes is announced only when it is committed: what is wrong with it
+//! becomes a clean error. Committed means: length and SHA-256 are what the origin announced, in a
+//! header or (for a body that was growing there too) in a trailer; where it announces no digest,
+//! the framing must have been complete.
+
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::poll;
+use http::header::{AGE, CACHE_CONTROL};
+use http::{HeaderMap, StatusCode};
+
+use modcdn_core::refusal::{Reason, Refusal};
+
+use super::Engine;
+use super::announced::{Announced, Failure, read_text};
+use super::clock::{Millis, millis};
+use super::freshness::{CacheControl, Judgement};
+use super::growing::{End, Growing, Outcome, Passed};
+use super::intake::{Finished, Intake};
+use super::store::entry::{BodyHasher, Entry, Headers, Meta};
+use super::store::{Arrival, Payload};
+use crate::origin::{OriginBody, OriginError, OriginRequest, OriginResponse, Resume};
+
+/// Bodies up to this length are answered only once they are committed.
+pub(crate) const PROMPT: u64 = 64 * 1024;
+/// A fill that has not begun.
+pub(super) struct Fill {
+    pub(super) engine: Arc<Engine>,
+    pub(super) key: Arc<str>,
+    pub(super) immutable: bool,
+    /// The answer that is to be confirmed.
+    pub(super) stale: Option<Arc<Entry>>,
+    pub(super) growing: Arc<Growing>,
+}
+
+impl Fill {
+    /// Runs to the end, which is the fill's name in the metrics.
+    pub(super) async fn run(self) {
+        let guard = Guard::new(&self);
+        let end = match self.advance().await {
+            Ok(end) => end,
+            Err(failure) => self.fail(&failure),
+        };
+        self.engine.metrics.fill_ended(end);
+        drop(guard);
+    }
+
+    async fn advance(&self) -> Result<&'static str, Failure> {
+        let mut request = OriginRequest::get(&*self.key);
+        request.if_none_match = self
+            .stale
+            .as_ref()
+            .map(|e| e.object.validators().etag.clone());
+        let response = self.engine.origin.send(request).await?;
+        match (response.status, &self.stale) {
+            (StatusCode::OK, _) => self.receive(response).await,
+            (StatusCode::NOT_MODIFIED, Some(stale)) => self.confirm(stale, response.headers).await,
+            (status, _) if status.as_u16() >= 400 => self.pass(response).await,
+            (status, _) => {
+                let text = format!("the origin answered {status} to a plain request");
+                Err(Failure::new(Reason::OriginContent, text))
+            }
+        }
+    }
+
+    /// 304: the stored answer is right.
+    async fn confirm(
+        &self,
+        stale: &Arc<Entry>,
+        headers: HeaderMap,
+    ) -> Result<&'static str, Failure> {
+        let (now, update) = (self.validated(&headers), Headers::keep(&headers));
+        drop(headers);
+        let (store, entry) = (self.engine.store.clone(), stale.clone());
+        let renewed = self
+            .blocking(move || store.refresh(&entry, &update, now))
+            .await?;
+        self.engine.metrics.revalidated("confirmed");
+        self.leave(Outcome::Confirmed(renewed));
+        Ok("confirmed")
+    }
+
+    /// An error: kept for a while if it is a true "not found", else only passed on.
+    async fn pass(&self, mut response: OriginResponse) -> Result<&'static str, Failure> {
+        let body = read_text(response.body.as_mut()).await?;
+        let meta = self.meta(&response);
+        let control = CacheControl::parse(response.headers.get(CACHE_CONTROL));
+        let negative = matches!(meta.status, StatusCode::NOT_FOUND | StatusCode::GONE);
+        let lives = self.engine.store.lifetime(&meta).judge(0) == Judgement::Fresh;
+        if negative && lives && control.may_store() {
+            let entry = self.keep(meta, body.clone()).await?;
+            self.leave(Outcome::Complete(entry, body));
+            return Ok("negative");
+        }
+        if is_failure(meta.status) {
+            self.rest();
+        }
+        let passed = Passed {
+            status: meta.status,
+            headers: meta.headers,
+            body,
+        };
+        self.leave(Outcome::Passed(Arc::new(passed)));
+        Ok("passed")
+    }
+
+    async fn keep(&self, meta: Meta, body: Bytes) -> Result<Arc<Entry>, Failure> {
+        let mut hasher = BodyHasher::new();
+        hasher.block(&body);
+        let object = Arc::new(hasher.finish());
+        let arrival = Arrival {
+            key: self.key.clone(),
+            meta,
+            object,
+            body: Payload::Ram(body),
+        };
+        let store = self.engine.store.clone();
+        self.blocking(move || store.put(arrival)).await
+    }
+
+    /// 200: a body is arriving.
+    async fn receive(&self, response: OriginResponse) -> Result<&'static str, Failure> {
+        let mut announced = Announced::new(self.meta(&response), &response.headers);
+        if !self.may_be_followed(&announced) {
+            self.leave(Outcome::Relay);
+            return Ok("relayed");
+        }
+        let engine = &self.engine;
+        let (growing, store) = (self.growing.clone(), engine.store.clone());
+        let mut intake = Intake::new(growing, store, engine.memory.clone(), engine.fills.clone());
+        self.announce_if_long(&announced, announced.head.size.unwrap_or(0));
+        let mut body = response.body;
+        let mut tries = 0;
+        let trailers = loop {
+            match self.drain(body.as_mut(), &mut intake, &announced).await? {
+                Drained::All(trailers) => break trailers,
+                Drained::Broken(error) => {
+                    body = self
+                        .resume(&mut announced, intake.len(), &mut tries, error)
+                        .await?;
+                }
+            }
+        };
+        self.commit(announced, intake, trailers.as_ref()).await
+    }
+
+    /// Whether others may have the body, and there is room for it while it grows.
+    fn may_be_followed(&self, announced: &Announced) -> bool {
+        let meta = &announced.head.meta;
+        let control = CacheControl::parse(meta.headers.get(&CACHE_CONTROL));
+        let fits = announced
+            .head
+            .size
+            .is_none_or(|size| size <= self.engine.config.ram_body());
+        control.may_store() && (fits || self.engine.store.is_admitting())
+    }
+
+    fn announce_if_long(&self, announced: &Announced, len: u64) {
+        if len > PROMPT && !self.growing.is_announced() {
+            self.growing
+                .announce(Outcome::Arriving(announced.head.clone()));
+        }
+    }
+
+    /// Reads until the body ends or breaks off.
+    async fn drain(
+        &self,
+        body: &mut dyn OriginBody,
+        intake: &mut Intake,
+        announced: &Announced,
+    ) -> Result<Drained, Failure> {
+        let size = announced.head.size;
+        loop {
+            let piece = match self.next(body).await {
+                Ok(Some(piece)) => piece,
+                Ok(None) if size.is_some_and(|size| intake.len() < size) => {
+                    let why = format!("ended after {} bytes", intake.len());
+                    return Ok(Drained::Broken(OriginError::Broken { why }));
+                }
+                Ok(None) if announced.digest.is_some() => return Ok(Drained::All(None)),
+                Ok(None) => return Ok(Drained::All(body.trailers().await?)),
+                // Every byte came and the digest is known: how the stream ended is no matter.
+                Err(_) if size == Some(intake.len()) && announced.digest.is_some() => {
+                    return Ok(Drained::All(None));
+                }
+                Err(error) => return Ok(Drained::Broken(error)),
+            };
+            self.engine.metrics.fill_bytes.inc_by(piece.len() as u64);
+            intake.take(piece).await.map_err(|reason| {
+                Failure::new(
+                    reason,
+                    "there is no room for the body, on disk or in memory",
+                )
+            })?;
+            self.announce_if_long(announced, intake.len());
+            self.check_length(intake.len(), size)?;
+        }
+    }
+
+    /// The next piece. Followers are woken when the origin makes us wait, not for every piece.
+    async fn next(&self, body: &mut dyn OriginBody) -> Result<Option<Bytes>, OriginError> {
+        let mut next = body.next();
+        match poll!(&mut next) {
+            Poll::Ready(piece) => {
+                self.growing.publish_if_behind();
+                piece
+            }
+            Poll::Pending => {
+                self.growing.publish();
+                next.await
+            }
+        }
+    }
+
+    fn check_length(&self, len: u64, size: Option<u64>) -> Result<(), Failure> {
+        let most = self.engine.config.fill.body.as_u64();
+        if size.is_some_and(|size| len > size) {
+            let text = "the origin sent more bytes than it had announced";
+            return Err(Failure::new(Reason::OriginContent, text));
+        }
+        if len.max(size.unwrap_or(0)) > most {
+            let text = format!("the body is longer than {most} bytes, the configured limit");
+            return Err(Failure::new(Reason::OriginContent, text));
+        }
+        Ok(())
+    }
+
+    /// Asks for what is missing of a body that broke off.
+    async fn resume(
+        &self,
+        announced: &mut Announced,
+        from: u64,
+        tries: &mut u32,
+        error: OriginError,
+    ) -> Result<Box<dyn OriginBody>, Failure> {
+        let mut failure = Failure::from(error);
+        let Some(if_range) = announced.etag.clone() else {
+            return Err(failure);
+        };
+        while *tries < self.engine.config.fill.resumes {
+            let pause = *self.engine.config.fill.resume_pause * 2_u32.saturating_pow(*tries);
+            *tries += 1;
+            self.engine.metrics.resumes.inc();
+            tokio::time::sleep(pause.min(LONGEST_PAUSE)).await;
+            let mut request = OriginRequest::get(&*self.key);
+            request.resume = Some(Resume {
+                from,
+                if_range: if_range.clone(),
+            });
+            match self.engine.origin.send(request).await {
+                Ok(response) if is_failure(response.status) => {
+                    let text = format!("the origin broke off, then answered {}", response.status);
+                    failure = Failure::new(Reason::OriginBroken, text);
+                }
+                Ok(response) => return announced.continued(response, from),
+                Err(error) => failure = error.into(),
+            }
+        }
+        Err(failure)
+    }
+
+    /// The body is all there: verify, store, let the last bytes go.
+    async fn commit(
+        &self,
+        announced: Announced,
+        intake: Intake,
+        trailers: Option<&HeaderMap>,
+    ) -> Result<&'static str, Failure> {
+        let no_room = |reason| Failure::new(reason, "there is no room for the body's end");
+        let ram_body = self.engine.config.ram_body();
+        let finished = intake.finish(ram_body).await.map_err(no_room)?;
+        announced.verify(finished.object.digest, trailers)?;
+        let Finished {
+            object,
+            digests,
+            payload,
+            whole,
+        } = finished;
+        let spooled = matches!(payload, Payload::Spool(..));
+        let meta = announced.head.meta.clone();
+        let end = End::Committed {
+            digest: object.digest,
+            size: object.size,
+        };
+        let arrival = Arrival {
+            key: self.key.clone(),
+            meta,
+            object,
+            body: payload,
+        };
+        let store = self.engine.store.clone();
+        let entry = self.blocking(move || store.put(arrival)).await?;
+        match &whole {
+            Some(whole) => self.growing.adopt(whole),
+            None if spooled => self.growing.unload(&digests),
+            None => {}
+        }
+        self.engine.fill_ended(&self.key, &self.growing);
+        if let Some(whole) = whole {
+            self.growing.announce(Outcome::Complete(entry, whole));
+        }
+        if self.stale.is_some() {
+            self.engine.metrics.revalidated("replaced");
+        }
+        self.growing.finish(end);
+        Ok("committed")
+    }
+
+    fn fail(&self, failure: &Failure) -> &'static str {
+        tracing::warn!(
+            key = %self.key, reason = failure.reason.name(), error = %failure.text, "fill failed"
+        );
+        self.rest();
+        let refusal = Refusal::new(failure.reason, self.asked(), failure.text.clone());
+        let refusal = refusal.hint(hint(failure.reason));
+        self.leave(Outcome::Refused(Arc::new(refusal)));
+        self.growing.finish(End::Failed(failure.reason));
+        failure.reason.name()
+    }
+
+    /// Says the last word. The fill leaves the running ones first, so that whoever heard it and
+    /// asks again is not told the same by this fill.
+    fn leave(&self, outcome: Outcome) {
+        self.engine.fill_ended(&self.key, &self.growing);
+        self.growing.announce(outcome);
+    }
+
+    /// After a failure the stale answer is given without asking again, for a while.
+    fn rest(&self) {
+        if let Some(stale) = &self.stale {
+            self.engine.metrics.revalidated("failed");
+            let pause = millis(self.engine.config.freshness.retry.get());
+            stale.retry_at(self.engine.clock.now() + pause);
+        }
+    }
+
+    fn asked(&self) -> &str {
+        self.key.trim_start_matches('/')
+    }
+
+    fn meta(&self, response: &OriginResponse) -> Meta {
+        Meta {
+            status: response.status,
+            headers: Headers::keep(&response.headers),
+            immutable: self.immutable,
+            stored: self.engine.clock.now(),
+            validated: self.validated(&response.headers),
+        }
+    }
+
+    /// When the answer was last known to be right: now, less the age it came with.
+    fn validated(&self, headers: &HeaderMap) -> Millis {
+        let age = headers
+            .get(AGE)
+            .and_then(|age| age.to_str().ok()?.trim().parse::<u64>().ok());
+        self.engine
+            .clock
+            .now()
+            .saturating_sub(age.unwrap_or(0).saturating_mul(1000))
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        let done = self.engine.fills.spawn_blocking(work).await;
+        done.map_err(|error| Failure::new(Reason::Internal, format!("the store failed: {error}")))
+    }
+}
+
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+enum Drained {
+    All(Option<HeaderMap>),
+    Broken(OriginError),
+}
+
+/// Takes the fill out of the running ones at its end, also if it panics.
+struct Guard {
+    engine: Arc<Engine>,
+    key: Arc<str>,
+    growing: Arc<Growing>,
+}
+
+impl Guard {
+    fn new(fill: &Fill) -> Self {
+        fill.engine.metrics.fills_running.inc();
+        let (engine, key) = (fill.engine.clone(), fill.key.clone());
+        Self {
+            engine,
+            key,
+            growing: fill.growing.clone(),
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.engine.metrics.fills_running.dec();
+        self.engine.fill_ended(&self.key, &self.growing);
+        if !self.growing.is_announced() {
+            let text = "the fill ended without an answer";
+            let refusal = Refusal::new(Reason::Internal, self.key.to_string(), text);
+            self.growing.announce(Outcome::Refused(Arc::new(refusal)));
+        }
+        // The first end counts: this one only if there was none.
+        self.growing.finish(End::Failed(Reason::Internal));
+    }
+}
+
+/// A status that says "not now", for which a stale answer may stand in (RFC 5861 §4).
+pub(super) fn is_failure(status: StatusCode) -> bool {
+    status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
+}
+
+/// What a person can do about it.
+pub(super) fn hint(reason: Reason) -> &'static str {
+    match reason {
+        Reason::OriginUnreachable | Reason::OriginTimeout | Reason::OriginBroken => {
+            "try again; what this PoP has stored is served meanwhile"
+        }
+        Reason::DigestMismatch | Reason::OriginContent => {
+            "nothing of it was stored; the origin's log says what it sent"
+        }
+        Reason::Overloaded => "try again in a moment",
+        _ => "",
+    }
+}

@@ -1,0 +1,237 @@
+//! The cache engine: one [`Asked`] in, one [`Answer`] out. It knows nothing of connections.
+//!
+//! A request's way, and the modules in that order:
+//!
+//! - `answer`: look the key up; fresh, stale or absent decides what follows (`freshness`).
+//! - `store`: bodies by digest and answers by key, in RAM and on disk.
+//! - `disk_body`: a long body sent from the disk, verified block by block.
+//! - `fill`: a task of its own that asks the origin, one a key; `announced` is what the origin says
+//!   about a body, `intake` takes its bytes, `growing` is what its readers follow, `memory` bounds
+//!   what all of them hold.
+//! - `relay`: what passes through and is not cached.
+//! - `select`, `reply`, `cache_status`: conditions and ranges, heads of answers.
+//!
+//! Failure rules: no response is complete unless its bytes were verified (the digest on the way in,
+//! again on the way from the disk); what was cached is served whatever else is down; the disk's
+//! trouble is never the client's.
+
+mod announced;
+mod answer;
+mod cache_status;
+mod clock;
+pub mod config;
+mod disk_body;
+mod fill;
+mod freshness;
+mod growing;
+mod intake;
+mod memory;
+pub mod metrics;
+mod relay;
+mod reply;
+mod select;
+mod store;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as Slot;
+use std::io;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+
+use modcdn_core::goproxy::Request;
+
+use self::clock::Clock;
+use self::config::EngineConfig;
+use self::fill::Fill;
+use self::freshness::Judgement;
+use self::growing::Growing;
+use self::memory::Memory;
+use self::metrics::EngineMetrics;
+use self::store::entry::Entry;
+use self::store::{Damage, Store};
+#[cfg(doc)]
+use crate::exchange::{Answer, Asked};
+use crate::origin::Origin;
+
+/// The engine. One per edge, shared by all of its threads.
+pub struct Engine {
+    /// As `Cache-Status` writes it.
+    name: String,
+    config: EngineConfig,
+    store: Arc<Store>,
+    origin: Arc<dyn Origin>,
+    fills: Handle,
+    metrics: Arc<EngineMetrics>,
+    clock: Arc<Clock>,
+    memory: Arc<Memory>,
+    /// Fills by key, from before their first word until after their last.
+    running: Mutex<HashMap<Arc<str>, Arc<Growing>>>,
+}
+
+/// Where an answer is to come from.
+enum Joined {
+    /// From this fill.
+    Fill {
+        /// What it brings.
+        growing: Arc<Growing>,
+        /// It was running already.
+        collapsed: bool,
+    },
+    /// From the store, after all.
+    Stored(Arc<Entry>),
+}
+
+/// How the engine is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Why nothing is stored at present; None: all is well.
+    pub admission_stopped: Option<String>,
+    /// Fills that are running.
+    pub fills: usize,
+}
+
+impl Engine {
+    /// Opens the store and gets ready to answer. Fills, and everything that waits for the disk, run
+    /// on `fills`. Blocks while the index is read.
+    ///
+    /// # Errors
+    /// If the store's folders can't be made; never because of what is in them.
+    pub fn open(
+        config: &EngineConfig,
+        origin: Arc<dyn Origin>,
+        fills: Handle,
+        metrics: EngineMetrics,
+    ) -> io::Result<Arc<Self>> {
+        Self::open_at(config, origin, fills, metrics, Arc::new(Clock::system()))
+    }
+
+    fn open_at(
+        config: &EngineConfig,
+        origin: Arc<dyn Origin>,
+        fills: Handle,
+        metrics: EngineMetrics,
+        clock: Arc<Clock>,
+    ) -> io::Result<Arc<Self>> {
+        let metrics = Arc::new(metrics);
+        let bounds = &config.freshness;
+        let store = Store::open(&config.store, bounds, clock.clone(), metrics.clone())?;
+        let memory = Memory::new(config.fill.memory.as_u64(), metrics.fill_memory.clone());
+        let engine = Arc::new(Self {
+            name: cache_status::cache_name(&config.name),
+            config: config.clone(),
+            store: Arc::new(store),
+            origin,
+            fills,
+            metrics,
+            clock,
+            memory: Arc::new(memory),
+            running: Mutex::default(),
+        });
+        let store = engine.store.clone();
+        engine.fills.spawn_blocking(move || store.sweep());
+        Ok(engine)
+    }
+
+    /// Writes the index through to the disk. Without it nothing is lost when the process ends,
+    /// only when the machine does.
+    pub async fn shutdown(&self) {
+        let store = self.store.clone();
+        let synced = self.fills.spawn_blocking(move || store.sync()).await;
+        if let Ok(Err(error)) = synced {
+            tracing::warn!(%error, "index not synced");
+        }
+    }
+
+    /// How the engine is.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        Health {
+            admission_stopped: self.store.stopped(),
+            fills: self.running.lock().len(),
+        }
+    }
+
+    /// The running fill for a key, or a new one; or the answer that one has just stored.
+    ///
+    /// `stale` is to be confirmed, `avoid` is not to be used.
+    fn join(
+        self: &Arc<Self>,
+        request: &Request,
+        key: &Arc<str>,
+        stale: Option<&Arc<Entry>>,
+        avoid: Option<&Arc<Entry>>,
+    ) -> Joined {
+        let mut running = self.running.lock();
+        let slot = match running.entry(key.clone()) {
+            Slot::Occupied(running) => {
+                self.metrics.collapsed.inc();
+                return Joined::Fill {
+                    growing: running.get().clone(),
+                    collapsed: true,
+                };
+            }
+            Slot::Vacant(slot) => slot,
+        };
+        // A fill stores before it leaves `running`: one that ended since the look-up is seen here.
+        if let Some(entry) = self.just_stored(key, avoid) {
+            return Joined::Stored(entry);
+        }
+        let growing = slot
+            .insert(Arc::new(Growing::new(self.memory.clone())))
+            .clone();
+        drop(running);
+        let fill = Fill {
+            engine: self.clone(),
+            key: key.clone(),
+            immutable: request.is_immutable(),
+            stale: stale.cloned(),
+            growing: growing.clone(),
+        };
+        self.fills.spawn(fill.run());
+        Joined::Fill {
+            growing,
+            collapsed: false,
+        }
+    }
+
+    fn just_stored(&self, key: &str, avoid: Option<&Arc<Entry>>) -> Option<Arc<Entry>> {
+        let entry = self.store.find(key)?;
+        let avoided = avoid.is_some_and(|avoid| Arc::ptr_eq(&avoid.object, &entry.object));
+        let age = entry.age(self.clock.now());
+        (!avoided && entry.lifetime.judge(age) == Judgement::Fresh).then_some(entry)
+    }
+
+    /// A fill is over.
+    fn fill_ended(&self, key: &Arc<str>, growing: &Arc<Growing>) {
+        let mut running = self.running.lock();
+        if running
+            .get(key)
+            .is_some_and(|current| Arc::ptr_eq(current, growing))
+        {
+            running.remove(key);
+        }
+    }
+
+    /// Drops a damaged answer.
+    async fn condemn(&self, entry: &Arc<Entry>) {
+        let (store, entry) = (self.store.clone(), entry.clone());
+        // An error is a panic in there, which the runtime has reported.
+        let _ = self
+            .fills
+            .spawn_blocking(move || store.condemn(&entry))
+            .await;
+    }
+
+    /// Does what blocks.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Damage> + Send + 'static,
+    ) -> Result<T, Damage> {
+        let done = self.fills.spawn_blocking(work).await;
+        done.unwrap_or_else(|error| Err(Damage::Unreadable(io::Error::other(error))))
+    }
+}

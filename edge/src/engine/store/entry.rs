@@ -1,0 +1,316 @@
+//! What the index holds: an [`Entry`] a key, and the [`Object`] (the body) that it names.
+//!
+//! Both are immutable but for the RAM copy and the counters; a change makes a new `Entry`, so a
+//! reader that has one sees one consistent answer. Several entries may share an object.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, LAST_MODIFIED, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use parking_lot::RwLock;
+
+use modcdn_core::digest::{Hasher, Sha256};
+
+use super::policy::{Visited, Visits};
+use crate::engine::clock::Millis;
+use crate::engine::freshness::Lifetime;
+
+/// Bodies are hashed, spooled and verified in blocks of this many bytes.
+pub(crate) const BLOCK: u64 = 256 * 1024;
+
+/// Stored header fields: no more than this many, each value no longer than [`MAX_VALUE`].
+const MAX_FIELDS: usize = 16;
+const MAX_VALUE: usize = 1024;
+
+/// The origin's header fields that are kept with a body. `ETag`, `Repr-Digest` and
+/// `Content-Length` are not among them: they follow from the body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Headers(Arc<[(HeaderName, HeaderValue)]>);
+
+impl Headers {
+    /// Picks what is kept.
+    pub(crate) fn keep(from: &HeaderMap) -> Self {
+        let kept = from
+            .iter()
+            .filter(|(name, value)| is_kept(name) && value.len() <= MAX_VALUE)
+            .take(MAX_FIELDS)
+            .map(|(name, value)| (name.clone(), value.clone()));
+        Self(kept.collect())
+    }
+
+    /// Fields that were kept before.
+    pub(super) fn restored(fields: Vec<(HeaderName, HeaderValue)>) -> Self {
+        Self(fields.into())
+    }
+
+    /// These fields with those of a 304 in their place (RFC 9111 §4.3.4).
+    pub(crate) fn merged(&self, update: &Self) -> Self {
+        let stays = |name: &HeaderName| update.get(name).is_none();
+        let old = self.0.iter().filter(|(name, _)| stays(name));
+        Self(
+            old.chain(update.0.iter())
+                .take(MAX_FIELDS)
+                .cloned()
+                .collect(),
+        )
+    }
+
+    /// The field of that name.
+    pub(crate) fn get(&self, name: &HeaderName) -> Option<&HeaderValue> {
+        self.0
+            .iter()
+            .find(|(kept, _)| kept == name)
+            .map(|(_, value)| value)
+    }
+
+    /// All fields.
+    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &(HeaderName, HeaderValue)> {
+        self.0.iter()
+    }
+}
+
+fn is_kept(name: &HeaderName) -> bool {
+    name == CONTENT_TYPE
+        || name == CACHE_CONTROL
+        || name == LAST_MODIFIED
+        || name == RETRY_AFTER
+        || name.as_str().starts_with("modcdn-")
+}
+
+/// The digests of a body's blocks, so that any part of it can be verified by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Blocks(Arc<[Sha256]>);
+
+impl Blocks {
+    /// Digests in the order of the blocks. Empty for a body of one block: its own digest serves.
+    pub(crate) fn new(digests: Vec<Sha256>) -> Self {
+        Self(if digests.len() > 1 {
+            digests.into()
+        } else {
+            Arc::default()
+        })
+    }
+
+    /// The digests.
+    pub(super) fn as_slice(&self) -> &[Sha256] {
+        &self.0
+    }
+}
+
+/// The two fields that follow from a digest; made when first asked for, then cloned.
+#[derive(Debug)]
+pub(crate) struct Validators {
+    /// `ETag`.
+    pub(crate) etag: HeaderValue,
+    /// `Repr-Digest`.
+    pub(crate) repr_digest: HeaderValue,
+}
+
+impl Validators {
+    /// Those of the body with that digest.
+    pub(crate) fn of(digest: &Sha256) -> Self {
+        Self {
+            etag: digest.etag(),
+            repr_digest: digest.repr_digest(),
+        }
+    }
+}
+
+/// A body.
+#[derive(Debug)]
+pub(crate) struct Object {
+    /// The digest of all of it.
+    pub(crate) digest: Sha256,
+    /// Its length in bytes.
+    pub(crate) size: u64,
+    blocks: Blocks,
+    /// The RAM tier's copy. Written only by the store, which keeps the sum of them within bounds.
+    pub(super) ram: RwLock<Option<Bytes>>,
+    /// Visits as the RAM tier counts them.
+    pub(super) visits: Visits,
+    /// Found damaged: every entry that names it is a miss.
+    pub(super) damaged: AtomicBool,
+    /// Held by the one reader who loads it into RAM while the others wait.
+    pub(crate) loading: tokio::sync::Mutex<()>,
+    validators: OnceLock<Box<Validators>>,
+}
+
+impl Object {
+    /// A body that is described but not in RAM.
+    pub(crate) fn new(digest: Sha256, size: u64, blocks: Blocks) -> Self {
+        Self {
+            digest,
+            size,
+            blocks,
+            ram: RwLock::new(None),
+            visits: Visits::default(),
+            damaged: AtomicBool::new(false),
+            loading: tokio::sync::Mutex::new(()),
+            validators: OnceLock::new(),
+        }
+    }
+
+    /// `ETag` and `Repr-Digest`.
+    pub(crate) fn validators(&self) -> &Validators {
+        self.validators
+            .get_or_init(|| Box::new(Validators::of(&self.digest)))
+    }
+
+    /// The digests of its blocks.
+    pub(super) fn blocks(&self) -> &Blocks {
+        &self.blocks
+    }
+
+    /// Whether these are the bytes of block number `block`.
+    pub(crate) fn verifies(&self, block: u64, bytes: &[u8]) -> bool {
+        let whole = std::slice::from_ref(&self.digest);
+        let digests = if self.size <= BLOCK {
+            whole
+        } else {
+            self.blocks.as_slice()
+        };
+        let digest = usize::try_from(block)
+            .ok()
+            .and_then(|block| digests.get(block));
+        digest.is_some_and(|digest| Sha256::of(bytes) == *digest)
+    }
+
+    pub(super) fn is_damaged(&self) -> bool {
+        self.damaged.load(Ordering::Relaxed)
+    }
+}
+
+impl Visited for Arc<Object> {
+    fn visits(&self) -> &Visits {
+        &self.visits
+    }
+}
+
+impl Visited for Arc<Visits> {
+    fn visits(&self) -> &Visits {
+        self
+    }
+}
+
+/// Where a record of the journal lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Position {
+    /// The segment's number.
+    pub(super) segment: u32,
+    /// Where the record begins in it.
+    pub(super) offset: u32,
+    /// The record's length.
+    pub(super) len: u32,
+    /// How much of it, at its end, is the body. Shorter than the body: that has a file.
+    pub(super) body: u32,
+}
+
+/// What is known about an answer: everything but its body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Meta {
+    /// 200, 404 or 410.
+    pub(crate) status: StatusCode,
+    /// The kept fields.
+    pub(crate) headers: Headers,
+    /// Whether the object can never change.
+    pub(crate) immutable: bool,
+    /// When the body came.
+    pub(crate) stored: Millis,
+    /// When the origin last said that it is right.
+    pub(crate) validated: Millis,
+}
+
+/// One key's answer.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// The canonical path.
+    pub(crate) key: Arc<str>,
+    /// Everything but the body.
+    pub(crate) meta: Meta,
+    /// How long it may be used.
+    pub(crate) lifetime: Lifetime,
+    /// The body.
+    pub(crate) object: Arc<Object>,
+    /// None: it is in RAM and nowhere else.
+    pub(super) position: Option<Position>,
+    /// Visits as the disk tier counts them; goes on when the entry is renewed.
+    pub(super) visits: Arc<Visits>,
+    /// No revalidation before this time: the last one failed.
+    retry_at: AtomicU64,
+}
+
+impl Entry {
+    pub(super) fn new(
+        key: Arc<str>,
+        meta: Meta,
+        lifetime: Lifetime,
+        object: Arc<Object>,
+        position: Option<Position>,
+        visits: Arc<Visits>,
+    ) -> Self {
+        Self {
+            key,
+            meta,
+            lifetime,
+            object,
+            position,
+            visits,
+            retry_at: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether the body lies in the journal's record.
+    pub(super) fn is_packed(&self) -> bool {
+        self.position
+            .is_some_and(|position| u64::from(position.body) == self.object.size)
+    }
+
+    /// Milliseconds since the last validation; a time in the future counts as now.
+    pub(crate) fn age(&self, now: Millis) -> Millis {
+        now.saturating_sub(self.meta.validated)
+    }
+
+    /// Notes that a revalidation failed.
+    pub(crate) fn retry_at(&self, time: Millis) {
+        self.retry_at.store(time, Ordering::Relaxed);
+    }
+
+    /// Whether a revalidation failed so lately that none is due yet.
+    pub(crate) fn rests(&self, now: Millis) -> bool {
+        now < self.retry_at.load(Ordering::Relaxed)
+    }
+}
+
+/// Computes the digest of a body and those of its blocks while it arrives.
+#[derive(Clone)]
+pub(crate) struct BodyHasher {
+    whole: Hasher,
+    blocks: Vec<Sha256>,
+    len: u64,
+}
+
+impl BodyHasher {
+    pub(crate) fn new() -> Self {
+        Self {
+            whole: Hasher::new(),
+            blocks: Vec::new(),
+            len: 0,
+        }
+    }
+
+    /// Takes a full block, or the last one.
+    pub(crate) fn block(&mut self, bytes: &[u8]) -> Sha256 {
+        self.whole.update(bytes);
+        self.len += bytes.len() as u64;
+        let digest = Sha256::of(bytes);
+        self.blocks.push(digest);
+        digest
+    }
+
+    /// The body that was hashed.
+    pub(crate) fn finish(self) -> Object {
+        Object::new(self.whole.finish(), self.len, Blocks::new(self.blocks))
+    }
+}

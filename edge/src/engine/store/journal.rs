@@ -1,0 +1,411 @@
+//! The index on disk: a circular log of checksummed records.
+//!
+//! ```text
+//! journal/00000007.log    header: magic 8 ‖ salt 16, then records (see `record`)
+//! journal/00000008.log    the highest number is appended to
+//! ```
+//! A record is appended for every change of a key; small bodies lie in the record itself. Only the
+//! oldest segment is ever given up: what is still true in it is appended anew first, so every
+//! `Refresh` and `Drop` in it may be forgotten (what they are about lies in the same segment or in
+//! one that is gone).
+//!
+//! Failure rule: nothing here is fatal when read. Damage is stepped over, a segment without a
+//! header is removed, a torn end is left behind by going on in a new segment. A failed append is
+//! cut off again and reported; the caller stops admitting.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use super::entry::Position;
+use super::record::{Found, Record, Records, SEGMENT_HEADER, Salt, encode};
+
+const MAGIC: [u8; 8] = *b"modcdnJ1";
+/// Half-empty segments come from restarts and are merged above this many.
+const MANY_SEGMENTS: usize = 64;
+
+/// The files, for readers of packed bodies, who don't wait for writers.
+pub(super) type Segments = Arc<RwLock<HashMap<u32, Arc<File>>>>;
+
+/// The log.
+pub(super) struct Journal {
+    dir: PathBuf,
+    /// A segment is closed once it is this long.
+    limit: u64,
+    segments: BTreeMap<u32, Segment>,
+    files: Segments,
+    /// None: the next append begins a segment.
+    active: Option<u32>,
+    next: u32,
+    /// Bytes of records that are still true, as the store reports them.
+    live: u64,
+}
+
+struct Segment {
+    file: Arc<File>,
+    len: u64,
+    salt: Salt,
+}
+
+/// What reading the log brought up.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Replayed {
+    /// Records read.
+    pub(super) records: u64,
+    /// Bytes that were no records.
+    pub(super) damage: u64,
+}
+
+impl Journal {
+    /// Opens the log in `dir` and hands every record to `take`, oldest first.
+    ///
+    /// # Errors
+    /// Only if the folder can't be made or listed.
+    pub(super) fn open(
+        dir: PathBuf,
+        limit: u64,
+        mut take: impl FnMut(Found<'_>, Position),
+    ) -> io::Result<(Self, Replayed)> {
+        fs::create_dir_all(&dir)?;
+        let mut journal = Self {
+            dir,
+            limit: limit.clamp(64 * 1024, 1 << 30),
+            segments: BTreeMap::new(),
+            files: Segments::default(),
+            active: None,
+            next: 1,
+            live: 0,
+        };
+        let mut replayed = Replayed::default();
+        for number in numbers(&journal.dir)? {
+            journal.next = number.saturating_add(1);
+            if let Err(error) = journal.replay(number, &mut replayed, &mut take) {
+                tracing::warn!(segment = number, %error, "journal segment dropped");
+                let _ = fs::remove_file(journal.path(number));
+            }
+        }
+        Ok((journal, replayed))
+    }
+
+    fn replay(
+        &mut self,
+        number: u32,
+        replayed: &mut Replayed,
+        take: &mut impl FnMut(Found<'_>, Position),
+    ) -> io::Result<()> {
+        let path = self.path(number);
+        let bytes = fs::read(&path)?;
+        let salt = salt_of(&bytes).ok_or(io::ErrorKind::InvalidData)?;
+        let file = open_segment(&path)?;
+        let mut records = Records::in_segment(&bytes, salt);
+        for found in records.by_ref() {
+            replayed.records += 1;
+            if let Some(position) = position_of(number, &found) {
+                take(found, position);
+            }
+        }
+        replayed.damage += records.damage() as u64;
+        let len = bytes.len() as u64;
+        self.active = (records.damage() == 0 && len < self.limit).then_some(number);
+        self.add(
+            number,
+            Segment {
+                file: Arc::new(file),
+                len,
+                salt,
+            },
+        );
+        Ok(())
+    }
+
+    /// Appends a record and says where it is.
+    ///
+    /// # Errors
+    /// What the disk said; the log is as it was.
+    pub(super) fn append(&mut self, record: &Record, body: &[u8]) -> io::Result<Position> {
+        let (number, segment) = self.active_segment()?;
+        let bytes = encode(record, body, &segment.salt);
+        let offset = usize::try_from(segment.len).unwrap_or(usize::MAX);
+        let position = position(number, offset, bytes.len(), body.len());
+        let position = position.ok_or(io::ErrorKind::FileTooLarge)?;
+        if let Err(error) = segment.file.write_all_at(&bytes, segment.len) {
+            // What was written of it must not precede a later record. If that fails too, the next
+            // append goes elsewhere and the torn record is stepped over when read.
+            let _ = segment.file.set_len(segment.len);
+            self.active = None;
+            return Err(error);
+        }
+        segment.len += bytes.len() as u64;
+        if segment.len >= self.limit {
+            self.active = None;
+        }
+        Ok(position)
+    }
+
+    /// The files, for readers.
+    pub(super) fn files(&self) -> Segments {
+        self.files.clone()
+    }
+
+    /// Counts a record that became true.
+    pub(super) fn revive(&mut self, position: Position) {
+        self.live += u64::from(position.len);
+    }
+
+    /// Counts a record that is true no longer.
+    pub(super) fn bury(&mut self, position: Position) {
+        self.live = self.live.saturating_sub(u64::from(position.len));
+    }
+
+    /// Bytes on disk.
+    pub(super) fn len(&self) -> u64 {
+        self.segments.values().map(|segment| segment.len).sum()
+    }
+
+    /// The oldest segment, if it is time to give it up: most of the log is dead, or lies about in
+    /// many pieces.
+    pub(super) fn worn(&self) -> Option<u32> {
+        let (&oldest, _) = self.segments.first_key_value()?;
+        let len = self.len();
+        let dead = len > 2 * self.live + 2 * self.limit;
+        let pieces = usize::try_from(len / self.limit).unwrap_or(usize::MAX);
+        let scattered = self.segments.len() > MANY_SEGMENTS + 2 * pieces;
+        ((dead || scattered) && self.active != Some(oldest)).then_some(oldest)
+    }
+
+    /// The bytes of a segment and its salt, to be read with [`Records`].
+    pub(super) fn read(&self, number: u32) -> io::Result<(Vec<u8>, Salt)> {
+        let segment = self.segments.get(&number).ok_or(io::ErrorKind::NotFound)?;
+        Ok((fs::read(self.path(number))?, segment.salt))
+    }
+
+    /// Removes a segment whose records were all appended anew or are dead. Syncs what was appended
+    /// first, so that a power cut can't take both.
+    pub(super) fn give_up(&mut self, number: u32) -> io::Result<()> {
+        if let Some((_, newest)) = self.segments.last_key_value() {
+            newest.file.sync_data()?;
+        }
+        fs::remove_file(self.path(number))?;
+        self.segments.remove(&number);
+        self.files.write().remove(&number);
+        Ok(())
+    }
+
+    /// Writes everything through to the disk.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.segments
+            .last_key_value()
+            .map_or(Ok(()), |(_, newest)| newest.file.sync_data())
+    }
+
+    fn active_segment(&mut self) -> io::Result<(u32, &mut Segment)> {
+        let number = match self.active {
+            Some(number) => number,
+            None => self.begin()?,
+        };
+        let segment = self
+            .segments
+            .get_mut(&number)
+            .ok_or(io::ErrorKind::NotFound)?;
+        Ok((number, segment))
+    }
+
+    fn begin(&mut self) -> io::Result<u32> {
+        let number = self.next;
+        let salt = new_salt();
+        let path = self.path(number);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)?;
+        let mut header = [0; SEGMENT_HEADER];
+        header[..MAGIC.len()].copy_from_slice(&MAGIC);
+        header[MAGIC.len()..].copy_from_slice(&salt);
+        if let Err(error) = file.write_all_at(&header, 0) {
+            let _ = fs::remove_file(&path);
+            return Err(error);
+        }
+        self.next = number.saturating_add(1);
+        self.add(
+            number,
+            Segment {
+                file: Arc::new(file),
+                len: SEGMENT_HEADER as u64,
+                salt,
+            },
+        );
+        self.active = Some(number);
+        Ok(number)
+    }
+
+    fn add(&mut self, number: u32, segment: Segment) {
+        self.files.write().insert(number, segment.file.clone());
+        self.segments.insert(number, segment);
+    }
+
+    fn path(&self, number: u32) -> PathBuf {
+        self.dir.join(format!("{number:08}.log"))
+    }
+}
+
+fn numbers(dir: &Path) -> io::Result<Vec<u32>> {
+    let mut numbers = Vec::new();
+    for item in fs::read_dir(dir)? {
+        let name = item?.file_name();
+        let number = name
+            .to_str()
+            .and_then(|name| name.strip_suffix(".log")?.parse::<u32>().ok());
+        numbers.extend(number);
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+fn open_segment(path: &Path) -> io::Result<File> {
+    // A store on a disk that went read-only must still be readable.
+    let writable = OpenOptions::new().read(true).write(true).open(path);
+    writable.or_else(|_| File::open(path))
+}
+
+fn salt_of(bytes: &[u8]) -> Option<Salt> {
+    let header = bytes.get(..SEGMENT_HEADER)?;
+    let salt = header.strip_prefix(&MAGIC)?;
+    salt.try_into().ok()
+}
+
+/// Unknown to whoever makes bodies; the standard library's hash keys are random.
+fn new_salt() -> Salt {
+    let mut salt = [0; 16];
+    for half in salt.chunks_exact_mut(8) {
+        half.copy_from_slice(
+            &RandomState::new()
+                .hash_one(std::process::id())
+                .to_le_bytes(),
+        );
+    }
+    salt
+}
+
+/// Where a record was found.
+pub(super) fn position_of(segment: u32, found: &Found<'_>) -> Option<Position> {
+    position(segment, found.offset, found.len, found.body.len())
+}
+
+fn position(segment: u32, offset: usize, len: usize, body: usize) -> Option<Position> {
+    Some(Position {
+        segment,
+        offset: offset.try_into().ok()?,
+        len: len.try_into().ok()?,
+        body: body.try_into().ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::tests::put;
+    use super::*;
+
+    fn open(dir: &Path) -> (Journal, Vec<(String, Vec<u8>)>, Replayed) {
+        let mut seen = Vec::new();
+        let (journal, replayed) = Journal::open(dir.to_owned(), 0, |found, _| {
+            if let Record::Put(put) = found.record {
+                seen.push((put.key.to_string(), found.body.to_vec()));
+            }
+        })
+        .unwrap();
+        (journal, seen, replayed)
+    }
+
+    fn add(journal: &mut Journal, key: &str, body: &[u8]) -> Position {
+        journal.append(&Record::Put(put(key, body)), body).unwrap()
+    }
+
+    fn last_file(dir: &Path) -> PathBuf {
+        let number = *numbers(dir).unwrap().last().unwrap();
+        dir.join(format!("{number:08}.log"))
+    }
+
+    #[test]
+    fn records_survive_without_a_clean_stop() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut journal, ..) = open(dir.path());
+        add(&mut journal, "/a", b"one");
+        add(&mut journal, "/b", b"two");
+        std::mem::forget(journal);
+        let (mut journal, seen, replayed) = open(dir.path());
+        assert_eq!(
+            seen,
+            [
+                ("/a".into(), b"one".to_vec()),
+                ("/b".into(), b"two".to_vec())
+            ]
+        );
+        assert_eq!(
+            replayed,
+            Replayed {
+                records: 2,
+                damage: 0
+            }
+        );
+        add(&mut journal, "/c", b"three");
+        assert_eq!(numbers(dir.path()).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_torn_end_is_left_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut journal, ..) = open(dir.path());
+        add(&mut journal, "/a", b"one");
+        add(&mut journal, "/b", b"two");
+        let path = last_file(dir.path());
+        let len = fs::metadata(&path).unwrap().len();
+        OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_len(len - 1)
+            .unwrap();
+        let (mut journal, seen, replayed) = open(dir.path());
+        assert_eq!(seen.len(), 1);
+        assert!(replayed.damage > 0);
+        add(&mut journal, "/c", b"three");
+        let (_, seen, _) = open(dir.path());
+        assert_eq!(seen.len(), 2);
+    }
+
+    #[test]
+    fn files_that_are_no_segments_harm_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut journal, ..) = open(dir.path());
+        add(&mut journal, "/a", b"one");
+        fs::write(dir.path().join("00000000.log"), b"garbage").unwrap();
+        fs::write(dir.path().join("00000009.log"), b"").unwrap();
+        fs::write(dir.path().join("note.txt"), b"hello").unwrap();
+        let (mut journal, seen, _) = open(dir.path());
+        assert_eq!(seen.len(), 1);
+        add(&mut journal, "/b", b"two");
+        assert_eq!(open(dir.path()).1.len(), 2);
+    }
+
+    #[test]
+    fn a_log_that_is_mostly_dead_wears_out_oldest_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut journal, ..) = open(dir.path());
+        let body = vec![1; 10_000];
+        while journal.worn().is_none() {
+            add(&mut journal, "/a", &body);
+        }
+        assert_eq!(journal.worn(), Some(1));
+        let before = journal.len();
+        journal.give_up(1).unwrap();
+        assert!(journal.len() < before);
+        assert!(!dir.path().join("00000001.log").exists());
+    }
+}

@@ -1,0 +1,125 @@
+//! What passes between the front door and the engine: one [`Asked`] in, one [`Answer`] out.
+//!
+//! The front door knows connections and HTTP framing and nothing of the cache; the engine knows
+//! the cache and nothing of connections. Failure rule: a body that can't be finished ends in
+//! [`Aborted`], and the front door then breaks the response off visibly (HTTP/1.1: closed before
+//! the announced length; HTTP/2: `RST_STREAM`). It never ends such a body cleanly.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode};
+
+use modcdn_core::goproxy;
+use modcdn_core::refusal::Reason;
+
+/// One request, parsed at the border: only this goes on to the engine.
+#[derive(Debug)]
+pub struct Asked {
+    /// The parsed path: the cache key and the origin's URL are both built from it.
+    pub request: goproxy::Request,
+    /// `HEAD`: the answer is that of a `GET`, and its body is not written.
+    pub head: bool,
+    /// `Range`, as sent.
+    pub range: Option<HeaderValue>,
+    /// `If-Range`, as sent.
+    pub if_range: Option<HeaderValue>,
+    /// `If-None-Match`, as sent (several lines joined by a comma).
+    pub if_none_match: Option<HeaderValue>,
+    /// `Disable-Module-Fetch: true`: only what is stored already; never cached, joins no fill.
+    pub no_fetch: bool,
+}
+
+/// What the engine answers.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status line.
+    pub status: StatusCode,
+    /// All headers but `Date` and those of the connection. Holds `Content-Length` whenever the
+    /// length is known, for `HEAD` too.
+    pub headers: HeaderMap,
+    /// The body; dropped unread for `HEAD`.
+    pub body: Body,
+    /// How the cache was used: access log and metrics.
+    pub cache: Cached,
+    /// Why the answer is a "no", if it is one.
+    pub reason: Option<Reason>,
+}
+
+/// The body of an [`Answer`].
+pub enum Body {
+    /// No bytes.
+    Empty,
+    /// All bytes at once.
+    Whole(Bytes),
+    /// Bytes as they come.
+    Stream(Box<dyn BodyStream>),
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Body::Empty => f.write_str("Empty"),
+            Body::Whole(bytes) => write!(f, "Whole({} bytes)", bytes.len()),
+            Body::Stream(_) => f.write_str("Stream"),
+        }
+    }
+}
+
+/// A body that is read piece by piece. Dropping it early is always allowed and stops nothing but
+/// this reader. `next` is cancel safe: a future dropped before it was ready has lost no bytes.
+#[async_trait]
+pub trait BodyStream: Send {
+    /// The next piece, never empty; `None` when the body is complete.
+    ///
+    /// # Errors
+    /// [`Aborted`]: the body can't be finished, the response is to be cut off visibly.
+    async fn next(&mut self) -> Result<Option<Bytes>, Aborted>;
+}
+
+/// A body that can't be finished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("body cut off: {}", reason.name())]
+pub struct Aborted {
+    /// Why: the access log names it.
+    pub reason: Reason,
+}
+
+/// How the cache took part in an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cached {
+    /// Answered from the store, fresh.
+    Hit,
+    /// Not stored: fetched from the origin, or refused because it could not be.
+    Miss,
+    /// Answered from the store past its freshness.
+    Stale,
+    /// Past its freshness, confirmed by the origin before it was answered.
+    Revalidated,
+    /// The cache was not asked.
+    Bypass,
+}
+
+impl Cached {
+    /// Every value, in the order of declaration.
+    pub const ALL: [Cached; 5] = [
+        Cached::Hit,
+        Cached::Miss,
+        Cached::Stale,
+        Cached::Revalidated,
+        Cached::Bypass,
+    ];
+
+    /// The name in access log and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Cached::Hit => "hit",
+            Cached::Miss => "miss",
+            Cached::Stale => "stale",
+            Cached::Revalidated => "revalidated",
+            Cached::Bypass => "bypass",
+        }
+    }
+}

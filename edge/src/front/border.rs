@@ -1,0 +1,342 @@
+//! The border: from a request as sent to the one value that goes on, or to a refusal.
+//!
+//! Only the parsed path goes on, with the four conditional headers. Everything else a client sends
+//! (`X-Forwarded-Host`, `X-HTTP-Method-Override`, cookies, …) is not even looked at.
+
+use http::header::{IF_NONE_MATCH, IF_RANGE, RANGE};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+
+use modcdn_core::goproxy::{GrammarError, Request};
+use modcdn_core::headers::DISABLE_MODULE_FETCH;
+use modcdn_core::refusal::{Reason, Refusal};
+
+use crate::exchange::Asked;
+
+/// What a request is for.
+#[derive(Debug)]
+pub(crate) enum Target {
+    /// `/-/healthz`.
+    Health,
+    /// Something of a module, or of the checksum database.
+    Module(Asked),
+}
+
+/// The public health check.
+pub(crate) const HEALTH: &str = "/-/healthz";
+
+/// Which names are served, and which one this connection was made for.
+#[derive(Clone, Copy)]
+pub(crate) struct Names<'a> {
+    /// In lower case; empty means any.
+    pub(crate) served: &'a [String],
+    /// What TLS was told, in lower case.
+    pub(crate) sni: Option<&'a str>,
+}
+
+/// A request as its protocol gave it.
+#[derive(Clone, Copy)]
+pub(crate) struct Raw<'a> {
+    pub(crate) method: &'a Method,
+    /// Origin form or absolute form.
+    pub(crate) target: &'a str,
+    /// `Host` or `:authority`.
+    pub(crate) authority: &'a str,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) has_body: bool,
+}
+
+/// Lets a request in.
+///
+/// # Errors
+/// Why not. Nothing of it may be cached.
+pub(crate) fn admit(raw: Raw<'_>, names: Names<'_>) -> Result<Target, Refusal> {
+    let head = match *raw.method {
+        Method::GET => false,
+        Method::HEAD => true,
+        _ => return Err(wrong_method(raw)),
+    };
+    let path = path_of(raw, names)?;
+    if raw.has_body {
+        return Err(refuse(
+            raw,
+            Reason::BadRequest,
+            "a GET request must not carry a body",
+        ));
+    }
+    if path == HEALTH {
+        return Ok(Target::Health);
+    }
+    if path.starts_with("/-/") {
+        return Err(refuse(
+            raw,
+            Reason::NoSuchEndpoint,
+            "there is nothing of that name here",
+        ));
+    }
+    let request = Request::parse(path).map_err(|error| outside_grammar(raw, error))?;
+    Ok(Target::Module(Asked {
+        request,
+        head,
+        range: single(raw.headers, &RANGE),
+        if_range: single(raw.headers, &IF_RANGE),
+        if_none_match: joined(raw.headers, &IF_NONE_MATCH),
+        no_fetch: is_true(raw.headers.get(DISABLE_MODULE_FETCH)),
+    }))
+}
+
+fn wrong_method(raw: Raw<'_>) -> Refusal {
+    refuse(raw, Reason::Method, "only GET and HEAD are answered here")
+}
+
+/// The path, once it is clear that the request was meant for us.
+fn path_of<'a>(raw: Raw<'a>, names: Names<'_>) -> Result<&'a str, Refusal> {
+    let (path, absolute) = match absolute_form(raw.target) {
+        Some((authority, path)) => (path, Some(authority)),
+        None => (raw.target, None),
+    };
+    if absolute.is_some_and(|authority| !authority.eq_ignore_ascii_case(raw.authority)) {
+        let what = "the request's absolute URL names another host than its Host field";
+        return Err(refuse(raw, Reason::Misdirected, what));
+    }
+    let host = host_of(raw)?;
+    if names.sni.is_some_and(|sni| sni != host) {
+        let what = "the host is not the one this TLS connection was made for";
+        return Err(refuse(raw, Reason::Misdirected, what));
+    }
+    if !names.served.is_empty() && !names.served.contains(&host) {
+        return Err(refuse(
+            raw,
+            Reason::Misdirected,
+            "this host is not served here",
+        ));
+    }
+    Ok(path)
+}
+
+/// `http://AUTHORITY/PATH`, taken apart.
+fn absolute_form(target: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = target.split_once("://")?;
+    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+        return None;
+    }
+    let slash = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    Some(rest.split_at(slash))
+}
+
+/// The host without its port, in lower case.
+fn host_of(raw: Raw<'_>) -> Result<String, Refusal> {
+    let valid = raw.authority.parse::<Authority>().ok();
+    let valid = valid.filter(|parsed| !parsed.host().is_empty() && !parsed.as_str().contains('@'));
+    match valid {
+        Some(authority) => Ok(authority.host().trim_end_matches('.').to_ascii_lowercase()),
+        None => Err(refuse(
+            raw,
+            Reason::BadRequest,
+            "the Host field is not a host",
+        )),
+    }
+}
+
+fn outside_grammar(raw: Raw<'_>, error: GrammarError) -> Refusal {
+    let too_long = matches!(error, GrammarError::PathTooLong);
+    let reason = if too_long {
+        Reason::PathTooLong
+    } else {
+        Reason::BadRequest
+    };
+    refuse(raw, reason, &error.to_string())
+}
+
+fn refuse(raw: Raw<'_>, reason: Reason, what: &str) -> Refusal {
+    Refusal::new(reason, raw.target, what)
+}
+
+/// A field that makes sense once; sent twice, it is as if it hadn't been sent.
+fn single(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next()?;
+    values.next().is_none().then(|| first.clone())
+}
+
+/// A list, possibly over several lines.
+fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next()?;
+    let mut all = first.as_bytes().to_vec();
+    for value in values {
+        all.extend_from_slice(b", ");
+        all.extend_from_slice(value.as_bytes());
+    }
+    HeaderValue::from_bytes(&all).ok()
+}
+
+fn is_true(value: Option<&HeaderValue>) -> bool {
+    value.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIST: &str = "/example.com/m/@v/list";
+    const ANY: Names<'static> = Names {
+        served: &[],
+        sni: None,
+    };
+
+    fn ask(
+        method: &str,
+        target: &str,
+        authority: &str,
+        names: Names<'_>,
+    ) -> Result<Target, Reason> {
+        let headers = HeaderMap::new();
+        let method = method.parse().unwrap();
+        let raw = Raw {
+            method: &method,
+            target,
+            authority,
+            headers: &headers,
+            has_body: false,
+        };
+        admit(raw, names).map_err(|refusal| refusal.reason)
+    }
+
+    fn refused(method: &str, target: &str, authority: &str, names: Names<'_>) -> Reason {
+        ask(method, target, authority, names).unwrap_err()
+    }
+
+    #[test]
+    fn get_and_head_of_the_grammar_come_in() {
+        for (method, is_head) in [("GET", false), ("HEAD", true)] {
+            let Ok(Target::Module(asked)) = ask(method, LIST, "go.test:8080", ANY) else {
+                panic!("{method} {LIST} is refused");
+            };
+            assert_eq!((asked.head, asked.request.path().as_str()), (is_head, LIST));
+        }
+        assert!(matches!(ask("GET", HEALTH, "x", ANY), Ok(Target::Health)));
+    }
+
+    #[test]
+    fn other_methods_are_405() {
+        for method in [
+            "POST", "PUT", "DELETE", "TRACE", "CONNECT", "OPTIONS", "get",
+        ] {
+            assert_eq!(refused(method, LIST, "x", ANY), Reason::Method, "{method}");
+        }
+    }
+
+    #[test]
+    fn paths_outside_the_grammar_are_400_and_long_ones_414() {
+        for target in [
+            "/",
+            "*",
+            "/x",
+            "/example.com/m/@v/list?a=b",
+            "/a//b/@v/list",
+            "/..",
+            "/-",
+        ] {
+            assert_eq!(
+                refused("GET", target, "x", ANY),
+                Reason::BadRequest,
+                "{target}"
+            );
+        }
+        assert_eq!(refused("GET", "/-/purge", "x", ANY), Reason::NoSuchEndpoint);
+        assert_eq!(
+            refused("GET", "/-/healthz/x", "x", ANY),
+            Reason::NoSuchEndpoint
+        );
+        let long = format!("/{}", "a".repeat(5000));
+        assert_eq!(refused("GET", &long, "x", ANY), Reason::PathTooLong);
+    }
+
+    #[test]
+    fn hosts_of_others_are_421() {
+        let served = ["go.test".to_owned()];
+        let names = Names {
+            served: &served,
+            sni: None,
+        };
+        assert!(ask("GET", LIST, "GO.test:8080", names).is_ok());
+        assert!(ask("GET", LIST, "go.test.", names).is_ok());
+        assert_eq!(
+            refused("GET", LIST, "other.test", names),
+            Reason::Misdirected
+        );
+        let names = Names {
+            served: &[],
+            sni: Some("go.test"),
+        };
+        assert!(ask("GET", LIST, "go.test:8443", names).is_ok());
+        assert_eq!(
+            refused("GET", LIST, "other.test", names),
+            Reason::Misdirected
+        );
+    }
+
+    #[test]
+    fn absolute_form_must_name_the_host_itself() {
+        let own = format!("http://go.test{LIST}");
+        assert!(ask("GET", &own, "go.test", ANY).is_ok());
+        assert_eq!(refused("GET", &own, "other.test", ANY), Reason::Misdirected);
+        assert_eq!(
+            refused("GET", "http://go.test", "go.test", ANY),
+            Reason::BadRequest
+        );
+    }
+
+    #[test]
+    fn a_host_must_be_one() {
+        for authority in ["", "a b", "user@go.test", "go.test/x", ":80"] {
+            assert_eq!(
+                refused("GET", LIST, authority, ANY),
+                Reason::BadRequest,
+                "{authority:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_the_conditional_headers_go_on() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("x-http-method-override", "POST"),
+            ("x-forwarded-host", "evil.test"),
+            ("range", "bytes=0-1"),
+            ("if-none-match", "\"a\""),
+            ("if-none-match", "\"b\""),
+            ("disable-module-fetch", "TRUE"),
+        ] {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        let method = Method::GET;
+        let raw = Raw {
+            method: &method,
+            target: LIST,
+            authority: "x",
+            headers: &headers,
+            has_body: false,
+        };
+        let Ok(Target::Module(asked)) = admit(raw, ANY) else {
+            panic!("refused")
+        };
+        assert_eq!(asked.range.unwrap(), "bytes=0-1");
+        assert_eq!(asked.if_none_match.unwrap(), "\"a\", \"b\"");
+        assert!(asked.no_fetch && !asked.head && asked.if_range.is_none());
+        headers.append("range", HeaderValue::from_static("bytes=5-6"));
+        let raw = Raw {
+            method: &method,
+            target: LIST,
+            authority: "x",
+            headers: &headers,
+            has_body: false,
+        };
+        let Ok(Target::Module(asked)) = admit(raw, ANY) else {
+            panic!("refused")
+        };
+        assert!(asked.range.is_none(), "two Range fields are as none");
+    }
+}

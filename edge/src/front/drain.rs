@@ -1,0 +1,114 @@
+//! How many connections are open, and the end of them all.
+//!
+//! [`Drain::begin`] is called once, at shutdown. Connections hear of it, finish what they have in
+//! flight, take nothing new, and close; [`Drain::finished`] waits for the last one.
+
+use std::future::pending;
+use std::sync::Arc;
+
+use prometheus::{IntCounter, IntGauge};
+use tokio::sync::watch;
+
+use crate::metrics::Metrics;
+
+/// The shared state; clones are handles to the same one.
+#[derive(Clone)]
+pub(crate) struct Drain {
+    begun: Arc<watch::Sender<bool>>,
+    open: Arc<watch::Sender<usize>>,
+    most: usize,
+    gauge: IntGauge,
+    shed: IntCounter,
+}
+
+/// One open connection; dropping it is its end.
+pub(crate) struct Open(Drain);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.gauge.dec();
+        self.0.open.send_modify(|open| *open -= 1);
+    }
+}
+
+impl Drain {
+    /// At most `most` connections.
+    pub(crate) fn new(most: usize, metrics: &Metrics) -> Drain {
+        Drain {
+            begun: Arc::new(watch::Sender::new(false)),
+            open: Arc::new(watch::Sender::new(0)),
+            most,
+            gauge: metrics.connections_open.clone(),
+            shed: metrics.connections_shed.clone(),
+        }
+    }
+
+    /// Counts a connection; `None` if there are too many.
+    pub(crate) fn enter(&self) -> Option<Open> {
+        let most = self.most;
+        let entered = self.open.send_if_modified(|open| {
+            let room = *open < most;
+            *open += usize::from(room);
+            room
+        });
+        if !entered {
+            self.shed.inc();
+            return None;
+        }
+        self.gauge.inc();
+        Some(Open(self.clone()))
+    }
+
+    /// Starts the end.
+    pub(crate) fn begin(&self) {
+        self.begun.send_replace(true);
+    }
+
+    /// Whether the end has begun.
+    pub(crate) fn has_begun(&self) -> bool {
+        *self.begun.borrow()
+    }
+
+    /// Waits for the end to begin.
+    pub(crate) async fn begun(&self) {
+        wait(&self.begun, |begun| *begun).await;
+    }
+
+    /// Waits until no connection is open.
+    pub(crate) async fn finished(&self) {
+        wait(&self.open, |open| *open == 0).await;
+    }
+}
+
+async fn wait<T>(sender: &watch::Sender<T>, holds: impl FnMut(&T) -> bool) {
+    if sender.subscribe().wait_for(holds).await.is_err() {
+        // The sender lives as long as `sender` is borrowed.
+        pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus::Registry;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_last_connection_ends_it() {
+        let drain = Drain::new(2, &Metrics::new(&Registry::new()));
+        let (first, second) = (drain.enter().unwrap(), drain.enter().unwrap());
+        assert!(drain.enter().is_none(), "a third is one too many");
+        drain.begin();
+        drain.begun().await;
+        assert!(drain.has_begun());
+        drop(first);
+        let waiting = tokio::spawn({
+            let drain = drain.clone();
+            async move { drain.finished().await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        drop(second);
+        waiting.await.unwrap();
+    }
+}

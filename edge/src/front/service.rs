@@ -1,0 +1,227 @@
+//! One request answered: the border, the engine, and the one place that writes an answer.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use tokio::time::{Instant, timeout_at};
+
+use modcdn_core::refusal::{Reason, Refusal};
+
+use super::border::{self, Names, Raw, Target};
+use super::drain::Drain;
+use super::session::{Gone, Session};
+use crate::access::{Access, Entry};
+use crate::config::{LimitConfig, TimeoutConfig};
+use crate::exchange::{Answer, Asked, Body, BodyStream, Cached};
+
+/// Whoever knows the answers: the engine, or a test.
+pub(crate) trait Answers: Send + Sync + 'static {
+    /// The answer to one request. Never fails: a failure is an answer, too. Bounded in time.
+    fn answer(&self, asked: Asked) -> impl Future<Output = Answer> + Send;
+}
+
+/// What all connections share.
+pub(crate) struct Service<A> {
+    pub(crate) answers: A,
+    pub(crate) access: Access,
+    pub(crate) drain: Drain,
+    pub(crate) timeouts: TimeoutConfig,
+    pub(crate) limits: LimitConfig,
+    /// Names served, in lower case; empty means any.
+    pub(crate) hosts: Vec<String>,
+}
+
+/// What is known of a connection.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Peer {
+    pub(crate) address: Option<SocketAddr>,
+    /// The name TLS was told, in lower case.
+    pub(crate) sni: Option<Arc<str>>,
+}
+
+impl<A: Answers> Service<A> {
+    /// Answers the request of one session. The session's protocol decides what comes after.
+    pub(crate) async fn serve(&self, session: &mut Session, peer: &Peer) {
+        let request = session.request();
+        let target = String::from_utf8_lossy(request.raw_path()).into_owned();
+        let protocol = session.protocol();
+        let mut entry = self
+            .access
+            .enter(peer.address, protocol, request.method.as_str(), &target);
+        let ends = Instant::now() + self.timeouts.request.get();
+        let answered = timeout_at(ends, self.exchange(session, &target, peer, &mut entry)).await;
+        if matches!(answered, Ok(Ok(()))) {
+            return;
+        }
+        if entry.status.is_success() {
+            self.access.metrics.aborted.inc();
+        }
+        if answered.is_err() {
+            entry.reason.get_or_insert(Reason::RequestTimeout);
+        }
+        session.abort();
+    }
+
+    async fn exchange(
+        &self,
+        session: &mut Session,
+        target: &str,
+        peer: &Peer,
+        entry: &mut Entry<'_>,
+    ) -> Result<(), Gone> {
+        let admitted = self.admit(session, target, peer);
+        let mut head = session.request().method == http::Method::HEAD;
+        let answer = match admitted {
+            Ok(Target::Health) => {
+                entry.kind = "health";
+                self.health()
+            }
+            Ok(Target::Module(asked)) => {
+                entry.kind = asked.request.kind();
+                head = asked.head;
+                tokio::select! {
+                    biased;
+                    answer = self.answers.answer(asked) => answer,
+                    () = session.given_up() => return Err(Gone),
+                }
+            }
+            Err(refusal) => refused(&refusal),
+        };
+        self.write(session, answer, head, entry).await
+    }
+
+    fn admit(&self, session: &Session, target: &str, peer: &Peer) -> Result<Target, Refusal> {
+        let request = session.request();
+        if request.headers.len() > self.limits.header_fields {
+            let what = "the header has too many fields";
+            return Err(Refusal::new(Reason::HeadersTooLarge, target, what));
+        }
+        let authority = match request.uri.authority() {
+            Some(authority) => authority.as_str(),
+            None => request
+                .headers
+                .get(http::header::HOST)
+                .map_or("", |v| v.to_str().unwrap_or("")),
+        };
+        let raw = Raw {
+            method: &request.method,
+            target,
+            authority,
+            headers: &request.headers,
+            has_body: session.has_body(),
+        };
+        border::admit(
+            raw,
+            Names {
+                served: &self.hosts,
+                sni: peer.sni.as_deref(),
+            },
+        )
+    }
+
+    fn health(&self) -> Answer {
+        if self.drain.has_begun() {
+            let refusal = Refusal::new(Reason::Draining, border::HEALTH, "this node is going down");
+            return refused(&refusal);
+        }
+        let mut headers = HeaderMap::with_capacity(3);
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+        );
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        text(StatusCode::OK, headers, Bytes::from_static(b"ok\n"))
+    }
+
+    /// The one place that writes an answer. `head`: nothing of its body.
+    async fn write(
+        &self,
+        session: &mut Session,
+        answer: Answer,
+        head: bool,
+        entry: &mut Entry<'_>,
+    ) -> Result<(), Gone> {
+        (entry.cache, entry.reason) = (answer.cache, answer.reason);
+        let Answer {
+            status,
+            headers,
+            body,
+            ..
+        } = answer;
+        entry.status = status;
+        let limit = self.timeouts.write.get();
+        match body {
+            Body::Whole(bytes) if !head && !bytes.is_empty() => {
+                session.write_head(status, headers, false).await?;
+                let length = bytes.len() as u64;
+                session.write_body(bytes, true, limit).await?;
+                entry.bytes += length;
+                Ok(())
+            }
+            Body::Stream(stream) if !head => {
+                let announced = content_length(&headers);
+                session.write_head(status, headers, false).await?;
+                stream_body(session, stream, announced, limit, entry).await
+            }
+            _ => session.write_head(status, headers, true).await,
+        }
+    }
+}
+
+async fn stream_body(
+    session: &mut Session,
+    mut stream: Box<dyn BodyStream>,
+    announced: Option<u64>,
+    limit: Duration,
+    entry: &mut Entry<'_>,
+) -> Result<(), Gone> {
+    loop {
+        match stream.next().await {
+            Ok(Some(piece)) => {
+                let length = piece.len() as u64;
+                session.write_body(piece, false, limit).await?;
+                entry.bytes += length;
+            }
+            // HTTP/2 would let a short body end cleanly.
+            Ok(None) if announced.is_some_and(|length| length != entry.bytes) => {
+                entry.reason = Some(Reason::Internal);
+                return Err(Gone);
+            }
+            Ok(None) => return session.finish().await,
+            Err(aborted) => {
+                entry.reason = Some(aborted.reason);
+                return Err(Gone);
+            }
+        }
+    }
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// The one place that turns a refusal into an answer.
+pub(crate) fn refused(refusal: &Refusal) -> Answer {
+    let mut headers = refusal.headers(Duration::ZERO);
+    if refusal.reason == Reason::Method {
+        headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    }
+    let mut answer = text(refusal.reason.status(), headers, refusal.text());
+    answer.reason = Some(refusal.reason);
+    answer
+}
+
+fn text(status: StatusCode, mut headers: HeaderMap, body: Bytes) -> Answer {
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    Answer {
+        status,
+        headers,
+        body: Body::Whole(body),
+        cache: Cached::Bypass,
+        reason: None,
+    }
+}

@@ -1,0 +1,69 @@
+//! A front door in a test: real sockets, no Pingora server, whoever answers is handed in.
+
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+
+use pingora::protocols::l4::stream::Stream as L4Stream;
+use pingora::protocols::{GetSocketDigest, SocketDigest};
+use prometheus::Registry;
+use tokio::net::TcpListener;
+
+use modcdn_core::telemetry::AccessLog;
+
+use super::Front;
+use super::drain::Drain;
+use super::service::{Answers, Service};
+use super::tls::Acceptor;
+use crate::access::Access;
+use crate::config::Config;
+use crate::metrics::Metrics;
+
+/// A running front door; it ends with the test's runtime.
+pub(crate) struct Door {
+    pub(crate) address: SocketAddr,
+    pub(crate) drain: Drain,
+    pub(crate) metrics: Metrics,
+}
+
+impl Door {
+    /// Starts one on a port of its own. Of `config` only `timeouts`, `limits` and `hosts` matter.
+    pub(crate) async fn open<A: Answers>(
+        answers: A,
+        config: &Config,
+        tls: Option<Acceptor>,
+    ) -> Door {
+        let metrics = Metrics::new(&Registry::new());
+        let drain = Drain::new(config.limits.connections, &metrics);
+        let service = Service {
+            answers,
+            access: Access {
+                log: AccessLog::off(),
+                metrics: metrics.clone(),
+                name: config.name.clone(),
+            },
+            drain: drain.clone(),
+            timeouts: config.timeouts.clone(),
+            limits: config.limits.clone(),
+            hosts: config.hosts.clone(),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(accept(listener, Front::new(Arc::new(service), tls)));
+        Door {
+            address,
+            drain,
+            metrics,
+        }
+    }
+}
+
+async fn accept<A: Answers>(listener: TcpListener, front: Front<A>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let front = front.clone();
+        let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
+        let mut stream = L4Stream::from(stream);
+        stream.set_socket_digest(digest);
+        tokio::spawn(async move { front.serve(Box::new(stream)).await });
+    }
+}

@@ -1,0 +1,316 @@
+use std::collections::VecDeque;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use proptest::prelude::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+use super::*;
+
+const LINGER: Duration = Duration::from_secs(10);
+
+fn wire(capacity: usize) -> (Wire, DuplexStream) {
+    let (ours, theirs) = duplex(capacity);
+    (Wire::new(Transport::Plain(Box::new(ours))), theirs)
+}
+
+fn pattern(length: usize) -> Vec<u8> {
+    (0..length)
+        .map(|n| u8::try_from(n % 251).unwrap())
+        .collect()
+}
+
+/// A transport that takes everything and remembers each write.
+#[derive(Debug, Default)]
+struct Recorder {
+    writes: Arc<Mutex<VecDeque<usize>>>,
+    flushes: Arc<Mutex<usize>>,
+}
+
+impl AsyncRead for Recorder {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for Recorder {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.writes.lock().push_back(buf.len());
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        *self.flushes.lock() += 1;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[async_trait]
+impl Shutdown for Recorder {
+    async fn shutdown(&mut self) {}
+}
+impl UniqueID for Recorder {
+    fn id(&self) -> UniqueIDType {
+        -1
+    }
+}
+impl Ssl for Recorder {}
+impl Peek for Recorder {}
+impl GetTimingDigest for Recorder {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        Vec::new()
+    }
+}
+impl GetProxyDigest for Recorder {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        None
+    }
+}
+impl GetSocketDigest for Recorder {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        None
+    }
+}
+
+#[tokio::test]
+async fn all_writes_of_a_poll_leave_as_one() {
+    let recorder = Recorder::default();
+    let (writes, flushes) = (Arc::clone(&recorder.writes), Arc::clone(&recorder.flushes));
+    let wire = Wire::new(Transport::Plain(Box::new(recorder)));
+    let mut io = wire.clone();
+    wire.drive(LINGER, async {
+        for _ in 0..100 {
+            io.write_all(b"a frame").await.unwrap();
+            io.flush().await.unwrap();
+        }
+        tokio::task::yield_now().await;
+        io.write_all(b"next poll").await.unwrap();
+    })
+    .await
+    .unwrap();
+    assert_eq!(*writes.lock(), [700, 9]);
+    assert_eq!(*flushes.lock(), 2);
+}
+
+#[tokio::test]
+async fn long_writes_pass_by_the_buffer_in_order() {
+    let recorder = Recorder::default();
+    let writes = Arc::clone(&recorder.writes);
+    let wire = Wire::new(Transport::Plain(Box::new(recorder)));
+    let mut io = wire.clone();
+    let body = pattern(DIRECT);
+    wire.drive(LINGER, async {
+        io.write_all(b"head").await.unwrap();
+        io.write_all(&body).await.unwrap();
+        io.write_all(b"tail").await.unwrap();
+    })
+    .await
+    .unwrap();
+    assert_eq!(*writes.lock(), [4, DIRECT, 4]);
+}
+
+#[tokio::test]
+async fn an_idle_connection_holds_no_buffer() {
+    let (wire, mut peer) = wire(1 << 20);
+    let mut io = wire.clone();
+    let driven = wire.drive(LINGER, async { io.write_all(b"hello").await });
+    driven.await.unwrap().unwrap();
+    assert_eq!(wire.shared.inner.lock().out.capacity(), 0);
+    let mut got = [0; 5];
+    peer.read_exact(&mut got).await.unwrap();
+    assert_eq!(&got, b"hello");
+}
+
+#[tokio::test]
+async fn bytes_leave_while_the_task_waits_for_something_else() {
+    let (wire, mut peer) = wire(64);
+    let mut io = wire.clone();
+    let task = tokio::spawn(async move {
+        wire.drive(LINGER, async {
+            io.write_all(&pattern(1000)).await.unwrap();
+            // Never polled again by anything but the socket.
+            std::future::pending::<()>().await;
+        })
+        .await
+    });
+    let mut got = vec![0; 1000];
+    peer.read_exact(&mut got).await.unwrap();
+    assert_eq!(got, pattern(1000));
+    task.abort();
+}
+
+#[tokio::test]
+async fn a_full_socket_makes_the_writer_wait_and_loses_nothing() {
+    let (wire, mut peer) = wire(1000);
+    let mut io = wire.clone();
+    let total = 3 * CAPACITY + 17;
+    let task = tokio::spawn(async move {
+        wire.drive(LINGER, async {
+            for piece in pattern(total).chunks(16 << 10) {
+                io.write_all(piece).await.unwrap();
+                io.flush().await.unwrap();
+            }
+        })
+        .await
+    });
+    tokio::task::yield_now().await;
+    assert!(!task.is_finished(), "the writer must wait");
+    let mut got = vec![0; total];
+    peer.read_exact(&mut got).await.unwrap();
+    assert_eq!(got, pattern(total));
+    task.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_writer_with_a_waker_of_its_own_is_woken_too() {
+    let (wire, mut peer) = wire(1000);
+    let total = 4 * CAPACITY;
+    let task = tokio::spawn(async move {
+        let mut io = wire.clone();
+        let writer = async move {
+            for piece in pattern(total).chunks(10_000) {
+                io.write_all(piece).await.unwrap();
+            }
+        };
+        // Polls its futures only if their own wakers were woken.
+        let mut all: FuturesUnordered<_> = std::iter::once(writer).collect();
+        wire.drive(LINGER, async { all.next().await }).await
+    });
+    let mut got = vec![0; total];
+    peer.read_exact(&mut got).await.unwrap();
+    assert_eq!(got, pattern(total));
+    task.await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_lost_peer_ends_the_connection() {
+    let (wire, peer) = wire(10);
+    let mut io = wire.clone();
+    drop(peer);
+    let driven = wire.drive(LINGER, async {
+        io.write_all(b"hello").await.unwrap();
+        std::future::pending::<()>().await;
+    });
+    assert!(driven.await.is_none());
+    assert!(
+        wire.clone().write_all(b"more").await.is_err(),
+        "later writes fail at once"
+    );
+}
+
+#[tokio::test]
+async fn close_sends_what_is_left_and_then_the_end() {
+    let (wire, mut peer) = wire(1 << 20);
+    let mut io = wire.clone();
+    io.write_all(b"last words").await.unwrap();
+    wire.close(LINGER).await;
+    let mut got = Vec::new();
+    peer.read_to_end(&mut got).await.unwrap();
+    assert_eq!(got, b"last words");
+}
+
+#[tokio::test]
+async fn a_session_reads_only_what_it_may() {
+    let (wire, mut peer) = wire(1000);
+    peer.write_all(b"first second").await.unwrap();
+    assert_eq!(wire.read_ahead().await.unwrap(), 12);
+    wire.allow(Some(6));
+    let mut got = Vec::new();
+    wire.clone().read_to_end(&mut got).await.unwrap();
+    assert_eq!(got, b"first ");
+    wire.allow(None);
+    assert!(wire.has_ahead());
+    wire.with_ahead(|ahead| assert_eq!(&ahead[..], b"second"));
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Write(usize),
+    Vectored(Vec<usize>),
+    Flush,
+    Yield,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let size = prop_oneof![4 => 1usize..3000, 1 => 3000usize..200_000];
+    let step = prop_oneof![
+        4 => size.prop_map(Step::Write),
+        1 => proptest::collection::vec(0usize..20_000, 1..4).prop_map(Step::Vectored),
+        2 => Just(Step::Flush),
+        1 => Just(Step::Yield),
+    ];
+    proptest::collection::vec(step, 1..25)
+}
+
+async fn play(io: &mut Wire, steps: &[Step]) {
+    let mut next = 0usize;
+    let mut bytes = |length: usize| {
+        let made: Vec<u8> = (next..next + length)
+            .map(|n| u8::try_from(n % 251).unwrap())
+            .collect();
+        next += length;
+        made
+    };
+    for step in steps {
+        match step {
+            Step::Write(length) => io.write_all(&bytes(*length)).await.unwrap(),
+            Step::Vectored(lengths) => {
+                let pieces: Vec<Vec<u8>> = lengths.iter().map(|length| bytes(*length)).collect();
+                let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|p| IoSlice::new(p)).collect();
+                let mut slices = &mut slices[..];
+                // Leaves out leading empty slices, or "wrote 0" would never end.
+                IoSlice::advance_slices(&mut slices, 0);
+                while !slices.is_empty() {
+                    let n = io.write_vectored(slices).await.unwrap();
+                    IoSlice::advance_slices(&mut slices, n);
+                }
+            }
+            Step::Flush => io.flush().await.unwrap(),
+            Step::Yield => tokio::task::yield_now().await,
+        }
+    }
+}
+
+fn total(steps: &[Step]) -> usize {
+    let length = |step: &Step| match step {
+        Step::Write(length) => *length,
+        Step::Vectored(lengths) => lengths.iter().sum(),
+        Step::Flush | Step::Yield => 0,
+    };
+    steps.iter().map(length).sum()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn nothing_is_lost_or_reordered(steps in steps(), capacity in 1usize..100_000) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let expected = pattern(total(&steps));
+        let got = runtime.block_on(async move {
+            let (wire, mut peer) = wire(capacity);
+            let writing = tokio::spawn(async move {
+                let mut io = wire.clone();
+                wire.drive(LINGER, play(&mut io, &steps)).await.unwrap();
+                wire.close(LINGER).await;
+            });
+            let mut got = Vec::new();
+            peer.read_to_end(&mut got).await.unwrap();
+            writing.await.unwrap();
+            got
+        });
+        prop_assert!(got == expected, "{} bytes of {}", got.len(), expected.len());
+    }
+}

@@ -1,0 +1,29 @@
+//! The PoP of modcdn.
+//!
+//! The modules, in the order a request flows through them:
+//!
+//! - [`config`]: what an edge can be told.
+//! - `server`: everything put together, started, and ended.
+//! - `front`: listeners, TLS, the coalescing stream, HTTP sessions, the border, writing answers.
+//! - [`exchange`]: what passes between the front door and the engine.
+//! - [`engine`]: the store, fills, freshness: it knows the answers and nothing of connections.
+//! - [`origin`]: the origin, over few HTTP/2 connections shared by many requests.
+//! - `access` and [`metrics`]: what is logged and counted of it all.
+//!
+//! Threads: `threads` for each listening address, each with its own socket and runtime, sharing
+//! nothing but the engine; `fill_threads` for fills and the connections to the origin; one for the
+//! admin listener and signals.
+
+mod access;
+pub mod config;
+pub mod engine;
+pub mod exchange;
+mod front;
+pub mod metrics;
+pub mod origin;
+mod server;
+
+pub use config::Config;
+pub use front::listen::ListenError;
+pub use front::tls::TlsError;
+pub use server::{Error, run};

@@ -1,0 +1,503 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures::future::join_all;
+use h2::server::SendResponse;
+use http::{Request, Response, StatusCode};
+use modcdn_core::units::{ByteSize, Period};
+use prometheus::Registry;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+use crate::origin::Resume;
+
+/// An origin made of bare HTTP/2, whose paths say how it behaves.
+struct Fake {
+    address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+    requests: Arc<AtomicUsize>,
+}
+
+impl Fake {
+    async fn start() -> Fake {
+        Fake::on(TcpListener::bind("127.0.0.1:0").await.unwrap(), None)
+    }
+
+    fn on(listener: TcpListener, tls: Option<tokio_rustls::TlsAcceptor>) -> Fake {
+        let fake = Fake {
+            address: listener.local_addr().unwrap(),
+            connections: Arc::default(),
+            requests: Arc::default(),
+        };
+        let (connections, requests) = (Arc::clone(&fake.connections), Arc::clone(&fake.requests));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.fetch_add(1, Ordering::SeqCst);
+                let (requests, tls) = (Arc::clone(&requests), tls.clone());
+                tokio::spawn(async move {
+                    match tls {
+                        None => talk(stream, requests).await,
+                        Some(tls) => {
+                            let Ok(stream) = tls.accept(stream).await else {
+                                return;
+                            };
+                            talk(stream, requests).await;
+                        }
+                    }
+                });
+            }
+        });
+        fake
+    }
+
+    fn client(&self, change: impl FnOnce(&mut OriginConfig)) -> Client {
+        let mut config = OriginConfig {
+            url: format!("http://{}", self.address),
+            ..OriginConfig::default()
+        };
+        change(&mut config);
+        client(&config)
+    }
+}
+
+fn client(config: &OriginConfig) -> Client {
+    Client::new(config, Handle::current(), Metrics::new(&Registry::new())).unwrap()
+}
+
+async fn talk<S: AsyncRead + AsyncWrite + Unpin>(stream: S, requests: Arc<AtomicUsize>) {
+    let Ok(mut connection) = h2::server::handshake(stream).await else {
+        return;
+    };
+    while let Some(Ok((request, respond))) = connection.accept().await {
+        let path = request.uri().path().to_owned();
+        let nth = requests.fetch_add(1, Ordering::SeqCst);
+        match path.as_str() {
+            // The whole connection is gone, at once.
+            "/drop-first" if nth == 0 => return,
+            "/last" => connection.graceful_shutdown(),
+            _ => {}
+        }
+        tokio::spawn(answer(path, request, respond));
+    }
+}
+
+async fn answer(path: String, request: Request<h2::RecvStream>, mut respond: SendResponse<Bytes>) {
+    let response = |status: u16| Response::builder().status(status).body(()).unwrap();
+    match path.as_str() {
+        "/silent" => std::future::pending().await,
+        "/missing" => {
+            respond.send_response(response(404), true).unwrap();
+        }
+        "/stall" => {
+            let mut body = respond.send_response(response(200), false).unwrap();
+            body.send_data("some".into(), false).unwrap();
+            std::future::pending::<()>().await;
+        }
+        "/broken" => {
+            let mut body = respond.send_response(response(200), false).unwrap();
+            body.send_data("some".into(), false).unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            body.send_reset(h2::Reason::INTERNAL_ERROR);
+        }
+        "/short" => {
+            let head = Response::builder()
+                .header("content-length", 10)
+                .body(())
+                .unwrap();
+            let mut body = respond.send_response(head, false).unwrap();
+            body.send_data("some".into(), true).unwrap();
+        }
+        "/echo" => {
+            let mut text = format!("{}\n", request.uri());
+            for (name, value) in request.headers() {
+                text.push_str(&format!("{name}: {}\n", value.to_str().unwrap()));
+            }
+            let mut body = respond.send_response(response(200), false).unwrap();
+            body.send_data(text.into(), true).unwrap();
+        }
+        "/big" => big(respond).await,
+        _ => {
+            let mut body = respond.send_response(response(200), false).unwrap();
+            body.send_data("hello".into(), false).unwrap();
+            let mut trailers = HeaderMap::new();
+            trailers.insert("repr-digest", HeaderValue::from_static("sha-256=:x:"));
+            body.send_trailers(trailers).unwrap();
+        }
+    }
+}
+
+const BIG: usize = 3 << 20;
+
+async fn big(mut respond: SendResponse<Bytes>) {
+    let mut body = respond.send_response(Response::new(()), false).unwrap();
+    let mut left = Bytes::from(vec![7; BIG]);
+    while !left.is_empty() {
+        body.reserve_capacity(left.len());
+        let granted = std::future::poll_fn(|cx| body.poll_capacity(cx))
+            .await
+            .unwrap()
+            .unwrap();
+        let piece = left.split_to(granted.min(left.len()));
+        body.send_data(piece, left.is_empty()).unwrap();
+    }
+}
+
+async fn whole(response: &mut OriginResponse) -> Result<Vec<u8>, OriginError> {
+    let mut all = Vec::new();
+    while let Some(piece) = response.body.next().await? {
+        all.extend_from_slice(&piece);
+    }
+    Ok(all)
+}
+
+async fn get(client: &Client, path: &str) -> Result<Vec<u8>, OriginError> {
+    whole(&mut client.send(OriginRequest::get(path)).await?).await
+}
+
+#[test]
+fn urls_are_taken_apart() {
+    let plain = Endpoint::parse("http://[::1]:8081").unwrap();
+    assert_eq!(
+        (plain.tls, plain.host.as_str(), plain.port),
+        (false, "[::1]", 8081)
+    );
+    let tls = Endpoint::parse("https://origin.example/").unwrap();
+    assert_eq!(
+        (tls.tls, tls.port, tls.authority.as_str()),
+        (true, 443, "origin.example")
+    );
+    for url in [
+        "",
+        "origin",
+        "ftp://x",
+        "http://",
+        "http://a/b",
+        "http://a?b",
+        "http://u:p@a",
+    ] {
+        assert!(Endpoint::parse(url).is_err(), "{url}");
+    }
+}
+
+#[tokio::test]
+async fn body_and_trailers_arrive() {
+    let fake = Fake::start().await;
+    let client = fake.client(|_| {});
+    let mut response = client.send(OriginRequest::get("/hello")).await.unwrap();
+    assert_eq!(response.status, StatusCode::OK);
+    assert_eq!(whole(&mut response).await.unwrap(), b"hello");
+    let trailers = response.body.trailers().await.unwrap().unwrap();
+    assert_eq!(trailers["repr-digest"], "sha-256=:x:");
+}
+
+#[tokio::test]
+async fn an_error_status_is_an_answer() {
+    let fake = Fake::start().await;
+    let mut response = fake
+        .client(|_| {})
+        .send(OriginRequest::get("/missing"))
+        .await
+        .unwrap();
+    assert_eq!(response.status, StatusCode::NOT_FOUND);
+    assert!(whole(&mut response).await.unwrap().is_empty());
+    assert!(response.body.trailers().await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn the_request_says_what_was_asked_for() {
+    let fake = Fake::start().await;
+    let request = OriginRequest {
+        path: "/echo".to_owned(),
+        if_none_match: Some(HeaderValue::from_static("\"a\"")),
+        resume: Some(Resume {
+            from: 42,
+            if_range: HeaderValue::from_static("\"b\""),
+        }),
+        no_fetch: true,
+    };
+    let mut response = fake.client(|_| {}).send(request).await.unwrap();
+    let text = String::from_utf8(whole(&mut response).await.unwrap()).unwrap();
+    for line in [
+        "accept-encoding: identity",
+        "if-none-match: \"a\"",
+        "range: bytes=42-",
+        "if-range: \"b\"",
+        "disable-module-fetch: true",
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+    assert!(text.contains(&format!("{}/echo", fake.address)), "{text}");
+}
+
+#[tokio::test]
+async fn many_requests_share_few_connections() {
+    let fake = Fake::start().await;
+    let client = fake.client(|_| {});
+    let bodies = join_all((0..200).map(|_| get(&client, "/hello"))).await;
+    assert!(bodies.into_iter().all(|body| body.unwrap() == b"hello"));
+    let connections = fake.connections.load(Ordering::SeqCst);
+    assert!((1..=3).contains(&connections), "{connections} connections");
+}
+
+#[tokio::test]
+async fn a_full_pool_makes_requests_wait_their_turn() {
+    let fake = Fake::start().await;
+    let client = fake.client(|config| {
+        config.connections = 2;
+        config.streams_per_connection = 3;
+    });
+    let bodies = join_all((0..100).map(|_| get(&client, "/hello"))).await;
+    assert!(bodies.into_iter().all(|body| body.unwrap() == b"hello"));
+    assert!(fake.connections.load(Ordering::SeqCst) <= 2);
+}
+
+#[tokio::test]
+async fn a_pool_that_stays_full_is_overloaded() {
+    let fake = Fake::start().await;
+    let client = fake.client(|config| {
+        config.connections = 1;
+        config.streams_per_connection = 1;
+        config.connect_timeout = Period::millis(200);
+    });
+    let _held = client.send(OriginRequest::get("/stall")).await.unwrap();
+    let error = get(&client, "/hello").await.unwrap_err();
+    assert!(matches!(error, OriginError::Overloaded { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_connection_that_dies_under_a_request_costs_nothing() {
+    let fake = Fake::start().await;
+    let client = fake.client(|_| {});
+    assert_eq!(get(&client, "/drop-first").await.unwrap(), b"hello");
+    assert_eq!(fake.connections.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_connection_that_goes_away_is_replaced() {
+    let fake = Fake::start().await;
+    let client = fake.client(|_| {});
+    for _ in 0..3 {
+        assert_eq!(get(&client, "/last").await.unwrap(), b"hello");
+    }
+}
+
+#[tokio::test]
+async fn a_silent_origin_is_a_timeout_and_its_connection_is_left() {
+    let fake = Fake::start().await;
+    let client = fake.client(|config| config.first_byte_timeout = Period::millis(100));
+    let error = get(&client, "/silent").await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            OriginError::Timeout {
+                stage: Stage::FirstByte,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert_eq!(get(&client, "/hello").await.unwrap(), b"hello");
+    assert_eq!(fake.connections.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_body_that_stalls_is_a_timeout() {
+    let fake = Fake::start().await;
+    let client = fake.client(|config| config.stall_timeout = Period::millis(100));
+    let error = get(&client, "/stall").await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            OriginError::Timeout {
+                stage: Stage::Stall,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    let client = fake.client(|config| config.total_timeout = Period::millis(100));
+    let error = get(&client, "/stall").await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            OriginError::Timeout {
+                stage: Stage::Total,
+                ..
+            }
+        ),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_or_is_short_is_never_complete() {
+    let fake = Fake::start().await;
+    let client = fake.client(|_| {});
+    for path in ["/broken", "/short"] {
+        let error = get(&client, path).await.unwrap_err();
+        assert!(
+            matches!(error, OriginError::Broken { .. }),
+            "{path}: {error}"
+        );
+    }
+    assert_eq!(
+        get(&client, "/hello").await.unwrap(),
+        b"hello",
+        "the connection goes on"
+    );
+    assert_eq!(fake.connections.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn bodies_larger_than_the_windows_arrive_whole() {
+    let fake = Fake::start().await;
+    let client = fake.client(|config| {
+        config.stream_window = ByteSize::kib(64);
+        config.connection_window = ByteSize::kib(256);
+    });
+    let bodies = join_all((0..3).map(|_| get(&client, "/big"))).await;
+    assert!(bodies.into_iter().all(|body| body.unwrap() == vec![7; BIG]));
+}
+
+#[tokio::test]
+async fn nobody_listening_is_unreachable_until_somebody_does() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let client = client(&OriginConfig {
+        url: format!("http://{address}"),
+        ..OriginConfig::default()
+    });
+    let error = get(&client, "/hello").await.unwrap_err();
+    assert!(matches!(error, OriginError::Connect { .. }), "{error}");
+    let _fake = Fake::on(TcpListener::bind(address).await.unwrap(), None);
+    assert_eq!(get(&client, "/hello").await.unwrap(), b"hello");
+}
+
+#[tokio::test]
+async fn a_listener_that_never_speaks_is_a_timeout() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let client = client(&OriginConfig {
+        url: format!("https://{address}"),
+        connect_timeout: Period::millis(200),
+        ..OriginConfig::default()
+    });
+    let error = get(&client, "/hello").await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            OriginError::Timeout {
+                stage: Stage::Connect,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    let _: (TcpStream, _) = listener.accept().await.unwrap();
+}
+
+mod tls {
+    use rcgen::{CertificateParams, Issuer, KeyPair};
+
+    use super::*;
+
+    struct Authority {
+        dir: tempfile::TempDir,
+        issuer: Issuer<'static, KeyPair>,
+    }
+
+    impl Authority {
+        fn new() -> Authority {
+            let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+            let dir = tempfile::tempdir().unwrap();
+            let key = KeyPair::generate().unwrap();
+            let mut params = CertificateParams::new(vec![]).unwrap();
+            params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+            let certificate = params.self_signed(&key).unwrap();
+            std::fs::write(dir.path().join("ca.pem"), certificate.pem()).unwrap();
+            Authority {
+                dir,
+                issuer: Issuer::new(params, key),
+            }
+        }
+
+        fn file(&self) -> Option<std::path::PathBuf> {
+            Some(self.dir.path().join("ca.pem"))
+        }
+
+        fn acceptor(&self, name: &str, alpn: &[u8]) -> tokio_rustls::TlsAcceptor {
+            let key = KeyPair::generate().unwrap();
+            let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+            let certificate = params.signed_by(&key, &self.issuer).unwrap();
+            let secret = rustls_pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+            let mut config = rustls::ServerConfig::builder()
+                .with_no_client_auth()
+                .with_single_cert(vec![certificate.der().clone()], secret)
+                .unwrap();
+            config.alpn_protocols = vec![alpn.to_vec()];
+            tokio_rustls::TlsAcceptor::from(Arc::new(config))
+        }
+
+        async fn fake(&self, name: &str, alpn: &[u8]) -> Fake {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            Fake::on(listener, Some(self.acceptor(name, alpn)))
+        }
+    }
+
+    fn over_tls(fake: &Fake, ca: Option<std::path::PathBuf>) -> Client {
+        let url = format!("https://{}", fake.address);
+        client(&OriginConfig {
+            url,
+            ca,
+            ..OriginConfig::default()
+        })
+    }
+
+    #[tokio::test]
+    async fn an_origin_vouched_for_is_spoken_to() {
+        let authority = Authority::new();
+        let fake = authority.fake("127.0.0.1", b"h2").await;
+        let client = over_tls(&fake, authority.file());
+        assert_eq!(get(&client, "/hello").await.unwrap(), b"hello");
+    }
+
+    #[tokio::test]
+    async fn strangers_wrong_names_and_http1_are_refused() {
+        let (authority, stranger) = (Authority::new(), Authority::new());
+        for (fake, why) in [
+            (stranger.fake("127.0.0.1", b"h2").await, "unknown authority"),
+            (authority.fake("other.test", b"h2").await, "another name"),
+            (authority.fake("127.0.0.1", b"http/1.1").await, "no HTTP/2"),
+        ] {
+            let client = over_tls(&fake, authority.file());
+            let error = get(&client, "/hello").await.unwrap_err();
+            assert!(
+                matches!(error, OriginError::Connect { .. }),
+                "{why}: {error}"
+            );
+            assert_eq!(fake.requests.load(Ordering::SeqCst), 0, "{why}");
+        }
+    }
+
+    #[test]
+    fn a_bad_file_of_authorities_is_an_error_not_a_panic() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("ca.pem");
+        std::fs::write(&file, "nothing").unwrap();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        for ca in [file, dir.path().join("absent.pem")] {
+            let config = OriginConfig {
+                url: "https://origin.test".to_owned(),
+                ca: Some(ca),
+                ..OriginConfig::default()
+            };
+            let made = Client::new(
+                &config,
+                runtime.handle().clone(),
+                Metrics::new(&Registry::new()),
+            );
+            assert!(made.is_err_and(|error| error.contains(".pem")));
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! An edge put together, started, and ended.
+//!
+//! Start: everything that can fail fails before the first connection is taken: files are read, the
+//! store is opened, sockets are bound. Then Pingora's server runs in a thread of its own, and the
+//! caller's thread runs the admin listener and waits for a signal.
+//!
+//! End, at SIGTERM or SIGINT: `/-/healthz` and `/readyz` say 503, listeners close, connections
+//! finish what is in flight. When the last one is gone, or after `timeouts.shutdown`, [`run`]
+//! returns; a second signal makes it return at once. Pingora's own ending (a fixed sleep) is never
+//! waited for: its threads end with the process.
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora::server::configuration::ServerConf;
+use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
+use prometheus::Registry;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
+
+use modcdn_core::admin::{self, Admin};
+use modcdn_core::telemetry::AccessLog;
+
+use crate::access::Access;
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::engine::config::EngineConfig;
+use crate::engine::metrics::EngineMetrics;
+use crate::exchange::{Answer, Asked};
+use crate::front::Front;
+use crate::front::drain::Drain;
+use crate::front::listen::{Bound, ListenError, bind, bind_one};
+use crate::front::service::{Answers, Service};
+use crate::front::tls::{Acceptor, TlsError};
+use crate::metrics::Metrics;
+use crate::origin::Client;
+
+/// How long the access log's writer may take for the last lines.
+const LAST_LINES: Duration = Duration::from_millis(50);
+
+/// Descriptors that clients' connections leave alone.
+const RESERVED_DESCRIPTORS: usize = 512;
+
+/// How long the store may take to write its index through.
+const LAST_WRITES: Duration = Duration::from_secs(2);
+
+/// Why an edge can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An address can't be listened on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// Certificate or key can't be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The origin's configuration can't be used.
+    #[error("origin: {0}")]
+    Origin(String),
+    /// The store can't be opened.
+    #[error("store {dir}: {error}")]
+    Store {
+        /// Its folder.
+        dir: String,
+        /// What the system said.
+        #[source]
+        error: io::Error,
+    },
+    /// The access log can't be opened.
+    #[error("access log {target}: {error}")]
+    AccessLog {
+        /// The file.
+        target: String,
+        /// What the system said.
+        #[source]
+        error: io::Error,
+    },
+    /// The system gave no threads or signal handlers.
+    #[error("cannot start: {0}")]
+    Threads(#[source] io::Error),
+}
+
+/// Runs an edge until SIGTERM or SIGINT, then ends it gracefully.
+///
+/// # Errors
+/// Why it can't start. Nothing was served then.
+pub fn run(config: Config) -> Result<(), Error> {
+    // Pingora would install ring: first come, first served. The binary may have been first.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let listeners = Listeners::bind(&config)?;
+    let registry = Registry::new();
+    let metrics = Metrics::new(&registry);
+    let drain = Drain::new(connection_limit(config.limits.connections), &metrics);
+    let fills = fill_runtime(config.fill_threads).map_err(Error::Threads)?;
+    let engine = open_engine(&config, &fills, &metrics, &registry)?;
+    let access = open_access_log(&config, metrics)?;
+    let grace = config.timeouts.shutdown.get();
+    let service = Service {
+        answers: Arc::clone(&engine),
+        access,
+        drain: drain.clone(),
+        timeouts: config.timeouts,
+        limits: config.limits,
+        hosts: config
+            .hosts
+            .iter()
+            .map(|host| host.to_ascii_lowercase())
+            .collect(),
+    };
+    let admin_socket = listeners.start(&Arc::new(service), grace)?;
+    let admin = Admin::new("edge", registry);
+    let ended = supervise(grace, admin_socket, &admin, &drain).map_err(Error::Threads);
+    // The index reaches the disk; a process that ends without it loses nothing either.
+    let _ = fills.block_on(async { timeout(LAST_WRITES, engine.shutdown()).await });
+    fills.shutdown_background();
+    ended
+}
+
+/// As many connections as configured, but never so many that no descriptor is left for files, the
+/// origin and the admin listener.
+fn connection_limit(configured: usize) -> usize {
+    let Some(descriptors) = raise_descriptor_limit() else {
+        return configured;
+    };
+    let most = descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(1);
+    if most < configured {
+        tracing::warn!(
+            configured,
+            most,
+            "fewer connections than configured: open file limit"
+        );
+    }
+    configured.min(most)
+}
+
+/// Raises the soft limit on open files to the hard one; answers what it is then.
+fn raise_descriptor_limit() -> Option<usize> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: both calls get a valid pointer to an `rlimit` that lives through them.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) != 0 {
+            return None;
+        }
+        let raised = libc::rlimit {
+            rlim_cur: limit.rlim_max,
+            ..limit
+        };
+        if libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) == 0 {
+            limit = raised;
+        }
+    }
+    usize::try_from(limit.rlim_cur).ok()
+}
+
+/// The engine, as the front door knows it.
+impl Answers for Arc<Engine> {
+    fn answer(&self, asked: Asked) -> impl Future<Output = Answer> + Send {
+        Engine::answer(self, asked)
+    }
+}
+
+/// Everything that is bound before anything is started.
+struct Listeners {
+    clear: Vec<Bound>,
+    tls: Vec<Bound>,
+    acceptor: Option<Acceptor>,
+    admin: TcpListener,
+}
+
+impl Listeners {
+    fn bind(config: &Config) -> Result<Listeners, Error> {
+        let threads = match config.threads {
+            0 => thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        };
+        let bind_all = |addresses: &[_]| {
+            addresses
+                .iter()
+                .map(|address| bind(*address, threads))
+                .collect::<Result<Vec<_>, _>>()
+        };
+        let acceptor = match (&config.tls.certificate, &config.tls.key) {
+            (Some(certificate), Some(key)) if !config.tls.listen.is_empty() => Some(
+                Acceptor::load(certificate, key, config.timeouts.handshake.get())?,
+            ),
+            _ => None,
+        };
+        Ok(Listeners {
+            clear: bind_all(&config.listen)?,
+            tls: bind_all(&config.tls.listen)?,
+            acceptor,
+            admin: bind_one(config.admin)?,
+        })
+    }
+
+    /// Starts Pingora's server with a service for each socket; hands the admin's socket back.
+    fn start(
+        self,
+        service: &Arc<Service<Arc<Engine>>>,
+        grace: Duration,
+    ) -> Result<TcpListener, Error> {
+        let mut server = Server::new_with_opt_and_conf(None, server_conf(grace));
+        server.bootstrap();
+        let mut add = |bounds: Vec<Bound>, name: &str, acceptor: Option<Acceptor>| {
+            for bound in bounds {
+                tracing::info!(address = %bound.address, protocol = name, "listening");
+                let front = Front::new(Arc::clone(service), acceptor.clone());
+                for listening in bound.into_services(name, || front.clone()) {
+                    server.add_service(listening);
+                }
+            }
+        };
+        add(self.clear, "http", None);
+        add(self.tls, "https", self.acceptor);
+        let ending = Ending(service.drain.clone());
+        thread::Builder::new()
+            .name("pingora".to_owned())
+            .spawn(move || {
+                server.run(RunArgs {
+                    shutdown_signal: Box::new(ending),
+                });
+            })
+            .map_err(Error::Threads)?;
+        Ok(self.admin)
+    }
+}
+
+/// Pingora is told to stop when we begin to drain: it handles no signals of its own.
+struct Ending(Drain);
+
+#[async_trait]
+impl ShutdownSignalWatch for Ending {
+    async fn recv(&self) -> ShutdownSignal {
+        self.0.begun().await;
+        ShutdownSignal::GracefulTerminate
+    }
+}
+
+fn server_conf(grace: Duration) -> ServerConf {
+    ServerConf {
+        threads: 1,
+        // One thread a service: nothing to steal from, and stealing costs.
+        work_stealing: false,
+        grace_period_seconds: Some(grace.as_secs() + 1),
+        graceful_shutdown_timeout_seconds: Some(1),
+        ..ServerConf::default()
+    }
+}
+
+fn fill_runtime(threads: usize) -> io::Result<Runtime> {
+    Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_name("fills")
+        .enable_all()
+        .build()
+}
+
+fn open_engine(
+    config: &Config,
+    fills: &Runtime,
+    metrics: &Metrics,
+    registry: &Registry,
+) -> Result<Arc<Engine>, Error> {
+    let client = Client::new(&config.origin, fills.handle().clone(), metrics.clone())
+        .map_err(Error::Origin)?;
+    let engine = EngineConfig {
+        name: config.name.clone(),
+        store: config.store.clone(),
+        freshness: config.freshness.clone(),
+        fill: config.fill.clone(),
+    };
+    let engine_metrics = EngineMetrics::new(registry);
+    Engine::open(
+        &engine,
+        Arc::new(client),
+        fills.handle().clone(),
+        engine_metrics,
+    )
+    .map_err(|error| Error::Store {
+        dir: config.store.dir.display().to_string(),
+        error,
+    })
+}
+
+fn open_access_log(config: &Config, metrics: Metrics) -> Result<Access, Error> {
+    let log = AccessLog::open(&config.access_log).map_err(|error| Error::AccessLog {
+        target: config.access_log.to_string(),
+        error,
+    })?;
+    Ok(Access {
+        log,
+        metrics,
+        name: config.name.clone(),
+    })
+}
+
+/// Runs the admin listener and waits for the end.
+fn supervise(
+    grace: Duration,
+    socket: TcpListener,
+    admin: &Arc<Admin>,
+    drain: &Drain,
+) -> io::Result<()> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let listener = tokio::net::TcpListener::from_std(socket)?;
+        let forever = std::future::pending();
+        tokio::spawn(admin::serve(listener, Arc::clone(admin), forever));
+        admin.readiness().set_ready();
+        tracing::info!("edge is ready");
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        admin.readiness().set_unready("going down");
+        drain.begin();
+        tracing::info!("draining");
+        tokio::select! {
+            ended = timeout(grace, drain.finished()) => {
+                if ended.is_err() {
+                    tracing::warn!("requests were still in flight after timeouts.shutdown");
+                }
+            }
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tokio::time::sleep(LAST_LINES).await;
+        Ok(())
+    })
+}
