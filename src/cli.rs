@@ -1,0 +1,237 @@
+//! What can be typed, and the help text.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::roles::Role;
+use crate::up::plan::BASE_PORT;
+
+const ABOUT: &str = "A content delivery network for Go modules that you run yourself";
+
+const EXAMPLES: &str = "\
+Examples:
+  modcdn up                                    a whole network on this machine
+  modcdn up --upstream https://goproxy.cn      the same, with modules from there
+  modcdn check /etc/modcdn/edge.yaml           is this file right?
+  modcdn edge --config /etc/modcdn/edge.yaml   run one node
+
+Exit codes:
+  0  all went well; also after Ctrl-C or SIGTERM
+  1  something failed while running; the reason is on stderr
+  2  wrong usage, or a wrong configuration file (FILE:line:column on stderr)
+
+Environment:
+  MODCDN_LOG   log filter of a node: error, warn, info (default), debug, or per module";
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(name = "modcdn", version, about = ABOUT, after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What the binary can do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start a whole network on this machine: one origin, an edge a region, and DNS
+    Up(UpArgs),
+    /// Run an origin: the only role that talks to the outside
+    Origin(RoleArgs),
+    /// Run an edge: the cache that `go` talks to
+    Edge(RoleArgs),
+    /// Run a DNS server: leads every client to its nearest healthy edge
+    Dns(RoleArgs),
+    /// Check a configuration file without running anything
+    Check(CheckArgs),
+}
+
+const UP_EXAMPLES: &str = "\
+Examples:
+  modcdn up
+  modcdn up --upstream 'https://goproxy.cn,off' --regions eu,us
+  modcdn up --upstream \"file://$(go env GOMODCACHE)/cache/download\"
+  modcdn up --tls                    then: SSL_CERT_FILE=… GOPROXY=https://… go build
+  modcdn up --json > network.json    one line when all is ready, for scripts
+
+The upstream list is read as the go command reads GOPROXY: http(s):// and file:// URLs separated by
+',' (goes on after a 404 or 410) or '|' (after any error), and the word off. `direct` is understood,
+but Git comes later: what only it could answer is a 502 that says so. So where `go env GOPROXY` ends
+in `direct`, it is left out. With XDG_DATA_HOME set, data goes to $XDG_DATA_HOME/modcdn.
+
+Addresses (PORT is --port, default 8080; the others keep their distance from it):
+  edges    127.0.0.11, .12, .13 …   http PORT, https PORT+363 (--tls), admin PORT+1000
+  origin   127.0.0.10               http PORT, admin PORT+1000
+  dns      127.0.0.10               udp and tcp PORT-27 (or --dns-port), admin PORT+973
+
+Clients in 192.0.2.0/24, 198.51.100.0/24 and 203.0.113.0/24 are pinned to the first three regions:
+  dig @127.0.0.10 -p 8053 go.test +subnet=198.51.100.0/24
+
+The --json line:
+  {\"goproxy\":URL,\"zone\":\"go.test.\",\"ca\":FILE or null,\"nodes\":[
+    {\"role\":\"edge\",\"name\":\"eu\",\"pid\":N,\"urls\":[URL, …],\"admin\":\"ADDRESS:PORT\"}, …,
+    {\"role\":\"origin\",\"name\":\"origin\",\"pid\":N,\"urls\":[URL],\"admin\":\"ADDRESS:PORT\"},
+    {\"role\":\"dns\",\"name\":\"dns\",\"pid\":N,\"dns\":\"ADDRESS:PORT\",\"admin\":\"ADDRESS:PORT\"}]}
+
+Exit codes:
+  0  stopped by Ctrl-C or SIGTERM
+  1  a port is taken, a node did not come up, or no node is left (--no-restart)
+  2  wrong usage";
+
+/// Flags of `up`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = UP_EXAMPLES)]
+pub(crate) struct UpArgs {
+    /// Where modules come from: a GOPROXY list [default: what `go env GOPROXY` says]
+    #[arg(long, value_name = "LIST")]
+    pub(crate) upstream: Option<String>,
+
+    /// Regions, an edge each
+    #[arg(
+        long,
+        value_name = "NAMES",
+        value_delimiter = ',',
+        default_value = "eu,us,ap"
+    )]
+    pub(crate) regions: Vec<String>,
+
+    /// Folder for caches, certificates and logs [default: ~/.local/share/modcdn]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+
+    /// Port of the edges; all other ports move with it
+    #[arg(long, default_value_t = BASE_PORT, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: u16,
+
+    /// Port of the DNS server, where it must be another one (53, say) [default: PORT-27]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) dns_port: Option<u16>,
+
+    /// Serve https too, with certificates of a CA made for it
+    #[arg(long)]
+    pub(crate) tls: bool,
+
+    /// Leave a node that died dead
+    #[arg(long)]
+    pub(crate) no_restart: bool,
+
+    /// Print one line of JSON when all is ready, and nothing else
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const ROLE_NOTES: &str = "\
+Every key has a default; config/ of the repository holds an example a role that names them all.
+Logs go to stderr as JSON lines. SIGTERM and SIGINT stop the node gracefully: exit code 0.
+
+Exit codes:
+  0  stopped gracefully
+  1  failed while running
+  2  the configuration is wrong (FILE:line:column on stderr)";
+
+/// Flags of a role.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = ROLE_NOTES)]
+pub(crate) struct RoleArgs {
+    /// Configuration file (YAML)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+}
+
+const CHECK_NOTES: &str = "\
+The role is taken from --role, else from the file's name (edge.yaml, eu.edge.yaml, dns-2.yml),
+else from the keys that the file uses.
+
+Exit codes:
+  0  the file is right
+  2  it isn't: a line a problem on stderr, FILE:line:column: what is wrong";
+
+/// Flags of `check`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = CHECK_NOTES)]
+pub(crate) struct CheckArgs {
+    /// Configuration file (YAML)
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+
+    /// The role that it is for [default: found out]
+    #[arg(long, value_enum)]
+    pub(crate) role: Option<Role>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn help(subcommand: &str) -> String {
+        let mut cli = Cli::command();
+        cli.find_subcommand_mut(subcommand)
+            .unwrap()
+            .render_long_help()
+            .to_string()
+    }
+
+    #[test]
+    fn the_definition_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_names_every_command_and_exit_code() {
+        let help = Cli::command().render_help().to_string();
+        for line in [
+            "  up      Start a whole network on this machine",
+            "  origin  Run an origin",
+            "  edge    Run an edge",
+            "  dns     Run a DNS server",
+            "  check   Check a configuration file",
+            "  0  all went well",
+            "  1  something failed",
+            "  2  wrong usage",
+        ] {
+            assert!(help.contains(line), "no {line:?} in:\n{help}");
+        }
+    }
+
+    #[test]
+    fn help_of_up_names_every_flag_with_its_default() {
+        let help = help("up");
+        for text in [
+            "--upstream <LIST>",
+            "[default: what `go env GOPROXY` says]",
+            "--regions <NAMES>",
+            "[default: eu,us,ap]",
+            "--data <DIR>",
+            "~/.local/share/modcdn",
+            "--port <PORT>",
+            "[default: 8080]",
+            "--dns-port <PORT>",
+            "--tls",
+            "--no-restart",
+            "--json",
+            "{\"goproxy\":URL,\"zone\":\"go.test.\"",
+        ] {
+            assert!(help.contains(text), "no {text:?} in:\n{help}");
+        }
+    }
+
+    #[test]
+    fn up_without_flags_means_three_regions_on_8080() {
+        let cli = Cli::try_parse_from(["modcdn", "up"]).unwrap();
+        let Command::Up(args) = cli.command else {
+            panic!("not up")
+        };
+        assert_eq!(args.regions, ["eu", "us", "ap"]);
+        assert_eq!(args.port, 8080);
+        assert!(!args.tls && !args.json && !args.no_restart);
+    }
+
+    #[test]
+    fn port_0_is_refused() {
+        assert!(Cli::try_parse_from(["modcdn", "up", "--port", "0"]).is_err());
+    }
+}

@@ -1,0 +1,49 @@
+//! `modcdn`: one binary for every role.
+//!
+//! Arguments come in here and an exit code goes out; the roles themselves are libraries
+//! (`modcdn-origin`, `modcdn-edge`, `modcdn-dns`). The modules, in the order they are met:
+//!
+//! - [`cli`]: what can be typed, and the help text.
+//! - [`failure`]: every way to end other than well, with its exit code.
+//! - [`terminal`]: what is said on stdout and stderr.
+//! - [`roles`]: `modcdn origin|edge|dns --config FILE`.
+//! - [`check`]: `modcdn check FILE`.
+//! - [`up`]: `modcdn up`, a whole network on one machine.
+
+mod check;
+mod cli;
+mod failure;
+mod roles;
+mod terminal;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+use crate::failure::Failure;
+
+fn main() -> ExitCode {
+    // First of all: a library that finds no provider installed would choose one of its own.
+    if rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .is_err()
+    {
+        return Failure::Failed("another TLS provider was installed first".to_owned()).report();
+    }
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Up(args) => up::run(&args),
+        Command::Origin(args) => roles::run(roles::Role::Origin, &args.config),
+        Command::Edge(args) => roles::run(roles::Role::Edge, &args.config),
+        Command::Dns(args) => roles::run(roles::Role::Dns, &args.config),
+        Command::Check(args) => check::run(&args.file, args.role),
+    }
+}
