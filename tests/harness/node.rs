@@ -1,0 +1,187 @@
+//! One role by itself, for tests that need a configuration of their own: short freshness, short
+//! timeouts, an origin that isn't one.
+
+use std::fs;
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_yaml::{Mapping, Value};
+
+use super::http::Client;
+use super::process::{Process, tail};
+use super::scratch::Scratch;
+use super::{MODCDN, ports, until};
+
+/// A running node; killed when dropped.
+pub struct Node {
+    role: &'static str,
+    scratch: Scratch,
+    address: String,
+    url: String,
+    admin: String,
+    process: Option<Process>,
+    starts: u32,
+}
+
+impl Node {
+    /// An origin in front of `upstream`. `overrides` is YAML laid over a minimal configuration.
+    pub fn origin(upstream: &str, overrides: &str) -> Node {
+        let base = format!("upstream: '{upstream}'\nstore: {{dir: DATA/store, durable: false}}\n");
+        Node::new("origin", &base, overrides)
+    }
+
+    /// An edge in front of `origin`.
+    pub fn edge(origin: &Node, overrides: &str) -> Node {
+        Node::edge_at(origin.address(), overrides)
+    }
+
+    /// An edge in front of whatever listens at `origin` (`ADDRESS:PORT`).
+    pub fn edge_at(origin: &str, overrides: &str) -> Node {
+        let base = format!("origin: {{url: 'http://{origin}'}}\nstore: {{dir: DATA/store}}\n");
+        Node::new("edge", &base, overrides)
+    }
+
+    fn new(role: &'static str, base: &str, overrides: &str) -> Node {
+        let scratch = Scratch::new(role);
+        let address = format!("127.0.0.1:{}", ports::free());
+        let admin = format!("127.0.0.1:{}", ports::free());
+        let data = scratch.folder("data");
+        let common = format!(
+            "name: {role}\nlisten: ['{address}']\nadmin: '{admin}'\naccess_log: DATA/access.log\n"
+        );
+        let mut config = parse(&format!("{common}{base}"));
+        merge(&mut config, parse(overrides));
+        let text = serde_yaml::to_string(&config).expect("a mapping can be printed");
+        scratch.file(
+            &format!("{role}.yaml"),
+            &text.replace("DATA", &data.display().to_string()),
+        );
+        let url = format!("http://{address}");
+        let mut node = Node {
+            role,
+            scratch,
+            address,
+            url,
+            admin,
+            process: None,
+            starts: 0,
+        };
+        node.start();
+        node
+    }
+
+    /// Starts it, or starts it again with the same configuration and data; waits until it listens.
+    pub fn start(&mut self) {
+        self.starts += 1;
+        let mut command = Command::new(MODCDN);
+        command
+            .arg(self.role)
+            .arg("--config")
+            .arg(self.config())
+            .stdout(Stdio::null());
+        let log = self
+            .scratch
+            .path()
+            .join(format!("{}-{}.log", self.role, self.starts));
+        let mut process = Process::spawn(command, &log);
+        let admin = Client::h1(&format!("http://{}", self.admin));
+        until(&format!("the {} to listen", self.role), || {
+            if let Some(status) = process.ended() {
+                panic!(
+                    "the {} ended with {status}:\n{}",
+                    self.role,
+                    tail(&process.log())
+                );
+            }
+            TcpStream::connect(&self.address).ok()?;
+            let healthy = admin.send(&http::Method::GET, "/healthz", &[]).ok()?;
+            (healthy.status == 200).then_some(())
+        });
+        self.process = Some(process);
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) {
+        self.running().kill();
+    }
+
+    /// SIGTERM, and waits for its end.
+    pub fn stop(&mut self) {
+        let process = self.running();
+        process.signal(libc::SIGTERM);
+        let status = process.wait("a graceful end");
+        assert!(status.success(), "{status:?}\n{}", tail(&process.log()));
+    }
+
+    /// Its base URL.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// `ADDRESS:PORT` of its listener.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// `ADDRESS:PORT` of its admin listener.
+    pub fn admin(&self) -> &str {
+        &self.admin
+    }
+
+    /// Its access log.
+    pub fn access_log(&self) -> PathBuf {
+        self.data().join("access.log")
+    }
+
+    /// The folder of its store.
+    pub fn store(&self) -> PathBuf {
+        self.data().join("store")
+    }
+
+    fn data(&self) -> PathBuf {
+        self.scratch.path().join("data")
+    }
+
+    fn config(&self) -> PathBuf {
+        self.scratch.path().join(format!("{}.yaml", self.role))
+    }
+
+    fn running(&mut self) -> &mut Process {
+        self.process.as_mut().expect("the node was started")
+    }
+}
+
+/// All files below a folder, with their sizes, sorted by path.
+pub fn files(folder: &Path) -> Vec<(PathBuf, u64)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => found.extend(files(&entry.path())),
+            Ok(metadata) => found.push((entry.path(), metadata.len())),
+            // Removed between the two calls.
+            Err(_) => {}
+        }
+    }
+    found.sort();
+    found
+}
+
+fn parse(yaml: &str) -> Value {
+    match serde_yaml::from_str(yaml).expect("valid YAML") {
+        Value::Null => Value::Mapping(Mapping::new()),
+        value => value,
+    }
+}
+
+/// Lays `over` over `under`, mapping by mapping.
+fn merge(under: &mut Value, over: Value) {
+    match (under, over) {
+        (Value::Mapping(under), Value::Mapping(over)) => {
+            for (key, value) in over {
+                merge(under.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (under, over) => *under = over,
+    }
+}
