@@ -38,7 +38,10 @@ impl Node {
 
     /// An edge in front of whatever listens at `origin` (`ADDRESS:PORT`).
     pub fn edge_at(origin: &str, overrides: &str) -> Node {
-        let base = format!("origin: {{url: 'http://{origin}'}}\nstore: {{dir: DATA/store}}\n");
+        // A busy machine must not look like a dead origin; tests of these bounds set their own.
+        let patient = "connect_timeout: 20s, first_byte_timeout: 20s, stall_timeout: 20s";
+        let base =
+            format!("origin: {{url: 'http://{origin}', {patient}}}\nstore: {{dir: DATA/store}}\n");
         Node::new("edge", &base, overrides)
     }
 

@@ -100,7 +100,7 @@ impl Fill {
     async fn pass(&self, mut response: OriginResponse) -> Result<&'static str, Failure> {
         let body = read_text(response.body.as_mut()).await?;
         let meta = self.meta(&response);
-        let control = CacheControl::parse(response.headers.get(CACHE_CONTROL));
+        let control = CacheControl::parse(response.headers.get_all(CACHE_CONTROL));
         let negative = matches!(meta.status, StatusCode::NOT_FOUND | StatusCode::GONE);
         let lives = self.engine.store.lifetime(&meta).judge(0) == Judgement::Fresh;
         if negative && lives && control.may_store() {
@@ -137,6 +137,7 @@ impl Fill {
     /// 200: a body is arriving.
     async fn receive(&self, response: OriginResponse) -> Result<&'static str, Failure> {
         let mut announced = Announced::new(self.meta(&response), &response.headers);
+        self.check_length(0, announced.head.size)?;
         if !self.may_be_followed(&announced) {
             self.leave(Outcome::Relay);
             return Ok("relayed");
@@ -163,7 +164,7 @@ impl Fill {
     /// Whether others may have the body, and there is room for it while it grows.
     fn may_be_followed(&self, announced: &Announced) -> bool {
         let meta = &announced.head.meta;
-        let control = CacheControl::parse(meta.headers.get(&CACHE_CONTROL));
+        let control = CacheControl::parse(meta.headers.get_all(&CACHE_CONTROL));
         let fits = announced
             .head
             .size
@@ -323,9 +324,14 @@ impl Fill {
     }
 
     fn fail(&self, failure: &Failure) -> &'static str {
-        tracing::warn!(
-            key = %self.key, reason = failure.reason.name(), error = %failure.text, "fill failed"
-        );
+        let (key, reason, error) = (&self.key, failure.reason.name(), &failure.text);
+        match failure.reason {
+            // A dead origin is the access log's and the metrics' business, once a request.
+            Reason::OriginUnreachable | Reason::OriginTimeout | Reason::Overloaded => {
+                tracing::debug!(%key, reason, %error, "fill failed");
+            }
+            _ => tracing::warn!(%key, reason, %error, "fill failed"),
+        }
         self.rest();
         let refusal = Refusal::new(failure.reason, self.asked(), failure.text.clone());
         let refusal = refusal.hint(hint(failure.reason));

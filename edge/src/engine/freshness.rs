@@ -27,14 +27,12 @@ pub(crate) struct CacheControl {
 }
 
 impl CacheControl {
-    /// Reads the field. Unknown directives are passed over; a lifetime that isn't a number counts
+    /// Reads the field's lines. Unknown directives are passed over; a lifetime that isn't a number counts
     /// as 0, so that a typo makes an answer too short-lived, never too long-lived.
-    pub(crate) fn parse(field: Option<&HeaderValue>) -> Self {
+    pub(crate) fn parse<'a>(lines: impl IntoIterator<Item = &'a HeaderValue>) -> Self {
         let mut parsed = Self::default();
-        let text = field
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default();
-        for directive in text.split(',') {
+        let lines = lines.into_iter().filter_map(|line| line.to_str().ok());
+        for directive in lines.flat_map(|line| line.split(',')) {
             let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
             parsed.take(name.trim(), value);
         }
@@ -265,5 +263,7 @@ mod tests {
         assert!(!control("private, max-age=60").may_store());
         assert!(!control("No-Store").may_store());
         assert!(control("public, max-age=60").may_store());
+        let lines = ["public, max-age=60", "private"].map(HeaderValue::from_static);
+        assert!(!CacheControl::parse(&lines).may_store());
     }
 }

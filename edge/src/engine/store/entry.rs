@@ -65,6 +65,12 @@ impl Headers {
             .map(|(_, value)| value)
     }
 
+    /// All lines of the field of that name.
+    pub(crate) fn get_all(&self, name: &HeaderName) -> impl Iterator<Item = &HeaderValue> {
+        let lines = self.0.iter().filter(move |(kept, _)| kept == name);
+        lines.map(|(_, value)| value)
+    }
+
     /// All fields.
     pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &(HeaderName, HeaderValue)> {
         self.0.iter()

@@ -149,7 +149,7 @@ impl Store {
 
     /// How long an answer with these fields may be used.
     pub(crate) fn lifetime(&self, meta: &Meta) -> Lifetime {
-        let control = CacheControl::parse(meta.headers.get(&http::header::CACHE_CONTROL));
+        let control = CacheControl::parse(meta.headers.get_all(&http::header::CACHE_CONTROL));
         Lifetime::new(&control, meta.immutable, meta.status, &self.bounds)
     }
 

@@ -284,6 +284,27 @@ async fn tries_to_continue_are_bounded() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_is_too_long_is_refused_at_its_head() {
+    let rig = Rig::with(|config| config.fill.body = ByteSize::kib(500));
+    rig.origin
+        .will(ZIP, Reply::stored(&bytes(600_000), IMMUTABLE));
+    let answer = rig.get(ZIP).await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.reason),
+        (502, Some(Reason::OriginContent))
+    );
+    let (reply, feed) = Reply::growing();
+    rig.origin.will(ZIP, reply);
+    feed.bytes(&bytes(600_000));
+    feed.end_with_digest(Sha256::of(&bytes(600_000)));
+    let answer = rig.get(ZIP).await;
+    assert_eq!(
+        read(answer.body).await.unwrap_err().reason,
+        Reason::OriginContent
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_memory_readers_follow_the_spool() {
     let rig = Rig::with(|config| config.fill.memory = ByteSize::b(0));
     let body = bytes(9_000_000);
