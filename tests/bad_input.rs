@@ -35,7 +35,7 @@ impl Pop {
     }
 
     fn send(&self, bytes: &[u8]) -> RawReply {
-        raw::exchange_open(self.edge.address(), bytes, SOON)
+        raw::exchange(self.edge.address(), bytes, SOON)
     }
 
     /// Each on a connection of its own, all at once: a server that refuses lingers for a moment.

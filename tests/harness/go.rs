@@ -59,11 +59,6 @@ impl Go {
         copy
     }
 
-    /// The module cache: what has arrived.
-    pub fn module_cache(&self) -> PathBuf {
-        self.scratch.path().join("mod")
-    }
-
     /// Runs `go` in the project.
     pub fn run(&self, arguments: &[&str]) -> Ran {
         self.run_in(&self.project(), arguments)

@@ -33,11 +33,6 @@ impl Metrics {
         series.into_iter().sum()
     }
 
-    /// The whole text.
-    pub fn text(&self) -> &str {
-        &self.0
-    }
-
     fn series(&self, name: &str, labels: &[(&str, &str)]) -> Vec<f64> {
         let wanted = |line: &&str| {
             let Some(rest) = line.strip_prefix(name) else {

@@ -1,10 +1,8 @@
 //! Bytes in, bytes out: requests that no HTTP library would send.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::TcpStream;
 use std::time::Duration;
-
-use super::PATIENCE;
 
 /// What came back for some bytes.
 #[derive(Debug)]
@@ -31,19 +29,8 @@ impl RawReply {
     }
 }
 
-/// Sends `bytes` to `address` and reads until the server closes. The half-close tells a server
-/// that would keep the connection alive that nothing more comes: so `closed` can only be false for
-/// one that hangs.
-pub fn exchange(address: &str, bytes: &[u8]) -> RawReply {
-    let mut stream = connect(address);
-    // The server may have answered and closed before all is sent: that is an answer, too.
-    let _ = stream.write_all(bytes);
-    let _ = stream.shutdown(Shutdown::Write);
-    read_all(&mut stream, PATIENCE)
-}
-
 /// Sends `bytes` and keeps the sending half open: whether the server closes is its own decision.
-pub fn exchange_open(address: &str, bytes: &[u8], wait: Duration) -> RawReply {
+pub fn exchange(address: &str, bytes: &[u8], wait: Duration) -> RawReply {
     let mut stream = connect(address);
     let _ = stream.write_all(bytes);
     read_all(&mut stream, wait)
@@ -91,8 +78,6 @@ pub mod h2 {
     pub const RST_STREAM: u8 = 3;
     /// SETTINGS.
     pub const SETTINGS: u8 = 4;
-    /// PING.
-    pub const PING: u8 = 6;
     /// GOAWAY.
     pub const GOAWAY: u8 = 7;
     /// CONTINUATION.

@@ -64,7 +64,6 @@ impl Gate {
 struct Script {
     answers: HashMap<String, Answer>,
     counts: HashMap<String, usize>,
-    connections: usize,
 }
 
 /// The server; it stops when dropped.
@@ -90,11 +89,6 @@ impl Upstream {
     /// Its base URL.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
-    }
-
-    /// Its address.
-    pub fn address(&self) -> SocketAddr {
-        self.address
     }
 
     /// From now on `path` (decoded: `!`, not `%21`) is answered like this.
@@ -133,11 +127,6 @@ impl Upstream {
     /// How often anything was.
     pub fn all_requests(&self) -> usize {
         self.lock().counts.values().sum()
-    }
-
-    /// How many connections were made to it.
-    pub fn connections(&self) -> usize {
-        self.lock().connections
     }
 
     fn version(&self, path: &str, version: &str, blob: &[u8]) {
@@ -223,10 +212,6 @@ fn listen() -> (tokio::net::TcpListener, SocketAddr) {
 
 async fn accept(listener: tokio::net::TcpListener, script: Arc<Mutex<Script>>) {
     while let Ok((stream, _)) = listener.accept().await {
-        script
-            .lock()
-            .expect("no panic with the script in hand")
-            .connections += 1;
         let script = Arc::clone(&script);
         let service = service_fn(move |request| respond(Arc::clone(&script), request));
         tokio::spawn(async move {
