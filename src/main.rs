@@ -24,6 +24,11 @@ use clap::Parser;
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
 
+/// A hit allocates a dozen small blocks and frees them on the same thread: glibc's allocator took
+/// an eighth of its time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // First of all: a library that finds no provider installed would choose one of its own.
     if rustls::crypto::aws_lc_rs::default_provider()
