@@ -64,6 +64,9 @@ struct Line<'a> {
     reason: Option<&'static str>,
 }
 
+/// What [`Entry::kind`] calls a health check.
+pub(crate) const HEALTH_KIND: &str = "health";
+
 /// The longest path that is logged; the grammar allows less.
 const LOGGED_PATH: usize = 2048;
 
@@ -114,6 +117,11 @@ fn clip(path: &str) -> &str {
 }
 
 impl Entry<'_> {
+    /// A good answer to a health check: several a second, all alike. The metrics count them.
+    fn is_routine(&self) -> bool {
+        self.kind == HEALTH_KIND && self.status == StatusCode::OK
+    }
+
     fn line(&self) -> Line<'_> {
         Line {
             ts: timestamp(),
@@ -138,7 +146,7 @@ impl Drop for Entry<'_> {
         metrics.requests_in_flight.dec();
         metrics.body_bytes.inc_by(self.bytes);
         metrics.request(self.kind, self.status, self.cache, self.reason);
-        if self.access.log.is_on() {
+        if self.access.log.is_on() && !self.is_routine() {
             self.access.log.write(&self.line());
         }
     }
@@ -157,6 +165,19 @@ mod tests {
             metrics,
             name: "eu".to_owned(),
         }
+    }
+
+    #[test]
+    fn health_checks_are_logged_only_when_they_fail() {
+        let access = access();
+        let mut entry = access.enter(None, "HTTP/1.1", "GET", "/-/healthz");
+        entry.kind = HEALTH_KIND;
+        entry.status = StatusCode::OK;
+        assert!(entry.is_routine());
+        entry.status = StatusCode::SERVICE_UNAVAILABLE;
+        assert!(!entry.is_routine());
+        (entry.kind, entry.status) = ("zip", StatusCode::OK);
+        assert!(!entry.is_routine());
     }
 
     #[test]

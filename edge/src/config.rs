@@ -192,7 +192,7 @@ pub struct TimeoutConfig {
     pub header: Period,
     /// Silence between two HTTP/1.1 requests.
     pub keep_alive: Period,
-    /// Silence on an HTTP/2 connection without a request.
+    /// An HTTP/2 connection without a request is closed after one to two times this.
     pub h2_idle: Period,
     /// Each 128 KiB of a body must be taken within this.
     pub write: Period,

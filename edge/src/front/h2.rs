@@ -5,6 +5,7 @@
 //! on the same thread; one that panics takes its stream with it and nothing else.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -14,7 +15,6 @@ use pingora::protocols::http::v2::server::{
     H2Accept, H2Options, HttpSession, default_h2_options, handshake,
 };
 use pingora::protocols::{Digest, Stream};
-use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::service::{Answers, Peer, Service};
@@ -50,6 +50,7 @@ pub(crate) async fn serve<A: Answers>(service: &Arc<Service<A>>, wire: &Wire, pe
     let mut malformed = 0;
     let mut draining = false;
     let mut begun = std::pin::pin!(service.drain.begun());
+    let mut quiet = std::pin::pin!(quiet(&busy, service.timeouts.h2_idle.get(), None));
     loop {
         let accepted = tokio::select! {
             biased;
@@ -57,9 +58,10 @@ pub(crate) async fn serve<A: Answers>(service: &Arc<Service<A>>, wire: &Wire, pe
             () = &mut begun, if !draining => {
                 draining = true;
                 connection.graceful_shutdown();
+                quiet.set(self::quiet(&busy, FAREWELL, Some(wire)));
                 continue;
             }
-            () = idle(service, &busy, wire, draining) => {
+            () = &mut quiet => {
                 say_goodbye(&mut connection, H2Reason::NO_ERROR, &digest).await;
                 return;
             }
@@ -78,15 +80,15 @@ pub(crate) async fn serve<A: Answers>(service: &Arc<Service<A>>, wire: &Wire, pe
     }
 }
 
-/// Waits until nothing speaks for keeping the connection.
-async fn idle<A>(service: &Service<A>, busy: &Busy, wire: &Wire, draining: bool) {
-    if !draining {
-        return busy.idle_for(service.timeouts.h2_idle.get()).await;
-    }
+/// Ends when nothing speaks for keeping the connection: for a whole `tick` no request was begun and
+/// none was under way; nor, if a wire is given, did a byte pass on it. Looked at once a tick, so that
+/// a request costs it no more than a count.
+async fn quiet(busy: &Busy, tick: Duration, wire: Option<&Wire>) {
     loop {
-        let before = wire.activity();
-        busy.idle_for(FAREWELL).await;
-        if wire.activity() == before {
+        let seen = || (busy.begun(), wire.map(Wire::activity));
+        let before = seen();
+        sleep(tick).await;
+        if busy.is_idle() && seen() == before {
             return;
         }
     }
@@ -127,42 +129,39 @@ async fn say_goodbye(connection: &mut H2, reason: H2Reason, digest: &Arc<Digest>
     let _ = timeout(FAREWELL, rest).await;
 }
 
-/// How many requests of a connection are being answered.
-struct Busy(Arc<watch::Sender<usize>>);
+/// The requests of a connection. All its tasks run on one thread: plain counters would do, if they
+/// could be sent.
+#[derive(Default)]
+struct Busy(Arc<Counts>);
 
-impl Default for Busy {
-    fn default() -> Busy {
-        Busy(Arc::new(watch::Sender::new(0)))
-    }
+#[derive(Default)]
+struct Counts {
+    begun: AtomicU64,
+    under_way: AtomicU64,
 }
 
 /// One request; dropping it is its end.
-struct One(Arc<watch::Sender<usize>>);
+struct One(Arc<Counts>);
 
 impl Busy {
     fn enter(&self) -> One {
-        self.0.send_modify(|busy| *busy += 1);
+        self.0.begun.fetch_add(1, Ordering::Relaxed);
+        self.0.under_way.fetch_add(1, Ordering::Relaxed);
         One(Arc::clone(&self.0))
     }
 
-    /// Waits until there has been none for `limit`. Starts anew whenever it is called anew: after
-    /// each accepted request.
-    async fn idle_for(&self, limit: Duration) {
-        let mut count = self.0.subscribe();
-        loop {
-            if count.wait_for(|busy| *busy == 0).await.is_err() {
-                return;
-            }
-            tokio::select! {
-                () = sleep(limit) => return,
-                changed = count.changed() => if changed.is_err() { return },
-            }
-        }
+    /// Requests begun so far.
+    fn begun(&self) -> u64 {
+        self.0.begun.load(Ordering::Relaxed)
+    }
+
+    fn is_idle(&self) -> bool {
+        self.0.under_way.load(Ordering::Relaxed) == 0
     }
 }
 
 impl Drop for One {
     fn drop(&mut self) {
-        self.0.send_modify(|busy| *busy -= 1);
+        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
     }
 }

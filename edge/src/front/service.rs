@@ -14,7 +14,7 @@ use modcdn_core::refusal::{Reason, Refusal};
 use super::border::{self, Names, Raw, Target};
 use super::drain::Drain;
 use super::session::{Gone, Session};
-use crate::access::{Access, Entry};
+use crate::access::{Access, Entry, HEALTH_KIND};
 use crate::config::{LimitConfig, TimeoutConfig};
 use crate::exchange::{Answer, Asked, Body, BodyStream, Cached};
 
@@ -77,7 +77,7 @@ impl<A: Answers> Service<A> {
         let mut head = session.request().method == http::Method::HEAD;
         let answer = match admitted {
             Ok(Target::Health) => {
-                entry.kind = "health";
+                entry.kind = HEALTH_KIND;
                 self.health()
             }
             Ok(Target::Module(asked)) => {
