@@ -10,6 +10,7 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 use harness::cluster::{Cluster, Options};
+use harness::go::Go;
 use harness::http::Client;
 use harness::modules::{LARGE, Modules};
 use harness::process::{failed, is_running, kill_pid};
@@ -266,11 +267,10 @@ fn without_go_and_upstream_the_error_says_what_to_give() {
     );
 }
 
-#[test]
-fn the_upstream_is_by_default_what_go_says() {
-    let modules = Modules::fetch();
+/// A network started without `--upstream`, on a machine whose go command has `list` in GOPROXY.
+fn cluster_where_go_says(list: &str) -> Cluster {
     let scratch = Scratch::new("fakego");
-    let fake = scratch.file("go", &format!("#!/bin/sh\necho '{}'\n", modules.url()));
+    let fake = scratch.file("go", &format!("#!/bin/sh\necho '{list}'\n"));
     let mut permissions = fs::metadata(&fake).expect("it is there").permissions();
     std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o755);
     fs::set_permissions(&fake, permissions).expect("it can be made executable");
@@ -283,10 +283,25 @@ fn the_upstream_is_by_default_what_go_says() {
         default_upstream: true,
         ..Options::default()
     };
-    let cluster = Cluster::with_env(&options, &[("PATH", &path)]);
+    Cluster::with_env(&options, &[("PATH", &path)])
+}
+
+#[test]
+fn the_upstream_is_by_default_what_go_says() {
+    let modules = Modules::fetch();
+    let cluster = cluster_where_go_says(&modules.url());
     let zip = format!("{LARGE}.zip");
     let answer = Client::h1(cluster.node("eu").http()).get(&zip).ok();
     assert_eq!(answer.body, modules.read(&zip));
+}
+
+#[test]
+fn direct_at_the_end_of_gos_own_list_is_left_out_so_that_packages_are_found() {
+    let cluster = cluster_where_go_says(&format!("{},direct", Modules::fetch().url()));
+    let edge = cluster.node("eu").http();
+    // The go command asks for a module of the package's path first: a 404 sends it on upwards.
+    let asked = Go::with_proxy(edge).ask(&["get", "golang.org/x/mod/semver@v0.17.0"]);
+    asked.succeeds();
 }
 
 #[test]
