@@ -91,7 +91,8 @@ enum Next {
 impl Engine {
     /// Answers one request. Every wait in here is bounded by the origin client's limits.
     ///
-    /// Dropping the future stops nothing but this answer: a fill that it began goes on.
+    /// Dropping the future stops nothing but this answer: a fill that it began goes on. Whatever a RAM
+    /// hit doesn't need is boxed, since every request's task is made of this future: it is small.
     pub async fn answer(self: &Arc<Self>, asked: Asked) -> Answer {
         let path = asked.request.path();
         let held = match self.store.find(&path) {
@@ -107,9 +108,10 @@ impl Engine {
                 forward: Forward::Bypass,
                 ..held
             };
-            return self.relay(asked, held.fate(Cached::Bypass, false)).await;
+            let fate = held.fate(Cached::Bypass, false);
+            return Box::pin(self.relay(asked, fate)).await;
         }
-        self.go_forward(asked, path.into(), held).await
+        Box::pin(self.go_forward(asked, path.into(), held)).await
     }
 
     /// Answers from the store, if that may be done without asking the origin first.
@@ -180,7 +182,7 @@ impl Engine {
                 }
             }
         }
-        self.condemn(&entry).await;
+        Box::pin(self.condemn(&entry)).await;
         Err(Held::useless(entry, "damaged"))
     }
 
@@ -212,9 +214,10 @@ impl Engine {
             return Ok(whole(asked, part(&bytes, start, end)));
         }
         let body = if self.store.loads(entry) {
-            whole(asked, part(&self.load(entry).await?, start, end))
+            let loaded = Box::pin(self.load(entry)).await?;
+            whole(asked, part(&loaded, start, end))
         } else {
-            let body = DiskBody::open(self, &asked.request, entry, start, end).await?;
+            let body = Box::pin(DiskBody::open(self, &asked.request, entry, start, end)).await?;
             Body::Stream(Box::new(body))
         };
         self.metrics.hit(Tier::Disk);

@@ -165,7 +165,7 @@ impl<A: Answers> Service<A> {
             Body::Stream(stream) if !head => {
                 let announced = content_length(&headers);
                 session.write_head(status, headers, false).await?;
-                stream_body(session, stream, announced, limit, entry).await
+                Box::pin(stream_body(session, stream, announced, limit, entry)).await
             }
             _ => session.write_head(status, headers, true).await,
         }

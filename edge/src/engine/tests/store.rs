@@ -444,3 +444,12 @@ async fn ask(rig: &Rig, key: usize) {
     rig.origin.will(&path(key), Reply::stored(&body, IMMUTABLE));
     assert_eq!(rig.got(&path(key)).await.2, body);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_future_of_an_answer_is_small() {
+    let rig = Rig::with(|_| {});
+    let answer = rig.engine.answer(asked(INFO));
+    let size = std::mem::size_of_val(&answer);
+    // Every request's task is made of it, and moved to the heap.
+    assert!(size <= 1536, "{size} bytes");
+}
