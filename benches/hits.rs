@@ -351,14 +351,17 @@ fn wait_for_port(port: u16) -> Outcome<()> {
     Err(format!("nothing listens on 127.0.0.1:{port} after {READY_WITHIN:?}").into())
 }
 
-/// nginx's one worker.
+/// nginx's one worker, once its master, which listens first, has made it.
 fn only_child(pid: u32) -> Outcome<u32> {
-    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
-    Ok(text
-        .split_whitespace()
-        .next()
-        .ok_or("nginx has no worker")?
-        .parse()?)
+    let until = Instant::now() + READY_WITHIN;
+    while Instant::now() < until {
+        let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+        if let Some(child) = text.split_whitespace().next() {
+            return Ok(child.parse()?);
+        }
+        sleep(Duration::from_millis(20));
+    }
+    Err("nginx has no worker".into())
 }
 
 /// User and system time of a process, all its threads.
