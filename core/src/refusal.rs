@@ -166,7 +166,7 @@ impl Refusal {
     ///
     /// ```text
     /// modcdn: example.com/m@v1.0.0.zip: the origin did not answer within 5s
-    /// hint: try again; `modcdn status` shows the origin's health
+    /// hint: try again
     /// reason: origin-timeout
     /// ```
     #[must_use]
