@@ -299,6 +299,21 @@ mod tests {
         }
     }
 
+    /// What a GET of the list with these headers asks of the engine.
+    fn asked_with(headers: &HeaderMap) -> Asked {
+        let raw = Raw {
+            method: &Method::GET,
+            target: LIST,
+            authority: "x",
+            headers,
+            has_body: false,
+        };
+        match admit(raw, ANY) {
+            Ok(Target::Module(asked)) => asked,
+            _ => panic!("refused"),
+        }
+    }
+
     #[test]
     fn only_the_conditional_headers_go_on() {
         let mut headers = HeaderMap::new();
@@ -312,31 +327,12 @@ mod tests {
         ] {
             headers.append(name, HeaderValue::from_static(value));
         }
-        let method = Method::GET;
-        let raw = Raw {
-            method: &method,
-            target: LIST,
-            authority: "x",
-            headers: &headers,
-            has_body: false,
-        };
-        let Ok(Target::Module(asked)) = admit(raw, ANY) else {
-            panic!("refused")
-        };
+        let asked = asked_with(&headers);
         assert_eq!(asked.range.unwrap(), "bytes=0-1");
         assert_eq!(asked.if_none_match.unwrap(), "\"a\", \"b\"");
         assert!(asked.no_fetch && !asked.head && asked.if_range.is_none());
         headers.append("range", HeaderValue::from_static("bytes=5-6"));
-        let raw = Raw {
-            method: &method,
-            target: LIST,
-            authority: "x",
-            headers: &headers,
-            has_body: false,
-        };
-        let Ok(Target::Module(asked)) = admit(raw, ANY) else {
-            panic!("refused")
-        };
+        let asked = asked_with(&headers);
         assert!(asked.range.is_none(), "two Range fields are as none");
     }
 }
