@@ -123,7 +123,7 @@ pub fn run(config: Config) -> Result<(), Error> {
 /// As many connections as configured, but never so many that no descriptor is left for files, the
 /// origin and the admin listener.
 fn connection_limit(configured: usize) -> usize {
-    let Some(descriptors) = raise_descriptor_limit() else {
+    let Some(descriptors) = descriptor_limit() else {
         return configured;
     };
     let most = descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(1);
@@ -137,26 +137,15 @@ fn connection_limit(configured: usize) -> usize {
     configured.min(most)
 }
 
-/// Raises the soft limit on open files to the hard one; answers what it is then.
-fn raise_descriptor_limit() -> Option<usize> {
+/// How many files this process may have open; the binary raises it before it runs a role.
+fn descriptor_limit() -> Option<usize> {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
     };
-    // SAFETY: both calls get a valid pointer to an `rlimit` that lives through them.
-    unsafe {
-        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) != 0 {
-            return None;
-        }
-        let raised = libc::rlimit {
-            rlim_cur: limit.rlim_max,
-            ..limit
-        };
-        if libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) == 0 {
-            limit = raised;
-        }
-    }
-    usize::try_from(limit.rlim_cur).ok()
+    // SAFETY: the call gets a valid pointer to an `rlimit` that lives through it.
+    let read = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    (read == 0).then(|| usize::try_from(limit.rlim_cur).ok())?
 }
 
 /// The engine, as the front door knows it.
