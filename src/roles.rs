@@ -41,7 +41,7 @@ impl Role {
 pub(crate) fn run(role: Role, file: &Path) -> Result<(), Failure> {
     match role {
         Role::Origin => serve(role, file, modcdn_origin::run),
-        Role::Edge => serve(role, file, modcdn_edge::run),
+        Role::Edge => serve(role, file, |config| modcdn_edge::run(&config)),
         Role::Dns => serve(role, file, modcdn_dns::run),
     }
 }

@@ -9,7 +9,9 @@ use std::fmt;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use tokio::sync::mpsc;
 
 use modcdn_core::goproxy;
 use modcdn_core::refusal::Reason;
@@ -30,6 +32,27 @@ pub struct Asked {
     /// `Disable-Module-Fetch: true`: only what is stored already; never cached, joins no fill.
     pub no_fetch: bool,
 }
+
+/// One request to a plain HTTP mount: any method but `CONNECT` and `TRACE`, any path below the
+/// mount's prefix.
+#[derive(Debug)]
+pub struct HttpAsked {
+    /// Which of the configured mounts: its place in the list.
+    pub mount: usize,
+    /// The method.
+    pub method: Method,
+    /// Path and query in their normal form (RFC 3986 §6.2.2); begins with the mount's prefix.
+    pub target: PathAndQuery,
+    /// End-to-end fields only: those of the connection, and those that `Connection` names, are
+    /// gone, and so is `Host`.
+    pub headers: HeaderMap,
+    /// The request's body, if it has one.
+    pub upload: Option<Upload>,
+}
+
+/// The body of a request on its way in: pieces, then `None`. A body that the client broke off ends
+/// in [`Aborted`].
+pub type Upload = mpsc::Receiver<Result<Bytes, Aborted>>;
 
 /// What the engine answers.
 #[derive(Debug)]

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
@@ -35,7 +36,7 @@ use crate::exchange::{Answer, Asked};
 use crate::front::Front;
 use crate::front::drain::Drain;
 use crate::front::listen::{Bound, ListenError, bind, bind_one};
-use crate::front::service::{Answers, Service};
+use crate::front::service::{Answers, Service, Settings};
 use crate::front::tls::{Acceptor, TlsError};
 use crate::metrics::Metrics;
 use crate::origin::Client;
@@ -88,28 +89,22 @@ pub enum Error {
 ///
 /// # Errors
 /// Why it can't start. Nothing was served then.
-pub fn run(config: Config) -> Result<(), Error> {
+pub fn run(config: &Config) -> Result<(), Error> {
     // Pingora would install ring: first come, first served. The binary may have been first.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let listeners = Listeners::bind(&config)?;
+    let listeners = Listeners::bind(config)?;
     let registry = Registry::new();
     let metrics = Metrics::new(&registry);
     let drain = Drain::new(connection_limit(config.limits.connections), &metrics);
     let fills = fill_runtime(config.fill_threads).map_err(Error::Threads)?;
-    let engine = open_engine(&config, &fills, &metrics, &registry)?;
-    let access = open_access_log(&config, metrics)?;
+    let engine = open_engine(config, &fills, &metrics, &registry)?;
+    let access = open_access_log(config, metrics)?;
     let grace = config.timeouts.shutdown.get();
     let service = Service {
         answers: Arc::clone(&engine),
         access,
         drain: drain.clone(),
-        timeouts: config.timeouts,
-        limits: config.limits,
-        hosts: config
-            .hosts
-            .iter()
-            .map(|host| host.to_ascii_lowercase())
-            .collect(),
+        settings: ArcSwap::from_pointee(Settings::of(config)),
     };
     let admin_socket = listeners.start(&Arc::new(service), grace)?;
     let admin = Admin::new("edge", registry);

@@ -117,11 +117,11 @@ fn an_edge_serves_from_its_cache_and_ends_when_told() {
     let (public, admin) = (config.listen[0], config.admin);
     let running = thread::spawn({
         let config = config.clone();
-        move || run(config)
+        move || run(&config)
     });
     wait_until_ready(admin);
 
-    let error = run(Config {
+    let error = run(&Config {
         admin: free_port(),
         ..config.clone()
     })

@@ -37,8 +37,8 @@ pub(crate) enum Opening {
 }
 
 /// Tells HTTP/2 by prior knowledge from HTTP/1.1 by the first bytes of a clear-text connection.
-pub(crate) async fn opening<A: Answers>(service: &Service<A>, wire: &Wire) -> Opening {
-    let limit = service.timeouts.keep_alive.get();
+pub(crate) async fn opening<A: Answers>(service: &Service<A>, wire: &Wire, peer: &Peer) -> Opening {
+    let limit = peer.settings.timeouts.keep_alive.get();
     let told = timeout(limit, async {
         loop {
             let (bytes, matches) = wire.with_ahead(|ahead| {
@@ -80,7 +80,7 @@ pub(crate) enum End {
 /// Serves a connection to its end.
 pub(crate) async fn serve<A: Answers>(service: &Arc<Service<A>>, wire: &Wire, peer: &Peer) -> End {
     loop {
-        match next_header(service, wire).await {
+        match next_header(service, wire, peer).await {
             Next::Header(length) => match serve_one(service, wire, peer, length).await {
                 After::Again => {}
                 After::Close(end) => return end,
@@ -101,16 +101,21 @@ enum Next {
 }
 
 /// Waits for the next request's whole header.
-async fn next_header<A: Answers>(service: &Service<A>, wire: &Wire) -> Next {
+async fn next_header<A: Answers>(service: &Service<A>, wire: &Wire, peer: &Peer) -> Next {
     if !wire.has_ahead() {
-        let silence = timeout(service.timeouts.keep_alive.get(), wire.read_ahead());
+        let silence = timeout(peer.settings.timeouts.keep_alive.get(), wire.read_ahead());
         tokio::select! {
             biased;
             read = silence => if !matches!(read, Ok(Ok(1..))) { return Next::Closed },
             () = service.drain.begun() => return Next::Closed,
         }
     }
-    match timeout(service.timeouts.header.get(), whole_header(service, wire)).await {
+    match timeout(
+        peer.settings.timeouts.header.get(),
+        whole_header(wire, peer),
+    )
+    .await
+    {
         Ok(next) => next,
         Err(_) => Next::Refused(Malformed {
             reason: Reason::RequestTimeout,
@@ -119,8 +124,8 @@ async fn next_header<A: Answers>(service: &Service<A>, wire: &Wire) -> Next {
     }
 }
 
-async fn whole_header<A: Answers>(service: &Service<A>, wire: &Wire) -> Next {
-    let (bounds, mut scan) = (bounds(service), Scan::default());
+async fn whole_header(wire: &Wire, peer: &Peer) -> Next {
+    let (bounds, mut scan) = (bounds(peer), Scan::default());
     loop {
         match wire.with_ahead(|ahead| scan.find_end(ahead, bounds)) {
             Ok(Some(length)) => return Next::Header(length),
@@ -133,11 +138,11 @@ async fn whole_header<A: Answers>(service: &Service<A>, wire: &Wire) -> Next {
     }
 }
 
-fn bounds<A>(service: &Service<A>) -> Bounds {
-    let bytes = usize::try_from(service.limits.header_size.as_u64()).unwrap_or(usize::MAX);
+fn bounds(peer: &Peer) -> Bounds {
+    let bytes = usize::try_from(peer.settings.limits.header_size.as_u64()).unwrap_or(usize::MAX);
     Bounds {
         bytes,
-        fields: service.limits.header_fields,
+        fields: peer.settings.limits.header_fields,
     }
 }
 
@@ -152,7 +157,7 @@ async fn serve_one<A: Answers>(
     peer: &Peer,
     length: usize,
 ) -> After {
-    if let Err((malformed, target)) = checked(service, wire, length) {
+    if let Err((malformed, target)) = checked(wire, peer, length) {
         refuse(service, wire, peer, &target, malformed).await;
         return After::Close(End::Clean);
     }
@@ -180,8 +185,8 @@ async fn serve_one<A: Answers>(
 
 /// Everything that must be refused before the session may see the header, with the target for the
 /// log.
-fn checked<A>(service: &Service<A>, wire: &Wire, length: usize) -> Result<(), (Malformed, String)> {
-    let bounds = bounds(service);
+fn checked(wire: &Wire, peer: &Peer, length: usize) -> Result<(), (Malformed, String)> {
+    let bounds = bounds(peer);
     wire.with_ahead(|ahead| {
         let head = head::check(&ahead[..length], bounds).map_err(|m| (m, "-".to_owned()))?;
         let refused = |reason, what| Err((Malformed { reason, what }, head.target.to_owned()));
@@ -221,7 +226,7 @@ async fn refuse<A: Answers>(
         entry.bytes = body.len() as u64;
     }
     let mut writer = wire.clone();
-    let limit = service.timeouts.write.get();
+    let limit = peer.settings.timeouts.write.get();
     if timeout(limit, writer.write_all(&bytes)).await.is_ok() {
         wire.close(limit).await;
         let _ = timeout(LINGER, swallow(wire)).await;

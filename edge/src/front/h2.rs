@@ -38,8 +38,9 @@ type H2 = Connection<Stream, bytes::Bytes>;
 
 /// Serves a connection to its end.
 pub(crate) async fn serve<A: Answers>(service: &Arc<Service<A>>, wire: &Wire, peer: &Peer) {
-    let shaking = handshake(Box::new(wire.clone()), Some(options(&service.limits)));
-    let Ok(Ok(mut connection)) = timeout(service.timeouts.handshake.get(), shaking).await else {
+    let shaking = handshake(Box::new(wire.clone()), Some(options(&peer.settings.limits)));
+    let Ok(Ok(mut connection)) = timeout(peer.settings.timeouts.handshake.get(), shaking).await
+    else {
         return;
     };
     let digest = Arc::new(Digest {
@@ -50,7 +51,7 @@ pub(crate) async fn serve<A: Answers>(service: &Arc<Service<A>>, wire: &Wire, pe
     let mut malformed = 0;
     let mut draining = false;
     let mut begun = std::pin::pin!(service.drain.begun());
-    let mut quiet = std::pin::pin!(quiet(&busy, service.timeouts.h2_idle.get(), None));
+    let mut quiet = std::pin::pin!(quiet(&busy, peer.settings.timeouts.h2_idle.get(), None));
     loop {
         let accepted = tokio::select! {
             biased;
@@ -70,7 +71,7 @@ pub(crate) async fn serve<A: Answers>(service: &Arc<Service<A>>, wire: &Wire, pe
             Ok(Some(H2Accept::Session(session))) => spawn(service, session, peer, busy.enter()),
             Ok(Some(H2Accept::Rejected)) => {
                 malformed += 1;
-                if malformed > service.limits.h2_malformed {
+                if malformed > peer.settings.limits.h2_malformed {
                     say_goodbye(&mut connection, H2Reason::ENHANCE_YOUR_CALM, &digest).await;
                     return;
                 }

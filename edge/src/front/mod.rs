@@ -75,12 +75,9 @@ impl<A: Answers> Front<A> {
 
     async fn serve_clear(&self, stream: Box<dyn IO>) {
         let wire = Wire::new(Transport::Plain(stream));
-        let peer = Peer {
-            address: wire.peer(),
-            sni: None,
-        };
+        let peer = self.peer(&wire, None);
         let metrics = &self.service.access.metrics;
-        match h1::opening(&self.service, &wire).await {
+        match h1::opening(&self.service, &wire, &peer).await {
             Opening::Closed => {}
             Opening::H1 => {
                 metrics.connection("h1", false);
@@ -110,10 +107,7 @@ impl<A: Answers> Front<A> {
         };
         metrics.connection(if accepted.h2 { "h2" } else { "h1" }, true);
         let wire = Wire::new(Transport::Tls(Box::new(accepted.stream)));
-        let peer = Peer {
-            address: wire.peer(),
-            sni: accepted.sni.map(Arc::from),
-        };
+        let peer = self.peer(&wire, accepted.sni.map(Arc::from));
         if accepted.h2 {
             self.serve_h2(&wire, &peer).await;
         } else {
@@ -121,8 +115,16 @@ impl<A: Answers> Front<A> {
         }
     }
 
+    fn peer(&self, wire: &Wire, sni: Option<Arc<str>>) -> Peer {
+        Peer {
+            settings: self.service.settings.load_full(),
+            address: wire.peer(),
+            sni,
+        }
+    }
+
     async fn serve_h1(&self, wire: &Wire, peer: &Peer) {
-        let linger = self.service.timeouts.write.get();
+        let linger = peer.settings.timeouts.write.get();
         let end = wire
             .drive(linger, h1::serve(&self.service, wire, peer))
             .await;
@@ -132,7 +134,7 @@ impl<A: Answers> Front<A> {
     }
 
     async fn serve_h2(&self, wire: &Wire, peer: &Peer) {
-        let linger = self.service.timeouts.write.get();
+        let linger = peer.settings.timeouts.write.get();
         let served = wire
             .drive(linger, h2::serve(&self.service, wire, peer))
             .await;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -15,7 +16,7 @@ use super::border::{self, Names, Raw, Target};
 use super::drain::Drain;
 use super::session::{Gone, Session};
 use crate::access::{Access, Entry, HEALTH_KIND};
-use crate::config::{LimitConfig, TimeoutConfig};
+use crate::config::{Config, LimitConfig, TimeoutConfig};
 use crate::exchange::{Answer, Asked, Body, BodyStream, Cached};
 
 /// Whoever knows the answers: the engine, or a test.
@@ -29,15 +30,37 @@ pub(crate) struct Service<A> {
     pub(crate) answers: A,
     pub(crate) access: Access,
     pub(crate) drain: Drain,
+    pub(crate) settings: ArcSwap<Settings>,
+}
+
+/// What may change while the edge runs. A connection keeps to the end what it began with.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
     pub(crate) timeouts: TimeoutConfig,
     pub(crate) limits: LimitConfig,
     /// Names served, in lower case; empty means any.
     pub(crate) hosts: Vec<String>,
 }
 
+impl Settings {
+    /// Those of a configuration.
+    pub(crate) fn of(config: &Config) -> Settings {
+        Settings {
+            timeouts: config.timeouts.clone(),
+            limits: config.limits.clone(),
+            hosts: config
+                .hosts
+                .iter()
+                .map(|host| host.to_ascii_lowercase())
+                .collect(),
+        }
+    }
+}
+
 /// What is known of a connection.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Peer {
+    pub(crate) settings: Arc<Settings>,
     pub(crate) address: Option<SocketAddr>,
     /// The name TLS was told, in lower case.
     pub(crate) sni: Option<Arc<str>>,
@@ -52,7 +75,7 @@ impl<A: Answers> Service<A> {
         let mut entry = self
             .access
             .enter(peer.address, protocol, request.method.as_str(), &target);
-        let ends = Instant::now() + self.timeouts.request.get();
+        let ends = Instant::now() + peer.settings.timeouts.request.get();
         let answered = timeout_at(ends, self.exchange(session, &target, peer, &mut entry)).await;
         if matches!(answered, Ok(Ok(()))) {
             return;
@@ -91,12 +114,13 @@ impl<A: Answers> Service<A> {
             }
             Err(refusal) => refused(&refusal),
         };
-        self.write(session, answer, head, entry).await
+        let limit = peer.settings.timeouts.write.get();
+        self.write(session, answer, head, limit, entry).await
     }
 
     fn admit(&self, session: &Session, target: &str, peer: &Peer) -> Result<Target, Refusal> {
         let request = session.request();
-        if request.headers.len() > self.limits.header_fields {
+        if request.headers.len() > peer.settings.limits.header_fields {
             let what = "the header has too many fields";
             return Err(Refusal::new(Reason::HeadersTooLarge, target, what));
         }
@@ -117,7 +141,7 @@ impl<A: Answers> Service<A> {
         border::admit(
             raw,
             Names {
-                served: &self.hosts,
+                served: &peer.settings.hosts,
                 sni: peer.sni.as_deref(),
             },
         )
@@ -137,12 +161,13 @@ impl<A: Answers> Service<A> {
         text(StatusCode::OK, headers, Bytes::from_static(b"ok\n"))
     }
 
-    /// The one place that writes an answer. `head`: nothing of its body.
+    /// The one place that writes an answer. `head`: nothing of its body. Each piece has `limit`.
     async fn write(
         &self,
         session: &mut Session,
         answer: Answer,
         head: bool,
+        limit: Duration,
         entry: &mut Entry<'_>,
     ) -> Result<(), Gone> {
         (entry.cache, entry.reason) = (answer.cache, answer.reason);
@@ -153,7 +178,6 @@ impl<A: Answers> Service<A> {
             ..
         } = answer;
         entry.status = status;
-        let limit = self.timeouts.write.get();
         match body {
             Body::Whole(bytes) if !head && !bytes.is_empty() => {
                 session.write_head(status, headers, false).await?;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use pingora::protocols::l4::stream::Stream as L4Stream;
 use pingora::protocols::{GetSocketDigest, SocketDigest};
 use prometheus::Registry;
@@ -13,7 +14,7 @@ use modcdn_core::telemetry::AccessLog;
 
 use super::Front;
 use super::drain::Drain;
-use super::service::{Answers, Service};
+use super::service::{Answers, Service, Settings};
 use super::tls::Acceptor;
 use crate::access::Access;
 use crate::config::Config;
@@ -43,9 +44,7 @@ impl Door {
                 name: config.name.clone(),
             },
             drain: drain.clone(),
-            timeouts: config.timeouts.clone(),
-            limits: config.limits.clone(),
-            hosts: config.hosts.clone(),
+            settings: ArcSwap::from_pointee(Settings::of(config)),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
