@@ -12,6 +12,10 @@ pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// The module's `h1:` hash, as `go.sum` has it.
 pub const MODCDN_SUM: HeaderName = HeaderName::from_static("modcdn-sum");
 
+/// By which names the origin's answer can be purged, separated by commas. It stays between the
+/// origin and an edge.
+pub const CACHE_TAG: HeaderName = HeaderName::from_static("cache-tag");
+
 /// Why a request was refused: the name of a [`crate::refusal::Reason`].
 pub const MODCDN_REASON: HeaderName = HeaderName::from_static("modcdn-reason");
 

@@ -1,7 +1,7 @@
 //! What an edge can be told, and what it does when it isn't told.
 //!
-//! One struct a section, every default a named constant. The sections `store`, `freshness` and
-//! `fill` are the engine's. `config/edge.yaml` names every key; a test holds the two together.
+//! One struct a section, every default a named constant. The sections `store`, `freshness`,
+//! `fill` and `purge` are the engine's. `config/edge.yaml` names every key; a test holds the two together.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use modcdn_core::config::{self, Problem};
 use modcdn_core::telemetry::AccessTarget;
 use modcdn_core::units::{ByteSize, Period};
 
-pub use crate::engine::config::{FillConfig, FreshnessConfig, StoreConfig};
+pub use crate::engine::config::{FillConfig, FreshnessConfig, PurgeConfig, StoreConfig};
 use crate::origin::Endpoint;
 
 /// The node's name in logs and in `Cache-Status`.
@@ -54,6 +54,8 @@ pub struct Config {
     pub freshness: FreshnessConfig,
     /// Limits of fills.
     pub fill: FillConfig,
+    /// Who may purge, and how many purges are held.
+    pub purge: PurgeConfig,
     /// How long a client may take for what.
     pub timeouts: TimeoutConfig,
     /// How much a client may ask for.
@@ -75,6 +77,7 @@ impl Default for Config {
             store: StoreConfig::default(),
             freshness: FreshnessConfig::default(),
             fill: FillConfig::default(),
+            purge: PurgeConfig::default(),
             timeouts: TimeoutConfig::default(),
             limits: LimitConfig::default(),
         }
@@ -282,6 +285,7 @@ impl config::Config for Config {
         self.limits.check(&mut problems);
         nest("store", self.store.problems(), &mut problems);
         nest("freshness", self.freshness.problems(), &mut problems);
+        nest("purge", self.purge.problems(), &mut problems);
         if problems.is_empty() {
             Ok(())
         } else {

@@ -259,6 +259,7 @@ fn open_engine(
         store: config.store.clone(),
         freshness: config.freshness.clone(),
         fill: config.fill.clone(),
+        purge: config.purge.clone(),
     };
     let engine_metrics = EngineMetrics::new(registry);
     Engine::open(

@@ -121,7 +121,7 @@ impl Engine {
         entry: Arc<Entry>,
     ) -> Result<Answer, Held> {
         let now = self.clock.now();
-        let (cached, detail) = match entry.lifetime.judge(entry.age(now)) {
+        let (cached, detail) = match self.judge(&entry) {
             Judgement::Fresh => (Cached::Hit, None),
             _ if asked.no_fetch => return Err(Held::stale(entry)),
             Judgement::StaleWhileRevalidate if entry.rests(now) => (Cached::Stale, ORIGIN_FAILED),
@@ -141,7 +141,11 @@ impl Engine {
     }
 
     fn hit(&self, entry: &Entry, cached: Cached, detail: Option<&'static str>) -> Fate {
-        let ttl = Some(entry.lifetime.ttl(entry.age(self.clock.now())));
+        let mut ttl = entry.lifetime.ttl(entry.age(self.clock.now()));
+        if self.store.is_stale(entry) {
+            ttl = ttl.min(0);
+        }
+        let ttl = Some(ttl);
         Fate {
             cached,
             status: CacheStatus {

@@ -193,6 +193,38 @@ impl Default for FillConfig {
     }
 }
 
+/// Default bound on purges that are held.
+pub const DEFAULT_BANS: usize = 10_000;
+
+/// Purges on the admin listener.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PurgeConfig {
+    /// File with the tokens that allow a purge, one a line. None: nobody may.
+    pub token_file: Option<PathBuf>,
+    /// Most purges held at once: each until no answer that it concerns is left. Further ones are
+    /// refused, but for one of everything.
+    pub bans: usize,
+}
+
+impl Default for PurgeConfig {
+    fn default() -> Self {
+        Self {
+            token_file: None,
+            bans: DEFAULT_BANS,
+        }
+    }
+}
+
+impl PurgeConfig {
+    /// What is wrong with the section; keys are relative to it.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        let problem = || Problem::new("bans", "must be at least 1");
+        (self.bans == 0).then(problem).into_iter().collect()
+    }
+}
+
 /// Everything that [`super::Engine::open`] needs to know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EngineConfig {
@@ -204,6 +236,8 @@ pub struct EngineConfig {
     pub freshness: FreshnessConfig,
     /// The section `fill`.
     pub fill: FillConfig,
+    /// The section `purge`.
+    pub purge: PurgeConfig,
 }
 
 impl EngineConfig {

@@ -33,6 +33,7 @@ use super::clock::{Millis, millis};
 use super::freshness::{CacheControl, Judgement};
 use super::growing::{End, Growing, Outcome, Passed};
 use super::intake::{Finished, Intake};
+use super::purge::bans::Awaited;
 use super::store::entry::{BodyHasher, Entry, Headers, Meta};
 use super::store::{Arrival, Payload};
 use crate::origin::{OriginBody, OriginError, OriginRequest, OriginResponse, Resume};
@@ -47,6 +48,8 @@ pub(super) struct Fill {
     /// The answer that is to be confirmed.
     pub(super) stale: Option<Arc<Entry>>,
     pub(super) growing: Arc<Growing>,
+    /// When it began, as purges count.
+    pub(super) awaited: Awaited,
 }
 
 impl Fill {
@@ -88,8 +91,9 @@ impl Fill {
         let (now, update) = (self.validated(&headers), Headers::keep(&headers));
         drop(headers);
         let (store, entry) = (self.engine.store.clone(), stale.clone());
+        let epoch = self.awaited.epoch();
         let renewed = self
-            .blocking(move || store.refresh(&entry, &update, now))
+            .blocking(move || store.refresh(&entry, &update, now, epoch))
             .await?;
         self.engine.metrics.revalidated("confirmed");
         self.leave(Outcome::Confirmed(renewed));
@@ -367,6 +371,7 @@ impl Fill {
             immutable: self.immutable,
             stored: self.engine.clock.now(),
             validated: self.validated(&response.headers),
+            epoch: self.awaited.epoch(),
         }
     }
 

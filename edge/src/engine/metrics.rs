@@ -4,6 +4,8 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registr
 
 use modcdn_core::telemetry::register;
 
+use super::purge::{Kind, Mode};
+
 /// The engine's counters and gauges.
 #[derive(Clone, Debug)]
 pub struct EngineMetrics {
@@ -27,6 +29,9 @@ pub struct EngineMetrics {
     pub(crate) admission_stopped: IntGauge,
     pub(crate) journal_bytes: IntGauge,
     pub(crate) journal_damage: IntCounter,
+    purges: IntCounterVec,
+    pub(crate) purges_held: IntGauge,
+    pub(crate) purged_entries: IntCounter,
 }
 
 /// Where a hit's body came from, and which bound evicted something.
@@ -143,11 +148,34 @@ impl EngineMetrics {
                 "modcdn_edge_journal_damaged_bytes_total",
                 "Bytes of the journal that could not be read at start",
             ),
+            purges: register(
+                registry,
+                IntCounterVec::new(
+                    Opts::new(
+                        "modcdn_edge_purges_total",
+                        "Purges asked for by who may, by what they select and how",
+                    ),
+                    &["selector", "mode"],
+                ),
+            ),
+            purges_held: gauge(
+                "modcdn_edge_purges_held",
+                "Purges that are kept because an answer that they concern may be left",
+            ),
+            purged_entries: counter(
+                "modcdn_edge_purged_entries_total",
+                "Keys dropped because of a purge",
+            ),
         }
     }
 
     pub(crate) fn hit(&self, tier: Tier) {
         self.hits[tier as usize].inc();
+    }
+
+    pub(crate) fn purged(&self, kind: Kind, mode: Mode) {
+        let labels = [kind.name(), mode.name()];
+        self.purges.with_label_values(&labels).inc();
     }
 
     pub(crate) fn fill_ended(&self, end: &str) {

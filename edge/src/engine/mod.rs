@@ -9,6 +9,7 @@
 //!   about a body, `intake` takes its bytes, `growing` is what its readers follow, `memory` bounds
 //!   what all of them hold.
 //! - `relay`: what passes through and is not cached.
+//! - [`purge`]: what is taken away on demand, everywhere at once.
 //! - `select`, `reply`, `cache_status`: conditions and ranges, heads of answers.
 //!
 //! Failure rules: no response is complete unless its bytes were verified (the digest on the way in,
@@ -27,6 +28,7 @@ mod growing;
 mod intake;
 mod memory;
 pub mod metrics;
+pub mod purge;
 mod relay;
 mod reply;
 mod select;
@@ -39,6 +41,7 @@ use std::collections::hash_map::Entry as Slot;
 use std::io;
 use std::sync::Arc;
 
+use http::StatusCode;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
@@ -51,6 +54,9 @@ use self::freshness::Judgement;
 use self::growing::Growing;
 use self::memory::Memory;
 use self::metrics::EngineMetrics;
+use self::purge::bans::Bans;
+pub use self::purge::bans::Full;
+use self::purge::{Purge, Purged, Subject};
 use self::store::entry::Entry;
 use self::store::{Damage, Store};
 #[cfg(doc)]
@@ -68,8 +74,16 @@ pub struct Engine {
     metrics: Arc<EngineMetrics>,
     clock: Arc<Clock>,
     memory: Arc<Memory>,
-    /// Fills by key, from before their first word until after their last.
-    running: Mutex<HashMap<Arc<str>, Arc<Growing>>>,
+    /// Fills by key, from before their first word until after their last. One whose answer was
+    /// purged goes on for its readers, but not in here.
+    running: Mutex<HashMap<Arc<str>, Running>>,
+}
+
+/// A fill that may be joined.
+struct Running {
+    growing: Arc<Growing>,
+    /// The newest purge when it began.
+    epoch: u64,
 }
 
 /// Where an answer is to come from.
@@ -118,7 +132,8 @@ impl Engine {
     ) -> io::Result<Arc<Self>> {
         let metrics = Arc::new(metrics);
         let bounds = &config.freshness;
-        let store = Store::open(&config.store, bounds, clock.clone(), metrics.clone())?;
+        let bans = Bans::new(config.purge.bans);
+        let store = Store::open(&config.store, bounds, bans, clock.clone(), metrics.clone())?;
         let memory = Memory::new(config.fill.memory.as_u64(), metrics.fill_memory.clone());
         let engine = Arc::new(Self {
             name: cache_status::cache_name(&config.name),
@@ -132,7 +147,10 @@ impl Engine {
             running: Mutex::default(),
         });
         let store = engine.store.clone();
-        engine.fills.spawn_blocking(move || store.sweep());
+        engine.fills.spawn_blocking(move || {
+            store.sweep();
+            store.carry_out_purges();
+        });
         Ok(engine)
     }
 
@@ -170,7 +188,7 @@ impl Engine {
             Slot::Occupied(running) => {
                 self.metrics.collapsed.inc();
                 return Joined::Fill {
-                    growing: running.get().clone(),
+                    growing: running.get().growing.clone(),
                     collapsed: true,
                 };
             }
@@ -180,9 +198,13 @@ impl Engine {
         if let Some(entry) = self.just_stored(key, avoid) {
             return Joined::Stored(entry);
         }
-        let growing = slot
-            .insert(Arc::new(Growing::new(self.memory.clone())))
-            .clone();
+        let growing = Arc::new(Growing::new(self.memory.clone()));
+        // Taken while `running` is locked: a purge either finds the fill there or is older.
+        let awaited = self.store.awaited();
+        slot.insert(Running {
+            growing: growing.clone(),
+            epoch: awaited.epoch(),
+        });
         drop(running);
         let fill = Fill {
             engine: self.clone(),
@@ -190,6 +212,7 @@ impl Engine {
             immutable: request.is_immutable(),
             stale: stale.cloned(),
             growing: growing.clone(),
+            awaited,
         };
         self.fills.spawn(fill.run());
         Joined::Fill {
@@ -201,8 +224,64 @@ impl Engine {
     fn just_stored(&self, key: &str, avoid: Option<&Arc<Entry>>) -> Option<Arc<Entry>> {
         let entry = self.store.find(key)?;
         let avoided = avoid.is_some_and(|avoid| Arc::ptr_eq(&avoid.object, &entry.object));
+        (!avoided && self.judge(&entry) == Judgement::Fresh).then_some(entry)
+    }
+
+    /// What may be done with a stored answer now.
+    fn judge(&self, entry: &Entry) -> Judgement {
         let age = entry.age(self.clock.now());
-        (!avoided && entry.lifetime.judge(age) == Judgement::Fresh).then_some(entry)
+        if !self.store.is_stale(entry) {
+            return entry.lifetime.judge(age);
+        }
+        let confirmable = entry.meta.status == StatusCode::OK;
+        if confirmable && entry.lifetime.covers_failure(age) {
+            Judgement::StaleIfError
+        } else {
+            Judgement::Expired
+        }
+    }
+
+    /// Takes answers away, or makes them stale: in RAM, on disk, and those that are still arriving.
+    ///
+    /// It holds for every request that begins after this returns, and for most before. Responses that are under
+    /// way are finished as they are.
+    ///
+    /// # Errors
+    /// As many purges are held as may be.
+    pub async fn purge(self: &Arc<Self>, purge: Purge) -> Result<Purged, Full> {
+        let engine = self.clone();
+        let purging = self.fills.spawn_blocking(move || engine.purge_here(purge));
+        // An error is a panic in there.
+        purging
+            .await
+            .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+    }
+
+    fn purge_here(&self, purge: Purge) -> Result<Purged, Full> {
+        self.metrics.purged(purge.selector.kind(), purge.mode);
+        let ban = self.store.ban(purge)?;
+        let fills = self.detach_purged();
+        let persisted = self.store.persist(&ban);
+        if let Err(error) = &persisted {
+            tracing::warn!(epoch = ban.epoch, %error, "purge not written down");
+        }
+        let store = self.store.clone();
+        self.fills.spawn_blocking(move || store.carry_out_purges());
+        Ok(Purged {
+            epoch: ban.epoch,
+            fills,
+            durable: persisted.is_ok(),
+        })
+    }
+
+    /// Takes fills whose answers were purged out of the running ones, and counts them. What a fill
+    /// will be tagged with isn't known: a purge by tag concerns all of them.
+    fn detach_purged(&self) -> usize {
+        let mut running = self.running.lock();
+        let before = running.len();
+        let bans = self.store.bans();
+        running.retain(|key, fill| bans.judge(&Subject::awaited(key), fill.epoch).is_none());
+        before - running.len()
     }
 
     /// A fill is over.
@@ -210,7 +289,7 @@ impl Engine {
         let mut running = self.running.lock();
         if running
             .get(key)
-            .is_some_and(|current| Arc::ptr_eq(current, growing))
+            .is_some_and(|current| Arc::ptr_eq(&current.growing, growing))
         {
             running.remove(key);
         }

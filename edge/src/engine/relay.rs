@@ -102,6 +102,8 @@ impl Engine {
             immutable: false,
             stored: now,
             validated: now,
+            // Never stored: no purge asks.
+            epoch: 0,
         };
         let validators = passing.digest.as_ref().map(Validators::of);
         let described = Described {

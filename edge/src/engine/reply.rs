@@ -105,7 +105,7 @@ impl Engine {
 
     fn head(&self, fate: Fate, described: &Described<'_>) -> HeaderMap {
         let mut headers = HeaderMap::with_capacity(16);
-        for (name, value) in described.meta.headers.iter() {
+        for (name, value) in described.meta.headers.public() {
             headers.append(name.clone(), value.clone());
         }
         if let Some(validators) = described.validators {
@@ -187,7 +187,7 @@ impl Engine {
     /// The origin's error, as it is.
     pub(super) fn pass_on(&self, asked: &Asked, fate: Fate, passed: &Passed) -> Answer {
         let mut headers = HeaderMap::with_capacity(8);
-        for (name, value) in passed.headers.iter() {
+        for (name, value) in passed.headers.public() {
             headers.append(name.clone(), value.clone());
         }
         headers.insert(CONTENT_LENGTH, passed.body.len().into());

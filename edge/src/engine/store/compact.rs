@@ -9,6 +9,7 @@ use super::entry::Entry;
 use super::journal::position_of;
 use super::record::{Found, Record, Records};
 use super::{Store, Writer, put_record};
+use crate::engine::purge::Mode;
 
 /// A commit waits for this many segments at most.
 const AT_ONCE: usize = 2;
@@ -35,6 +36,8 @@ impl Store {
         for found in Records::in_segment(&bytes, salt) {
             if let Some(entry) = self.still_true(number, &found) {
                 self.move_record(writer, &entry, found.body)?;
+            } else if let Record::Ban(ban) = &found.record {
+                self.move_ban(writer, ban, position_of(number, &found))?;
             }
         }
         writer.journal.give_up(number)
@@ -54,6 +57,11 @@ impl Store {
     fn move_record(&self, writer: &mut Writer, entry: &Arc<Entry>, body: &[u8]) -> io::Result<()> {
         if entry.is_packed() && Sha256::of(body) != entry.object.digest {
             self.condemn_locked(writer, entry);
+            return Ok(());
+        }
+        // Behind the purge's record it would outlive it.
+        if self.purged(entry) == Some(Mode::Hard) {
+            self.drop_if_purged(writer, &entry.key);
             return Ok(());
         }
         let record = put_record(&entry.key, &entry.meta, &entry.object);

@@ -12,10 +12,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use parking_lot::RwLock;
 
 use modcdn_core::digest::{Hasher, Sha256};
+use modcdn_core::headers::CACHE_TAG;
 
 use super::policy::{Visited, Visits};
 use crate::engine::clock::Millis;
 use crate::engine::freshness::Lifetime;
+use crate::engine::purge::Subject;
 
 /// Bodies are hashed, spooled and verified in blocks of this many bytes.
 pub(crate) const BLOCK: u64 = 256 * 1024;
@@ -23,6 +25,8 @@ pub(crate) const BLOCK: u64 = 256 * 1024;
 /// Stored header fields: no more than this many, each value no longer than [`MAX_VALUE`].
 const MAX_FIELDS: usize = 16;
 const MAX_VALUE: usize = 1024;
+/// All of an answer's tags together; what is beyond is not kept, and a warning says so.
+const MAX_TAGS: usize = 16 * 1024;
 
 /// The origin's header fields that are kept with a body. `ETag`, `Repr-Digest` and
 /// `Content-Length` are not among them: they follow from the body.
@@ -30,14 +34,19 @@ const MAX_VALUE: usize = 1024;
 pub(crate) struct Headers(Arc<[(HeaderName, HeaderValue)]>);
 
 impl Headers {
-    /// Picks what is kept.
+    /// Picks what is kept. Tags come first: no other field may take their place.
     pub(crate) fn keep(from: &HeaderMap) -> Self {
         let kept = from
             .iter()
             .filter(|(name, value)| is_kept(name) && value.len() <= MAX_VALUE)
-            .take(MAX_FIELDS)
             .map(|(name, value)| (name.clone(), value.clone()));
-        Self(kept.collect())
+        let tags = joined_tags(from).map(|tags| (CACHE_TAG, tags));
+        Self(tags.into_iter().chain(kept).take(MAX_FIELDS).collect())
+    }
+
+    /// The value of `Cache-Tag`; empty if there is none.
+    pub(crate) fn tags(&self) -> &[u8] {
+        self.get(&CACHE_TAG).map_or(b"", HeaderValue::as_bytes)
     }
 
     /// Fields that were kept before.
@@ -75,6 +84,31 @@ impl Headers {
     pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &(HeaderName, HeaderValue)> {
         self.0.iter()
     }
+
+    /// The fields that clients get: tags are between the origin and us.
+    pub(crate) fn public(&self) -> impl Iterator<Item = &(HeaderName, HeaderValue)> {
+        self.iter().filter(|(name, _)| *name != CACHE_TAG)
+    }
+}
+
+/// All lines of `Cache-Tag` as one.
+fn joined_tags(from: &HeaderMap) -> Option<HeaderValue> {
+    let lines = from.get_all(CACHE_TAG).iter().map(HeaderValue::as_bytes);
+    let mut joined = lines.collect::<Vec<_>>().join(&b',');
+    if joined.len() > MAX_TAGS {
+        tracing::warn!(
+            bytes = joined.len(),
+            "more tags than are kept: those at the end are dropped"
+        );
+        joined.truncate(MAX_TAGS);
+        // A tag cut in two would be another one.
+        let last = joined.iter().rposition(|byte| *byte == b',');
+        joined.truncate(last.unwrap_or(0));
+    }
+    if joined.is_empty() {
+        return None;
+    }
+    HeaderValue::from_bytes(&joined).ok()
 }
 
 fn is_kept(name: &HeaderName) -> bool {
@@ -226,6 +260,8 @@ pub(crate) struct Meta {
     pub(crate) stored: Millis,
     /// When the origin last said that it is right.
     pub(crate) validated: Millis,
+    /// The number of the newest purge when the origin was last asked: newer ones concern it.
+    pub(crate) epoch: u64,
 }
 
 /// One key's answer.
@@ -245,6 +281,8 @@ pub(crate) struct Entry {
     pub(super) visits: Arc<Visits>,
     /// No revalidation before this time: the last one failed.
     retry_at: AtomicU64,
+    /// No purge up to this number concerns it.
+    clear_of: AtomicU64,
 }
 
 impl Entry {
@@ -256,6 +294,7 @@ impl Entry {
         position: Option<Position>,
         visits: Arc<Visits>,
     ) -> Self {
+        let clear_of = AtomicU64::new(meta.epoch);
         Self {
             key,
             meta,
@@ -264,7 +303,23 @@ impl Entry {
             position,
             visits,
             retry_at: AtomicU64::new(0),
+            clear_of,
         }
+    }
+
+    /// As purges see it.
+    pub(super) fn subject(&self) -> Subject<'_> {
+        Subject::new(&self.key, self.meta.headers.tags())
+    }
+
+    /// Whether it is known that no purge up to this number concerns it.
+    pub(super) fn is_clear_of(&self, epoch: u64) -> bool {
+        epoch <= self.clear_of.load(Ordering::Relaxed)
+    }
+
+    /// Notes that no purge up to this number concerns it.
+    pub(super) fn clear_of(&self, epoch: u64) {
+        self.clear_of.fetch_max(epoch, Ordering::Relaxed);
     }
 
     /// Whether the body lies in the journal's record.

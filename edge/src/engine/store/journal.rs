@@ -26,7 +26,7 @@ use parking_lot::RwLock;
 use super::entry::Position;
 use super::record::{Found, Record, Records, SEGMENT_HEADER, Salt, encode};
 
-const MAGIC: [u8; 8] = *b"modcdnJ1";
+const MAGIC: [u8; 8] = *b"modcdnJ2";
 /// Half-empty segments come from restarts and are merged above this many.
 const MANY_SEGMENTS: usize = 64;
 
@@ -199,9 +199,13 @@ impl Journal {
 
     /// Writes everything through to the disk.
     pub(super) fn sync(&self) -> io::Result<()> {
-        self.segments
-            .last_key_value()
-            .map_or(Ok(()), |(_, newest)| newest.file.sync_data())
+        self.newest().map_or(Ok(()), |newest| newest.sync_data())
+    }
+
+    /// The file that was appended to last.
+    pub(super) fn newest(&self) -> Option<Arc<File>> {
+        let (_, newest) = self.segments.last_key_value()?;
+        Some(newest.file.clone())
     }
 
     fn active_segment(&mut self) -> io::Result<(u32, &mut Segment)> {

@@ -23,6 +23,7 @@ mod index;
 mod journal;
 mod objects;
 pub(crate) mod policy;
+mod purged;
 mod read;
 mod record;
 mod restore;
@@ -43,11 +44,14 @@ use self::index::Index;
 use self::journal::{Journal, Segments};
 use self::objects::Files;
 use self::policy::{S3Fifo, Visits};
+use self::purged::Walk;
 use self::record::{Put, Record};
 use super::clock::Millis;
 use super::config::{FreshnessConfig, StoreConfig};
 use super::freshness::{CacheControl, Lifetime};
 use super::metrics::{EngineMetrics, Tier};
+use super::purge::Mode;
+use super::purge::bans::Bans;
 
 pub(crate) use self::objects::Spool;
 pub(crate) use self::read::{Damage, StoredBody};
@@ -65,6 +69,8 @@ pub(crate) struct Store {
     files: Files,
     segments: Segments,
     index: Index,
+    bans: Arc<Bans>,
+    walk: Walk,
     admission: Admission,
     writer: Mutex<Writer>,
     /// Every body on disk and how many keys name it.
@@ -118,11 +124,13 @@ impl Payload {
 }
 
 impl Store {
-    /// The answer for a key, if there is one that isn't known to be damaged.
+    /// The answer for a key, if there is one that is neither known to be damaged nor purged. One
+    /// that was purged softly is there, see [`Self::is_stale`].
     pub(crate) fn find(&self, key: &str) -> Option<Arc<Entry>> {
         let entry = self.index.get(key)?;
         entry.visits.mark();
-        (!entry.object.is_damaged()).then_some(entry)
+        let usable = !entry.object.is_damaged() && self.purged(&entry) != Some(Mode::Hard);
+        usable.then_some(entry)
     }
 
     /// The body, if it is in RAM.
@@ -207,15 +215,26 @@ impl Store {
         self.put_loose(key, meta, object, bytes)
     }
 
-    /// Notes that the origin confirmed an answer. Blocks.
-    pub(crate) fn refresh(&self, entry: &Arc<Entry>, update: &Headers, now: Millis) -> Arc<Entry> {
+    /// Notes that the origin confirmed an answer, having been asked when `epoch` was the newest
+    /// purge. One that was purged meanwhile answers who is waiting and changes nothing here. Blocks.
+    pub(crate) fn refresh(
+        &self,
+        entry: &Arc<Entry>,
+        update: &Headers,
+        now: Millis,
+        epoch: u64,
+    ) -> Arc<Entry> {
         let mut writer = self.writer.lock();
         let headers = entry.meta.headers.merged(update);
         let meta = Meta {
             headers: headers.clone(),
             validated: now,
+            epoch,
             ..entry.meta.clone()
         };
+        if self.is_banned(&entry.key, &meta) {
+            return self.renewed(entry, meta, entry.position);
+        }
         let current = match self.index.get(&entry.key) {
             Some(current) if !Arc::ptr_eq(&current.object, &entry.object) => return current,
             // The journal may have moved it meanwhile.
@@ -229,6 +248,7 @@ impl Store {
             let record = Record::Refresh {
                 key: entry.key.clone(),
                 validated: now,
+                epoch,
                 headers,
             };
             match writer.journal.append(&record, b"") {
@@ -270,6 +290,9 @@ impl Store {
         };
         let has_file = spool.is_some();
         let mut writer = self.writer.lock();
+        if self.is_banned(key, meta) {
+            return Ok(self.unkept(key.clone(), meta.clone(), object.clone()));
+        }
         let object = self.name(object, spool)?;
         let record = put_record(key, meta, &object);
         let appended = writer.journal.append(&record, &inline);
@@ -299,9 +322,15 @@ impl Store {
     }
 
     /// Removes a key's entry from the index and the journal.
-    fn forget(&self, writer: &mut Writer, key: &Arc<str>, doomed: impl Fn(&Arc<Entry>) -> bool) {
+    /// Whether there was one.
+    fn forget(
+        &self,
+        writer: &mut Writer,
+        key: &Arc<str>,
+        doomed: impl Fn(&Arc<Entry>) -> bool,
+    ) -> bool {
         let Some(entry) = self.index.remove(key, doomed) else {
-            return;
+            return false;
         };
         if entry.position.is_some() {
             // Lost, it brings back an answer that is old but true, or whose body is found missing.
@@ -312,6 +341,7 @@ impl Store {
         }
         writer.disk.remove(key);
         self.retire(writer, &entry);
+        true
     }
 
     /// Gives back what an entry that is no longer in the index held.
@@ -440,6 +470,9 @@ impl Store {
             return entry;
         }
         let mut writer = self.writer.lock();
+        if self.is_banned(&entry.key, &entry.meta) {
+            return entry;
+        }
         // The old answer's journal entry must go: it would come back after a restart.
         self.forget(&mut writer, &entry.key, |_| true);
         self.index.insert(entry.clone());

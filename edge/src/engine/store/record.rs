@@ -15,9 +15,10 @@ use modcdn_core::digest::{Hasher, Sha256};
 
 use super::entry::{Blocks, Headers, Meta};
 use crate::engine::clock::Millis;
+use crate::engine::purge::bans::Ban;
 
 /// Begins every record.
-pub(super) const MAGIC: [u8; 4] = *b"\xf3mR1";
+pub(super) const MAGIC: [u8; 4] = *b"\xf3mR2";
 /// Bytes before the meta.
 pub(super) const PREFIX: usize = 20;
 /// Bytes before a segment's first record: magic 8, salt 16.
@@ -39,10 +40,13 @@ pub(super) enum Record {
     Refresh {
         key: Arc<str>,
         validated: Millis,
+        epoch: u64,
         headers: Headers,
     },
     /// Its answer is gone.
     Drop { key: Arc<str> },
+    /// A purge.
+    Ban(Ban),
 }
 
 /// A new answer. A packed body follows the record's meta.
@@ -73,16 +77,25 @@ pub(super) fn encode(record: &Record, body: &[u8], salt: &Salt) -> Vec<u8> {
         Record::Refresh {
             key,
             validated,
+            epoch,
             headers,
         } => {
             out.push(2);
             put_text(&mut out, key.as_bytes());
             out.extend_from_slice(&validated.to_le_bytes());
+            out.extend_from_slice(&epoch.to_le_bytes());
             put_headers(&mut out, headers);
         }
         Record::Drop { key } => {
             out.push(3);
             put_text(&mut out, key.as_bytes());
+        }
+        Record::Ban(Ban { epoch, purge }) => {
+            out.push(4);
+            put_text(&mut out, purge.selector.name().as_bytes());
+            out.push(purge.selector.kind() as u8);
+            out.push(purge.mode as u8);
+            out.extend_from_slice(&epoch.to_le_bytes());
         }
     }
     let meta = out.len() - PREFIX;
@@ -102,6 +115,7 @@ fn encode_put(out: &mut Vec<u8>, put: &Put) {
     out.push(u8::from(put.meta.immutable));
     out.extend_from_slice(&put.meta.stored.to_le_bytes());
     out.extend_from_slice(&put.meta.validated.to_le_bytes());
+    out.extend_from_slice(&put.meta.epoch.to_le_bytes());
     out.extend_from_slice(put.digest.as_bytes());
     out.extend_from_slice(&put.size.to_le_bytes());
     put_headers(out, &put.meta.headers);
@@ -215,14 +229,19 @@ fn decode(meta: &[u8]) -> Option<Record> {
     match kind {
         1 => Some(Record::Put(decode_put(key, fields)?)),
         2 => {
-            let validated = fields.u64()?;
+            let (validated, epoch) = (fields.u64()?, fields.u64()?);
             Some(Record::Refresh {
                 key,
                 validated,
+                epoch,
                 headers: fields.headers()?,
             })
         }
         3 => Some(Record::Drop { key }),
+        4 => {
+            let (kind, mode) = (fields.byte()?, fields.byte()?);
+            Ban::restored(fields.u64()?, kind, mode, &key).map(Record::Ban)
+        }
         _ => None,
     }
 }
@@ -231,6 +250,7 @@ fn decode_put(key: Arc<str>, mut fields: Fields<'_>) -> Option<Put> {
     let status = StatusCode::from_u16(fields.u16()?).ok()?;
     let immutable = fields.byte()? != 0;
     let (stored, validated) = (fields.u64()?, fields.u64()?);
+    let epoch = fields.u64()?;
     let digest = fields.digest()?;
     let size = fields.u64()?;
     let headers = fields.headers()?;
@@ -242,6 +262,7 @@ fn decode_put(key: Arc<str>, mut fields: Fields<'_>) -> Option<Put> {
         immutable,
         stored,
         validated,
+        epoch,
     };
     Some(Put {
         key,
@@ -308,6 +329,7 @@ pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::engine::purge::{Mode, Purge, Selector};
 
     const SALT: Salt = [7; 16];
 
@@ -326,6 +348,7 @@ pub(super) mod tests {
                 immutable: true,
                 stored: 1,
                 validated: 2,
+                epoch: 3,
             },
             digest: Sha256::of(body),
             size: body.len() as u64,
@@ -333,7 +356,7 @@ pub(super) mod tests {
         }
     }
 
-    fn three() -> Vec<(Record, &'static [u8])> {
+    fn four() -> Vec<(Record, &'static [u8])> {
         let headers = put("/a", b"").meta.headers;
         vec![
             (
@@ -344,16 +367,27 @@ pub(super) mod tests {
                 Record::Refresh {
                     key: "/a".into(),
                     validated: 9,
+                    epoch: 4,
                     headers,
                 },
                 b"",
             ),
             (Record::Drop { key: "/b".into() }, b""),
+            (Record::Ban(ban()), b""),
         ]
     }
 
+    fn ban() -> Ban {
+        let selector = Selector::module("example.com/Upper").unwrap();
+        let mode = Mode::Soft;
+        Ban {
+            epoch: 5,
+            purge: Purge { selector, mode },
+        }
+    }
+
     fn written() -> Vec<u8> {
-        three()
+        four()
             .iter()
             .flat_map(|(record, body)| encode(record, body, &SALT))
             .collect()
@@ -367,7 +401,7 @@ pub(super) mod tests {
             .by_ref()
             .map(|found| (found.record, found.body))
             .collect();
-        assert_eq!(found, three());
+        assert_eq!(found, four());
         assert_eq!(records.damage(), 0);
     }
 
@@ -385,9 +419,9 @@ pub(super) mod tests {
             let mut bytes = written();
             let at = at.index(bytes.len());
             bytes[at] ^= 1 << bit;
-            let good = three();
+            let good = four();
             let found: Vec<Record> = Records::new(&bytes, SALT, 0).map(|f| f.record).collect();
-            prop_assert!(found.len() >= 2);
+            prop_assert!(found.len() >= 3);
             prop_assert!(found.iter().all(|record| good.iter().any(|(g, _)| g == record)));
         }
 
@@ -398,7 +432,7 @@ pub(super) mod tests {
             bytes.extend_from_slice(&good);
             bytes.extend_from_slice(&good[..tail.min(good.len() - 1)]);
             let found = Records::new(&bytes, SALT, 0).count();
-            prop_assert!((3..6).contains(&found));
+            prop_assert!((4..8).contains(&found));
         }
     }
 }

@@ -12,44 +12,53 @@ use super::index::Index;
 use super::journal::Journal;
 use super::objects::Files;
 use super::policy::S3Fifo;
+use super::purged::Walk;
 use super::record::{Found, Put, Record};
 use super::{Named, Store, Writer};
 use crate::engine::clock::{Clock, Millis, millis};
 use crate::engine::config::{FreshnessConfig, StoreConfig};
 use crate::engine::metrics::EngineMetrics;
+use crate::engine::purge::bans::{Ban, Bans};
 
 /// A segment of the journal, but never more than a sixteenth of the disk tier.
 const SEGMENT: u64 = 32 << 20;
 
-/// The last true answer of each key.
+/// What is true after all records.
 #[derive(Default)]
-struct Replay(HashMap<Arc<str>, (Put, Position)>);
+struct Replay {
+    /// The last true answer of each key.
+    answers: HashMap<Arc<str>, (Put, Position)>,
+    bans: Vec<(Ban, Position)>,
+}
 
 impl Replay {
     fn take(&mut self, found: Found<'_>, position: Position) {
         match found.record {
             Record::Put(put) => {
-                self.0.insert(put.key.clone(), (put, position));
+                self.answers.insert(put.key.clone(), (put, position));
             }
             Record::Refresh {
                 key,
                 validated,
+                epoch,
                 headers,
-            } => self.refresh(&key, validated, &headers),
-            Record::Drop { key } => drop(self.0.remove(&key)),
+            } => self.refresh(&key, validated, epoch, &headers),
+            Record::Drop { key } => drop(self.answers.remove(&key)),
+            Record::Ban(ban) => self.bans.push((ban, position)),
         }
     }
 
-    fn refresh(&mut self, key: &str, validated: Millis, headers: &Headers) {
-        if let Some((put, _)) = self.0.get_mut(key) {
+    fn refresh(&mut self, key: &str, validated: Millis, epoch: u64, headers: &Headers) {
+        if let Some((put, _)) = self.answers.get_mut(key) {
             put.meta.validated = validated;
+            put.meta.epoch = epoch;
             put.meta.headers = headers.clone();
         }
     }
 
     /// The answers, oldest first.
     fn into_answers(self) -> Vec<(Put, Position)> {
-        let mut answers: Vec<_> = self.0.into_values().collect();
+        let mut answers: Vec<_> = self.answers.into_values().collect();
         answers.sort_unstable_by_key(|(_, position)| (position.segment, position.offset));
         answers
     }
@@ -63,6 +72,7 @@ impl Store {
     pub(crate) fn open(
         config: &StoreConfig,
         bounds: &FreshnessConfig,
+        bans: Bans,
         clock: Arc<Clock>,
         metrics: Arc<EngineMetrics>,
     ) -> io::Result<Self> {
@@ -93,12 +103,15 @@ impl Store {
             loose: Mutex::new(S3Fifo::new(config.loose.as_u64(), config.keys)),
             bodies: Mutex::default(),
             index: Index::new(),
+            bans: Arc::new(bans),
+            walk: Walk::default(),
             admission: Admission::new(clock, metrics.clone(), pause),
             config: config.clone(),
             bounds: bounds.clone(),
             files,
             metrics,
         };
+        store.restore_bans(&replay.bans);
         store.restore(replay.into_answers());
         Ok(store)
     }
@@ -109,6 +122,7 @@ impl Store {
             let has_file = u64::from(position.body) != put.size;
             let object = self.restore_object(&put, has_file);
             let Put { key, meta, .. } = put;
+            self.bans.passed(meta.epoch);
             let entry = Arc::new(self.entry(key, meta, object, Some(position), Arc::default()));
             self.enlist(&mut writer, &entry, position, has_file);
         }

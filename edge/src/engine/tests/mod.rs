@@ -2,6 +2,7 @@
 
 mod fills;
 mod freshness;
+mod purge;
 mod ranges;
 mod store;
 
@@ -16,7 +17,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use modcdn_core::digest::Sha256;
 use modcdn_core::goproxy::Request;
@@ -160,6 +161,8 @@ impl Reply {
 struct Script {
     replies: Mutex<HashMap<String, VecDeque<Reply>>>,
     seen: Mutex<Vec<OriginRequest>>,
+    /// The next answer for a path waits for this.
+    held: Mutex<HashMap<String, oneshot::Receiver<()>>>,
     panics: Mutex<bool>,
 }
 
@@ -170,6 +173,21 @@ impl Script {
             .entry(path.into())
             .or_default()
             .push_back(reply);
+    }
+
+    /// Gives that answer, but not before it is told to.
+    fn hold(&self, path: &str, reply: Reply) -> oneshot::Sender<()> {
+        let (gate, opened) = oneshot::channel();
+        self.held.lock().insert(path.into(), opened);
+        self.will(path, reply);
+        gate
+    }
+
+    /// Waits until it was asked that often.
+    async fn until_asked(&self, times: usize) {
+        while self.asked() < times {
+            tokio::task::yield_now().await;
+        }
     }
 
     fn seen(&self) -> Vec<OriginRequest> {
@@ -189,7 +207,11 @@ impl Origin for Script {
             .lock()
             .get_mut(&request.path)
             .and_then(VecDeque::pop_front);
+        let held = self.held.lock().remove(&request.path);
         self.seen.lock().push(request);
+        if let Some(opened) = held {
+            let _ = opened.await;
+        }
         assert!(!*self.panics.lock(), "told to panic");
         let limit = Duration::from_secs(5);
         let reply = reply.ok_or(OriginError::Timeout {
