@@ -1,4 +1,5 @@
-//! What an admin listener answers: `/metrics`, `/healthz`, `/readyz`.
+//! What an admin listener answers: `/metrics`, `/healthz`, `/readyz`, and what a role adds to them
+//! as an [`Endpoint`].
 //!
 //! The admin listener is never the public one. A role binds it and hands it to [`serve`].
 
@@ -7,10 +8,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -22,6 +25,10 @@ use tokio::sync::Semaphore;
 
 /// A request's header must be here within this time.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The body of a request to an [`Endpoint`]: bytes, and the time for all of them.
+pub const MAX_BODY: usize = 64 * 1024;
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection lives no longer than this: scrapers come back.
 const CONNECTION_LIFETIME: Duration = Duration::from_secs(300);
@@ -59,22 +66,46 @@ impl Readiness {
     }
 }
 
+/// Something that a role can be asked to do on its admin listener.
+#[async_trait]
+pub trait Endpoint: Send + Sync {
+    /// The one method.
+    fn method(&self) -> Method;
+
+    /// The path, such as `/purge`.
+    fn path(&self) -> &'static str;
+
+    /// Does it. The body is all there, and no longer than [`MAX_BODY`].
+    async fn answer(&self, request: Request<Bytes>) -> Response<Full<Bytes>>;
+}
+
 /// What the admin listener of one node speaks of.
-#[derive(Debug)]
 pub struct Admin {
     role: &'static str,
     registry: Registry,
     readiness: Readiness,
+    endpoints: Vec<Box<dyn Endpoint>>,
 }
 
 impl Admin {
     /// The admin side of a node that isn't ready yet.
     #[must_use]
     pub fn new(role: &'static str, registry: Registry) -> Arc<Self> {
+        Self::with(role, registry, Vec::new())
+    }
+
+    /// As [`Self::new`], with what the role adds.
+    #[must_use]
+    pub fn with(
+        role: &'static str,
+        registry: Registry,
+        endpoints: Vec<Box<dyn Endpoint>>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             role,
             registry,
             readiness: Readiness::default(),
+            endpoints,
         })
     }
 
@@ -90,7 +121,29 @@ impl Admin {
         &self.registry
     }
 
-    /// The answer to one request.
+    /// The answer to one request, by the role's endpoint if there is one of that path.
+    pub async fn respond<B>(&self, request: Request<B>) -> Response<Full<Bytes>>
+    where
+        B: Body + Send,
+        B::Data: Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let path = request.uri().path();
+        let Some(endpoint) = self.endpoints.iter().find(|other| other.path() == path) else {
+            return self.answer(request.method(), path);
+        };
+        let method = endpoint.method();
+        if *request.method() != method {
+            return only(&method);
+        }
+        let (head, body) = request.into_parts();
+        match read(body).await {
+            Ok(body) => endpoint.answer(Request::from_parts(head, body)).await,
+            Err(refused) => refused,
+        }
+    }
+
+    /// The answer to one request for what every role has.
     #[must_use]
     pub fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
         if !matches!(*method, Method::GET | Method::HEAD) {
@@ -103,14 +156,19 @@ impl Admin {
                 Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
             },
             "/metrics" => self.metrics(),
-            _ => text(
-                StatusCode::NOT_FOUND,
-                format!(
-                    "modcdn {}: there are /metrics, /healthz and /readyz here\n",
-                    self.role
-                ),
-            ),
+            _ => text(StatusCode::NOT_FOUND, self.overview()),
         }
+    }
+
+    fn overview(&self) -> String {
+        let mut overview = format!(
+            "modcdn {}: there are /metrics, /healthz, /readyz",
+            self.role
+        );
+        for endpoint in &self.endpoints {
+            overview += &format!(", {} {}", endpoint.method(), endpoint.path());
+        }
+        overview + " here\n"
     }
 
     fn metrics(&self) -> Response<Full<Bytes>> {
@@ -128,7 +186,37 @@ impl Admin {
     }
 }
 
-fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+/// All of a request's body, or the answer that refuses it.
+async fn read<B>(body: B) -> Result<Bytes, Response<Full<Bytes>>>
+where
+    B: Body,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let reading = Limited::new(body, MAX_BODY).collect();
+    match tokio::time::timeout(BODY_TIMEOUT, reading).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(text(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the body is longer than {MAX_BODY} bytes\n"),
+        )),
+        Ok(Err(error)) => Err(text(StatusCode::BAD_REQUEST, format!("body: {error}\n"))),
+        Err(_) => Err(text(
+            StatusCode::REQUEST_TIMEOUT,
+            format!("the body took longer than {BODY_TIMEOUT:?}\n"),
+        )),
+    }
+}
+
+fn only(method: &Method) -> Response<Full<Bytes>> {
+    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, format!("only {method}\n"));
+    if let Ok(value) = HeaderValue::from_str(method.as_str()) {
+        response.headers_mut().insert(ALLOW, value);
+    }
+    response
+}
+
+/// An answer in plain text.
+pub fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     response.headers_mut().insert(
@@ -173,8 +261,8 @@ async fn pause_after(error: &io::Error) {
 
 async fn talk(stream: TcpStream, admin: Arc<Admin>) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let response = admin.answer(request.method(), request.uri().path());
-        async move { Ok::<_, Infallible>(response) }
+        let admin = admin.clone();
+        async move { Ok::<_, Infallible>(admin.respond(request).await) }
     });
     // A client that breaks off is no news.
     let _ = http1::Builder::new()
@@ -212,6 +300,46 @@ mod tests {
         );
         assert_eq!(status(&Method::GET, "/"), StatusCode::NOT_FOUND);
         assert_eq!(status(&Method::GET, "/healthz"), StatusCode::OK);
+    }
+
+    struct Echo;
+
+    #[async_trait]
+    impl Endpoint for Echo {
+        fn method(&self) -> Method {
+            Method::POST
+        }
+
+        fn path(&self) -> &'static str {
+            "/echo"
+        }
+
+        async fn answer(&self, request: Request<Bytes>) -> Response<Full<Bytes>> {
+            text(StatusCode::OK, request.into_body())
+        }
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_has_one_method_and_a_bounded_body() {
+        let admin = Admin::with("edge", Registry::new(), vec![Box::new(Echo)]);
+        let ask = async |method: Method, path: &str, body: Vec<u8>| {
+            let request = Request::builder().method(method).uri(path);
+            let response = admin
+                .respond(request.body(Full::new(Bytes::from(body))).unwrap())
+                .await;
+            let status = response.status().as_u16();
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            (status, String::from_utf8_lossy(&body).into_owned())
+        };
+        let hello = ask(Method::POST, "/echo", b"hello".to_vec()).await;
+        assert_eq!(hello, (200, "hello".to_owned()));
+        let long = ask(Method::POST, "/echo", vec![0; MAX_BODY + 1]).await;
+        assert_eq!(long.0, 413);
+        let get = ask(Method::GET, "/echo", Vec::new()).await;
+        assert_eq!(get, (405, "only POST\n".to_owned()));
+        assert_eq!(ask(Method::POST, "/metrics", Vec::new()).await.0, 405);
+        let lost = ask(Method::GET, "/", Vec::new()).await;
+        assert!(lost.1.contains("POST /echo"), "{}", lost.1);
     }
 
     #[tokio::test]

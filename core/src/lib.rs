@@ -11,11 +11,13 @@
 //! - [`durable`]: the one way a file is put in place.
 //! - [`config`] and [`units`]: YAML files, sizes and durations.
 //! - [`telemetry`]: logs, the access log and metric helpers.
-//! - [`admin`]: what an admin listener answers: metrics, health, readiness.
+//! - [`admin`]: what an admin listener answers: metrics, health, readiness, a role's endpoints.
+//! - [`bearer`]: tokens from a file, for those endpoints.
 //!
 //! Nothing here opens a socket: roles bind their listeners and hand them in.
 
 pub mod admin;
+pub mod bearer;
 pub mod config;
 pub mod digest;
 pub mod durable;

@@ -8,6 +8,7 @@
 //! - [`exchange`]: what passes between the front door and the engine.
 //! - [`engine`]: the store, fills, freshness: it knows the answers and nothing of connections.
 //! - [`origin`]: the origin, over few HTTP/2 connections shared by many requests.
+//! - `purge`: `POST /purge` on the admin listener.
 //! - `access` and [`metrics`]: what is logged and counted of it all.
 //!
 //! Threads: `threads` for each listening address, each with its own socket and runtime, sharing
@@ -21,6 +22,7 @@ pub mod exchange;
 mod front;
 pub mod metrics;
 pub mod origin;
+mod purge;
 mod server;
 
 pub use config::Config;

@@ -40,6 +40,7 @@ use crate::front::service::{Answers, Service, Settings};
 use crate::front::tls::{Acceptor, TlsError};
 use crate::metrics::Metrics;
 use crate::origin::Client;
+use crate::purge::PurgeEndpoint;
 
 /// How long the access log's writer may take for the last lines.
 const LAST_LINES: Duration = Duration::from_millis(50);
@@ -107,7 +108,8 @@ pub fn run(config: &Config) -> Result<(), Error> {
         settings: ArcSwap::from_pointee(Settings::of(config)),
     };
     let admin_socket = listeners.start(&Arc::new(service), grace)?;
-    let admin = Admin::new("edge", registry);
+    let purge = PurgeEndpoint::new(Arc::clone(&engine), config.purge.token_file.clone());
+    let admin = Admin::with("edge", registry, vec![Box::new(purge)]);
     let ended = supervise(grace, admin_socket, &admin, &drain).map_err(Error::Threads);
     // The index reaches the disk; a process that ends without it loses nothing either.
     let _ = fills.block_on(async { timeout(LAST_WRITES, engine.shutdown()).await });

@@ -99,6 +99,17 @@ enum Joined {
     Stored(Arc<Entry>),
 }
 
+/// Why a purge has no effect.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotPurged {
+    /// There is no room for it.
+    #[error(transparent)]
+    Full(#[from] Full),
+    /// A fault of ours, or the edge is going down.
+    #[error("the purge was not carried out: {0}")]
+    Failed(String),
+}
+
 /// How the engine is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
@@ -243,18 +254,18 @@ impl Engine {
 
     /// Takes answers away, or makes them stale: in RAM, on disk, and those that are still arriving.
     ///
-    /// It holds for every request that begins after this returns, and for most before. Responses that are under
-    /// way are finished as they are.
+    /// It holds for every request that begins after this returns. Responses that are under way are
+    /// finished as they are.
     ///
     /// # Errors
-    /// As many purges are held as may be.
-    pub async fn purge(self: &Arc<Self>, purge: Purge) -> Result<Purged, Full> {
+    /// As many purges are held as may be, or the edge is going down.
+    pub async fn purge(self: &Arc<Self>, purge: Purge) -> Result<Purged, NotPurged> {
         let engine = self.clone();
         let purging = self.fills.spawn_blocking(move || engine.purge_here(purge));
-        // An error is a panic in there.
-        purging
-            .await
-            .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+        match purging.await {
+            Ok(purged) => purged.map_err(NotPurged::from),
+            Err(error) => Err(NotPurged::Failed(error.to_string())),
+        }
     }
 
     fn purge_here(&self, purge: Purge) -> Result<Purged, Full> {

@@ -64,10 +64,8 @@ impl Newest {
 
     /// The hardest purge with a number above `epoch`.
     fn above(self, epoch: u64) -> Option<Mode> {
-        let modes = Mode::ALL.into_iter().rev();
-        modes
-            .into_iter()
-            .find(|mode| self.0[*mode as usize] > epoch)
+        let mut hardest_first = Mode::ALL.into_iter().rev();
+        hardest_first.find(|mode| self.0[*mode as usize] > epoch)
     }
 }
 
@@ -245,6 +243,139 @@ impl Drop for Awaited {
             if *count == 0 {
                 awaited.remove(&self.epoch);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const KEYS: [&str; 6] = [
+        "/a.b/m/@v/v1.0.0.zip",
+        "/a.b/m/@v/v1.1.0.zip",
+        "/a.b/m/@v/list",
+        "/a.b/mm/@v/list",
+        "/static/x?q=1",
+        "/static/x\tgzip",
+    ];
+    const TAGS: [&str; 3] = ["", "red", "red,blue"];
+
+    fn purge(selector: Selector, mode: Mode) -> Purge {
+        Purge { selector, mode }
+    }
+
+    fn selectors() -> Vec<Selector> {
+        vec![
+            Selector::key(KEYS[0]).unwrap(),
+            Selector::key("/static/x").unwrap(),
+            Selector::module("a.b/m").unwrap(),
+            Selector::version("a.b/m", "v1.0.0").unwrap(),
+            Selector::prefix("/a.b").unwrap(),
+            Selector::prefix("/static/x").unwrap(),
+            Selector::tag("red").unwrap(),
+            Selector::tag("blue").unwrap(),
+            Selector::All,
+        ]
+    }
+
+    /// Which of [`KEYS`] and [`TAGS`] a selector of [`selectors`] means, said by hand.
+    fn means(selector: usize, key: usize, tags: usize) -> bool {
+        match selector {
+            0 => key == 0,
+            1 => key == 5,
+            2 => key < 3,
+            3 => key == 0,
+            4 => key < 4,
+            5 => key > 3,
+            6 => tags > 0,
+            7 => tags == 2,
+            _ => true,
+        }
+    }
+
+    #[test]
+    fn an_answer_asked_for_after_the_purge_is_none_of_its_business() {
+        let bans = Arc::new(Bans::new(9));
+        let subject = Subject::new("/x", b"");
+        let before = bans.awaited();
+        bans.add(purge(Selector::All, Mode::Soft)).unwrap();
+        let after = bans.awaited();
+        assert_eq!(bans.judge(&subject, before.epoch()), Some(Mode::Soft));
+        assert_eq!(bans.judge(&subject, after.epoch()), None);
+    }
+
+    #[test]
+    fn what_is_awaited_keeps_newer_bans_alive() {
+        let bans = Arc::new(Bans::new(9));
+        let awaited = bans.awaited();
+        let ban = bans
+            .add(purge(Selector::key("/x").unwrap(), Mode::Hard))
+            .unwrap();
+        bans.add(purge(Selector::key("/y").unwrap(), Mode::Hard))
+            .unwrap();
+        bans.retire(bans.newest(), &BTreeSet::new());
+        assert!(bans.holds(&ban));
+        drop(awaited);
+        bans.retire(bans.newest(), &BTreeSet::new());
+        assert!(!bans.holds(&ban));
+        assert_eq!((bans.len(), bans.newest()), (1, 2));
+    }
+
+    #[test]
+    fn the_same_purge_again_takes_no_room() {
+        let bans = Bans::new(1);
+        let tag = || Selector::tag("red").unwrap();
+        let first = bans.add(purge(tag(), Mode::Soft)).unwrap();
+        let second = bans.add(purge(tag(), Mode::Soft)).unwrap();
+        assert!(!bans.holds(&first) && bans.holds(&second));
+        let other = purge(Selector::tag("blue").unwrap(), Mode::Hard);
+        assert_eq!(bans.add(other), Err(Full(1)));
+        bans.add(purge(Selector::All, Mode::Hard)).unwrap();
+        assert_eq!(bans.len(), 1);
+    }
+
+    proptest! {
+        /// Against a plain list of purges: bans by name judge alike, also after those that concern
+        /// nothing were retired and the rest was read back from a journal.
+        #[test]
+        fn bans_judge_as_the_list_of_all_purges_does(
+            purges in prop::collection::vec((0usize..9, any::<bool>()), 0..30),
+            answers in prop::collection::vec((0usize..6, 0usize..3, 0u64..30), 1..8),
+            retired in 0u64..40,
+        ) {
+            let bans = Bans::new(usize::MAX);
+            let mut list = Vec::new();
+            let mut written = Vec::new();
+            for (selector, hard) in purges {
+                let mode = if hard { Mode::Hard } else { Mode::Soft };
+                let ban = bans.add(purge(selectors()[selector].clone(), mode)).unwrap();
+                list.push((ban.epoch, selector, mode));
+                written.push(ban);
+            }
+            let subject = |key: usize, tags: usize| Subject::new(KEYS[key], TAGS[tags].as_bytes());
+            let expected = |(key, tags, epoch): (usize, usize, u64)| {
+                let concerning = list.iter().filter(|(number, selector, _)| {
+                    *number > epoch && means(*selector, key, tags)
+                });
+                concerning.map(|(_, _, mode)| *mode).max()
+            };
+            let concerning: BTreeSet<u64> = answers
+                .iter()
+                .flat_map(|(key, tags, epoch)| bans.concerning(&subject(*key, *tags), *epoch))
+                .collect();
+            bans.retire(retired, &concerning);
+            let restored = Bans::new(usize::MAX);
+            written.iter().filter(|ban| bans.holds(ban)).for_each(|ban| restored.restore(ban));
+            for answer in answers {
+                let (key, tags, epoch) = answer;
+                let judged = bans.judge(&subject(key, tags), epoch);
+                prop_assert_eq!(judged, expected(answer), "{:?}", answer);
+                prop_assert_eq!(restored.judge(&subject(key, tags), epoch), judged);
+            }
+            prop_assert_eq!(restored.newest(), bans.newest());
         }
     }
 }

@@ -1,0 +1,173 @@
+//! `POST /purge` on the admin listener: who may, what is asked, and what is answered.
+//!
+//! The token file is read at each request: purges are rare, and a changed file counts at once.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+
+use modcdn_core::admin::{Endpoint, text};
+use modcdn_core::bearer::{Fingerprint, MAX_FILE, Tokens};
+
+use crate::engine::purge::{Purge, Purged};
+use crate::engine::{Engine, NotPurged};
+
+/// What a full edge asks for, in seconds: evictions and revalidations make room.
+const PAUSE: HeaderValue = HeaderValue::from_static("60");
+
+/// The endpoint.
+pub(crate) struct PurgeEndpoint {
+    engine: Arc<Engine>,
+    token_file: Option<PathBuf>,
+}
+
+/// Why a purge is refused.
+#[derive(Debug)]
+enum No {
+    /// Nobody may.
+    Off,
+    /// The token file can't be used.
+    TokenFile(String),
+    /// No valid token.
+    Unauthorized,
+    /// Not a purge.
+    Wrong(String),
+    /// It can't be done now.
+    Failed(NotPurged),
+}
+
+impl PurgeEndpoint {
+    /// Purges of `engine` for who has a token of the file.
+    pub(crate) fn new(engine: Arc<Engine>, token_file: Option<PathBuf>) -> Self {
+        Self { engine, token_file }
+    }
+
+    async fn purge(&self, request: &Request<Bytes>) -> Result<Purged, No> {
+        let who = self.admit(request.headers()).await?;
+        let purge: Purge =
+            serde_json::from_slice(request.body()).map_err(|error| No::Wrong(error.to_string()))?;
+        let (selector, mode) = (purge.selector.to_string(), purge.mode.name());
+        let purged = self.engine.purge(purge).await.map_err(No::Failed)?;
+        let Purged {
+            epoch,
+            fills,
+            durable,
+        } = purged;
+        tracing::info!(%selector, mode, token = %who, epoch, fills, durable, "purged");
+        Ok(purged)
+    }
+
+    async fn admit(&self, headers: &HeaderMap) -> Result<Fingerprint, No> {
+        let path = self.token_file.clone().ok_or(No::Off)?;
+        let reading = tokio::task::spawn_blocking(move || tokens(&path)).await;
+        let tokens = reading.unwrap_or_else(|error| Err(error.to_string()));
+        let tokens = tokens.map_err(No::TokenFile)?;
+        let authorization = headers.get(AUTHORIZATION).ok_or(No::Unauthorized)?;
+        tokens
+            .admit(authorization.as_bytes())
+            .ok_or(No::Unauthorized)
+    }
+}
+
+#[async_trait]
+impl Endpoint for PurgeEndpoint {
+    fn method(&self) -> Method {
+        Method::POST
+    }
+
+    fn path(&self) -> &'static str {
+        "/purge"
+    }
+
+    async fn answer(&self, request: Request<Bytes>) -> Response<Full<Bytes>> {
+        match self.purge(&request).await {
+            Ok(purged) => json(&purged),
+            Err(no) => {
+                tracing::warn!(reason = no.name(), "purge refused");
+                no.response()
+            }
+        }
+    }
+}
+
+impl No {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::TokenFile(_) => "token-file",
+            Self::Unauthorized => "unauthorized",
+            Self::Wrong(_) => "bad-request",
+            Self::Failed(_) => "failed",
+        }
+    }
+
+    fn response(&self) -> Response<Full<Bytes>> {
+        match self {
+            Self::Off => text(
+                StatusCode::FORBIDDEN,
+                "nobody may purge here: set purge.token_file in the edge's configuration\n",
+            ),
+            Self::TokenFile(why) => text(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                format!("purge.token_file can't be used: {why}\n"),
+            ),
+            Self::Unauthorized => with(
+                text(
+                    StatusCode::UNAUTHORIZED,
+                    "a purge needs a token of purge.token_file: Authorization: Bearer TOKEN\n",
+                ),
+                WWW_AUTHENTICATE,
+                HeaderValue::from_static("Bearer realm=\"modcdn purge\""),
+            ),
+            Self::Wrong(why) => text(StatusCode::BAD_REQUEST, format!("not a purge: {why}\n")),
+            Self::Failed(why) => with(
+                text(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    format!("{why}; raise purge.bans, or purge all\n"),
+                ),
+                RETRY_AFTER,
+                PAUSE,
+            ),
+        }
+    }
+}
+
+fn with(
+    mut response: Response<Full<Bytes>>,
+    name: http::HeaderName,
+    value: HeaderValue,
+) -> Response<Full<Bytes>> {
+    response.headers_mut().insert(name, value);
+    response
+}
+
+fn json(purged: &Purged) -> Response<Full<Bytes>> {
+    // Numbers and a bool: always JSON.
+    let mut body = serde_json::to_vec(purged).unwrap_or_default();
+    body.push(b'\n');
+    let response = text(StatusCode::OK, body);
+    with(
+        response,
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    )
+}
+
+/// Reads the token file. Blocks.
+fn tokens(path: &Path) -> Result<Tokens, String> {
+    let read = || -> io::Result<String> {
+        let mut text = String::new();
+        let most = MAX_FILE as u64 + 1;
+        File::open(path)?.take(most).read_to_string(&mut text)?;
+        Ok(text)
+    };
+    let text = read().map_err(|error| format!("{}: {error}", path.display()))?;
+    Tokens::parse(&text).map_err(|error| format!("{}: {error}", path.display()))
+}
