@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 
 use crate::roles::Role;
 use crate::up::plan::BASE_PORT;
@@ -15,6 +15,7 @@ Examples:
   modcdn up --upstream https://goproxy.cn      the same, with modules from there
   modcdn check /etc/modcdn/edge.yaml           is this file right?
   modcdn edge --config /etc/modcdn/edge.yaml   run one node
+  modcdn purge example.com/m@v1.0.0            an edge forgets it
 
 Exit codes:
   0  all went well; also after Ctrl-C or SIGTERM
@@ -46,6 +47,8 @@ pub(crate) enum Command {
     Dns(RoleArgs),
     /// Check a configuration file without running anything
     Check(CheckArgs),
+    /// Take modules out of edges' caches, or have edges ask for them anew
+    Purge(PurgeArgs),
 }
 
 const UP_EXAMPLES: &str = "\
@@ -161,6 +164,66 @@ pub(crate) struct CheckArgs {
     pub(crate) role: Option<Role>,
 }
 
+const PURGE_EXAMPLES: &str = "\
+Examples:
+  modcdn purge --token-file T example.com/m                 all of a module, on the edge of this machine
+  modcdn purge --token-file T example.com/m@v1.0.0 --soft   one version: asked for anew before its next use
+  modcdn purge --token-file T --admin 127.0.0.11:9080 --admin 127.0.0.12:9080 --prefix /github.com/acme
+
+A purged answer is gone at once: from RAM, from disk, and from fills that are running. --soft keeps
+it, to stand in while the origin fails. FILE holds a token of the edges' purge.token_file; of
+several lines the first one counts.
+
+Exit codes:
+  0  every edge did it
+  1  some did not; each is named on stderr
+  2  wrong usage";
+
+/// Flags of `purge`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = PURGE_EXAMPLES)]
+#[command(group(ArgGroup::new("what").required(true)))]
+pub(crate) struct PurgeArgs {
+    /// A module (list, @latest, every version), or one version of it
+    #[arg(value_name = "MODULE[@VERSION]", group = "what")]
+    pub(crate) module: Option<String>,
+
+    /// Everything below a path, as it is asked for: /github.com/acme
+    #[arg(long, value_name = "PATH", group = "what")]
+    pub(crate) prefix: Option<String>,
+
+    /// One path, with its query if it has one
+    #[arg(long, value_name = "PATH", group = "what")]
+    pub(crate) key: Option<String>,
+
+    /// What the origin tagged so (Cache-Tag)
+    #[arg(long, value_name = "TAG", group = "what")]
+    pub(crate) tag: Option<String>,
+
+    /// Everything
+    #[arg(long, group = "what")]
+    pub(crate) all: bool,
+
+    /// Keep the answers, but ask the origin before each is used again
+    #[arg(long)]
+    pub(crate) soft: bool,
+
+    /// Admin listener of an edge; may be given several times
+    #[arg(long, value_name = "URL", default_value = DEFAULT_ADMIN)]
+    pub(crate) admin: Vec<String>,
+
+    /// File with the token
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: PathBuf,
+
+    /// Print one line of JSON: what every edge said
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Where an edge with its defaults can be purged.
+const DEFAULT_ADMIN: &str = "http://127.0.0.1:9080";
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -189,6 +252,7 @@ mod tests {
             "  edge    Run an edge",
             "  dns     Run a DNS server",
             "  check   Check a configuration file",
+            "  purge   Take modules out of edges' caches",
             "  0  all went well",
             "  1  something failed",
             "  2  wrong usage",
@@ -228,6 +292,17 @@ mod tests {
         assert_eq!(args.regions, ["eu", "us", "ap"]);
         assert_eq!(args.port, 8080);
         assert!(!args.tls && !args.json && !args.no_restart);
+    }
+
+    #[test]
+    fn a_purge_selects_in_exactly_one_way() {
+        let parse = |flags: &[&str]| {
+            let fixed = ["modcdn", "purge", "--token-file", "t"];
+            Cli::try_parse_from(fixed.iter().chain(flags)).is_ok()
+        };
+        assert!(parse(&["a.b/m@v1.0.0"]) && parse(&["--all", "--soft", "--json"]));
+        assert!(!parse(&[]) && !parse(&["--soft"]));
+        assert!(!parse(&["a.b/m", "--all"]) && !parse(&["--tag", "x", "--key", "/y"]));
     }
 
     #[test]

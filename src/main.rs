@@ -8,11 +8,13 @@
 //! - [`terminal`]: what is said on stdout and stderr.
 //! - [`roles`]: `modcdn origin|edge|dns --config FILE`.
 //! - [`check`]: `modcdn check FILE`.
+//! - [`purge`]: `modcdn purge`, for the admin listeners of edges.
 //! - [`up`]: `modcdn up`, a whole network on one machine.
 
 mod check;
 mod cli;
 mod failure;
+mod purge;
 mod roles;
 mod terminal;
 mod up;
@@ -50,5 +52,6 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Edge(args) => roles::run(roles::Role::Edge, &args.config),
         Command::Dns(args) => roles::run(roles::Role::Dns, &args.config),
         Command::Check(args) => check::run(&args.file, args.role),
+        Command::Purge(args) => purge::run(&args),
     }
 }

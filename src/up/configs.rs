@@ -82,6 +82,7 @@ impl Source<'_> {
         }
         config.store.dir = self.folders.edge(node.name);
         config.store.ram = EDGE_RAM;
+        config.purge.token_file = Some(self.folders.purge_token());
         config.timeouts.shutdown = SHUTDOWN;
         config
     }
@@ -185,6 +186,7 @@ mod tests {
             assert_eq!(us.origin.url, "http://127.0.0.10:8080");
             assert_eq!(us.store.dir, folders.edge("us"));
             assert!(us.tls.listen.is_empty());
+            assert_eq!(us.purge.token_file, Some(folders.purge_token()));
             let log = folders.access_log("us");
             assert_eq!(us.access_log, AccessTarget::File(log));
         });

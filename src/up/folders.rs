@@ -3,6 +3,7 @@
 //! ```text
 //! DATA/lock                   held while an `up` runs; holds its pid
 //! DATA/conf/NAME.yaml         configurations, written anew at every start (0700: may hold secrets)
+//! DATA/conf/purge.token        allows purges at the edges; made once
 //! DATA/log/NAME.log           what a node says on stderr (JSON lines), with its predecessor NAME.log.1
 //! DATA/log/NAME.access.log    its access log (JSON lines)
 //! DATA/ca/                    with --tls: see `ca`
@@ -64,6 +65,11 @@ impl Folders {
     /// A node's configuration.
     pub(crate) fn config(&self, name: &str) -> PathBuf {
         self.configs().join(format!("{name}.yaml"))
+    }
+
+    /// The token that allows purges at the edges.
+    pub(crate) fn purge_token(&self) -> PathBuf {
+        self.configs().join("purge.token")
     }
 
     /// The certificate authority's folder.

@@ -7,6 +7,7 @@
 //! - [`ports`]: are the addresses free?
 //! - [`folders`]: the data folder, and its lock.
 //! - [`ca`]: certificates for `--tls`.
+//! - [`token`]: who may purge.
 //! - [`configs`]: plan → configuration files.
 //! - [`child`], [`logs`]: a node's process and its log.
 //! - [`ready`], [`backoff`], [`supervise`], [`stop`]: up, watched, and down again.
@@ -25,6 +26,7 @@ mod regions;
 mod report;
 mod stop;
 mod supervise;
+mod token;
 mod upstream;
 
 use std::env;
@@ -82,6 +84,7 @@ async fn network(args: &UpArgs, mut stop: Stop) -> Result<(), Failure> {
         .await
         .map_err(|taken| Failure::Failed(with_hint(&taken, &wish)))?;
     let authority = authority(args.tls, &folders)?;
+    token::ensure(&folders.purge_token())?;
     prepare(&plan, &folders, &upstream, authority.as_ref())?;
 
     let program = Program {
@@ -100,6 +103,7 @@ async fn network(args: &UpArgs, mut stop: Stop) -> Result<(), Failure> {
         ca: authority.as_ref().map(Authority::certificate_file),
         upstream: &upstream.to_string(),
         logs: &folders.logs(),
+        purge_token: &folders.purge_token(),
     };
     print(&if args.json {
         report.json()

@@ -23,6 +23,8 @@ pub(crate) struct Report<'a> {
     pub(crate) upstream: &'a str,
     /// Where logs are.
     pub(crate) logs: &'a Path,
+    /// The file with the token for purges.
+    pub(crate) purge_token: &'a Path,
 }
 
 #[derive(Serialize)]
@@ -77,6 +79,12 @@ impl Report<'_> {
         let mut text = align(&rows);
         let _ = writeln!(text, "\nmodules from {}", self.upstream);
         let _ = writeln!(text, "logs in      {}", self.logs.display());
+        let token = quoted(self.purge_token);
+        let _ = writeln!(
+            text,
+            "purge with   modcdn purge --token-file {token}{} MODULE",
+            self.admins()
+        );
         text.push_str("stop with    Ctrl-C\n\n");
         if let Some(ca) = &self.ca {
             text.push_str("Let go trust the certificates, and use this network:\n\n");
@@ -86,6 +94,15 @@ impl Report<'_> {
         }
         let _ = writeln!(text, "export GOPROXY={}", self.plan.goproxy);
         text
+    }
+
+    /// A flag for each edge.
+    fn admins(&self) -> String {
+        let nodes = self.plan.nodes.iter();
+        let edges = nodes.filter(|node| matches!(node.duty, Duty::Edge { .. }));
+        edges
+            .map(|edge| format!(" --admin {}", edge.admin))
+            .collect()
     }
 
     fn nodes(&self) -> impl Iterator<Item = (&Node, u32)> {
@@ -151,6 +168,7 @@ mod tests {
             ca: ca.map(PathBuf::from),
             upstream: "https://goproxy.cn,off",
             logs: Path::new("/data/log"),
+            purge_token: Path::new("/data/conf/purge.token"),
         }
     }
 
@@ -193,6 +211,9 @@ mod tests {
         let dns = "dns     dns     127.0.0.10:8053 (go.test.)  127.0.0.10:9053  3    ready\n";
         assert!(table.contains(dns), "{table}");
         assert!(table.contains("logs in      /data/log\n"), "{table}");
+        let purge =
+            "modcdn purge --token-file /data/conf/purge.token --admin 127.0.0.11:9080 MODULE\n";
+        assert!(table.contains(purge), "{table}");
         assert!(
             table.ends_with("\nexport GOPROXY=http://127.0.0.11:8080\n"),
             "{table}"

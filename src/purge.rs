@@ -1,0 +1,223 @@
+//! `modcdn purge`: asks the admin listeners of edges, all at once, and says what each answered.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::join_all;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use modcdn_core::bearer::Tokens;
+use modcdn_edge::engine::purge::{Mode, Purge, PurgeError, Purged, Selector};
+use serde::Serialize;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::cli::PurgeArgs;
+use crate::failure::Failure;
+use crate::terminal::{error_lines, print};
+
+/// Connecting, asking and being answered: an edge answers when the purge is on its disk.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// An answer is a line.
+const MAX_ANSWER: usize = 64 * 1024;
+
+/// What one edge said.
+#[derive(Serialize)]
+struct Said<'a> {
+    admin: &'a str,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    purged: Option<Purged>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    edges: &'a [Said<'a>],
+}
+
+/// Purges, and prints a line for each edge.
+///
+/// # Errors
+/// The purge makes no sense, there is no token, or some edge did not do it.
+pub(crate) fn run(args: &PurgeArgs) -> Result<(), Failure> {
+    let purge = purge(args).map_err(|error| Failure::Usage(error.to_string()))?;
+    let token = token(&args.token_file)?;
+    let body = serde_json::to_vec(&purge).map_err(|error| Failure::doing("purging", error))?;
+    let body = Bytes::from(body);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::doing("starting", error))?;
+    let asking = args
+        .admin
+        .iter()
+        .map(|admin| said(admin, &token, body.clone()));
+    let said = runtime.block_on(join_all(asking));
+    report(&said, args.json)
+}
+
+fn purge(args: &PurgeArgs) -> Result<Purge, PurgeError> {
+    let selector = if let Some(module) = &args.module {
+        match module.split_once('@') {
+            Some((module, version)) => Selector::version(module, version),
+            None => Selector::module(module),
+        }
+    } else if let Some(prefix) = &args.prefix {
+        Selector::prefix(prefix)
+    } else if let Some(key) = &args.key {
+        Selector::key(key)
+    } else if let Some(tag) = &args.tag {
+        Selector::tag(tag)
+    } else {
+        Ok(Selector::All)
+    }?;
+    let mode = if args.soft { Mode::Soft } else { Mode::Hard };
+    Ok(Purge { selector, mode })
+}
+
+/// The first token of the file.
+fn token(path: &Path) -> Result<String, Failure> {
+    let failed =
+        |error: String| Failure::Usage(format!("--token-file {}: {error}", path.display()));
+    let text = fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+    Tokens::parse(&text).map_err(|error| failed(error.to_string()))?;
+    let mut lines = text.lines().map(str::trim);
+    let token = lines.find(|line| !line.is_empty() && !line.starts_with('#'));
+    Ok(token.unwrap_or_default().to_owned())
+}
+
+async fn said<'a>(admin: &'a str, token: &str, body: Bytes) -> Said<'a> {
+    let asked = timeout(PATIENCE, ask(admin, token, body)).await;
+    let asked = asked.unwrap_or_else(|_| Err(format!("no answer within {PATIENCE:?}")));
+    let (purged, error) = match asked {
+        Ok(purged) => (Some(purged), None),
+        Err(error) => (None, Some(error)),
+    };
+    Said {
+        admin,
+        purged,
+        error,
+    }
+}
+
+async fn ask(admin: &str, token: &str, body: Bytes) -> Result<Purged, String> {
+    let address = address(admin)?;
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let stream = TcpStream::connect(address)
+        .await
+        .map_err(|error| text(&error))?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| text(&error))?;
+    tokio::spawn(connection);
+    let request = Request::post("/purge")
+        .header(HOST, address)
+        .header(AUTHORIZATION, format!("Bearer {token}"))
+        .header(CONTENT_TYPE, "application/json")
+        .body(Full::new(body))
+        .map_err(|error| text(&error))?;
+    let response = sender
+        .send_request(request)
+        .await
+        .map_err(|error| text(&error))?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), MAX_ANSWER);
+    let body = body.collect().await.map_err(|error| text(&error))?;
+    let body = body.to_bytes();
+    if status != StatusCode::OK {
+        let said = String::from_utf8_lossy(&body);
+        return Err(format!("{status}: {}", said.trim_end()));
+    }
+    serde_json::from_slice(&body).map_err(|error| format!("not an edge's answer: {error}"))
+}
+
+/// `HOST:PORT` of `http://HOST:PORT[/]` or of itself.
+fn address(admin: &str) -> Result<&str, String> {
+    if admin.starts_with("https://") {
+        return Err("admin listeners speak plain http".to_owned());
+    }
+    let address = admin.strip_prefix("http://").unwrap_or(admin);
+    let address = address.strip_suffix('/').unwrap_or(address);
+    let port = address
+        .rsplit_once(':')
+        .and_then(|(_, port)| port.parse::<u16>().ok());
+    match port {
+        Some(_) if !address.contains('/') => Ok(address),
+        _ => Err("write it as http://HOST:PORT".to_owned()),
+    }
+}
+
+fn report(said: &[Said<'_>], json: bool) -> Result<(), Failure> {
+    if json {
+        let line = serde_json::to_string(&Line { edges: said });
+        print(&line.map_err(|error| Failure::doing("writing JSON", error))?);
+    }
+    for said in said {
+        match (&said.purged, &said.error) {
+            (Some(purged), _) if !json => print(&format!("{}: {}", said.admin, words(*purged))),
+            (_, Some(error)) => error_lines(&format!("{}: {error}", said.admin)),
+            _ => {}
+        }
+    }
+    let failed = said.iter().filter(|said| said.error.is_some()).count();
+    if failed == 0 {
+        return Ok(());
+    }
+    Err(Failure::Failed(format!(
+        "{failed} of {} edges did not purge",
+        said.len()
+    )))
+}
+
+fn words(purged: Purged) -> String {
+    let mut words = format!("purged (number {}", purged.epoch);
+    if purged.fills > 0 {
+        words += &format!(", {} running fills left to their readers", purged.fills);
+    }
+    if !purged.durable {
+        words += ", but not written to its disk: say it again after a restart";
+    }
+    words + ")"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_admin_listener_is_named_by_url_or_address() {
+        for admin in [
+            "http://127.0.0.1:9080",
+            "127.0.0.1:9080",
+            "http://127.0.0.1:9080/",
+        ] {
+            assert_eq!(address(admin), Ok("127.0.0.1:9080"));
+        }
+        assert_eq!(address("[::1]:9080"), Ok("[::1]:9080"));
+        for wrong in ["https://edge:1", "edge", "http://edge:1/metrics", "edge:x"] {
+            assert!(address(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_purge_that_a_crash_would_undo_says_so() {
+        let purged = Purged {
+            epoch: 3,
+            fills: 0,
+            durable: true,
+        };
+        assert_eq!(words(purged), "purged (number 3)");
+        let lost = Purged {
+            durable: false,
+            ..purged
+        };
+        assert!(words(lost).contains("say it again"));
+    }
+}
