@@ -43,7 +43,7 @@ use self::entry::{Entry, Headers, Meta, Object, Position};
 use self::index::Index;
 use self::journal::{Journal, Segments};
 use self::objects::Files;
-use self::policy::{S3Fifo, Visits};
+use self::policy::{Keyed, Visits};
 use self::purged::Walk;
 use self::record::{Put, Record};
 use super::clock::Millis;
@@ -75,14 +75,14 @@ pub(crate) struct Store {
     writer: Mutex<Writer>,
     /// Every body on disk and how many keys name it.
     bodies: Mutex<HashMap<Sha256, Named>>,
-    ram: Mutex<S3Fifo<Sha256, Arc<Object>>>,
+    ram: Mutex<Keyed<Sha256, Arc<Object>>>,
     /// Keys whose entries have no position: they are in RAM and nowhere else.
-    loose: Mutex<S3Fifo<Arc<str>, Arc<Visits>>>,
+    loose: Mutex<Keyed<Arc<str>, Arc<Visits>>>,
 }
 
 struct Writer {
     journal: Journal,
-    disk: S3Fifo<Arc<str>, Arc<Visits>>,
+    disk: Keyed<Arc<str>, Arc<Visits>>,
 }
 
 struct Named {

@@ -11,7 +11,7 @@ use super::entry::{Headers, Object, Position};
 use super::index::Index;
 use super::journal::Journal;
 use super::objects::Files;
-use super::policy::S3Fifo;
+use super::policy::Keyed;
 use super::purged::Walk;
 use super::record::{Found, Put, Record};
 use super::{Named, Store, Writer};
@@ -97,10 +97,10 @@ impl Store {
             // Two segments may be dead before one is given up.
             writer: Mutex::new(Writer {
                 journal,
-                disk: S3Fifo::new(disk - 2 * segment, config.keys),
+                disk: Keyed::new(disk - 2 * segment, config.keys),
             }),
-            ram: Mutex::new(S3Fifo::new(config.ram.as_u64(), usize::MAX)),
-            loose: Mutex::new(S3Fifo::new(config.loose.as_u64(), config.keys)),
+            ram: Mutex::new(Keyed::new(config.ram.as_u64(), usize::MAX)),
+            loose: Mutex::new(Keyed::new(config.loose.as_u64(), config.keys)),
             bodies: Mutex::default(),
             index: Index::new(),
             bans: Arc::new(bans),
