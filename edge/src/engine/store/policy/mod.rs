@@ -9,7 +9,8 @@
 //!
 //! What is light has lives besides visits: it goes around the main queue a few times more, and the
 //! lightest enter it at once. A `.mod` weighs a five-hundredth of a zip and a miss costs its reader
-//! the same round trip, so keeping it is nearly free. Where all weigh the same nothing is light.
+//! the same round trip, so keeping it is nearly free. Where all weigh the same, or where the number
+//! of entries is what is scarce, nothing is light.
 //!
 //! Ids are those of the store's slab: they index a table of 20 bytes an entry (`queues`) and a byte
 //! an entry in which hits are counted without a lock (`marks`). A ghost is two bytes (`ghosts`).
@@ -34,6 +35,9 @@ use self::queues::{HEAVIEST, Place, Queues};
 pub(crate) use self::keyed::{Keyed, Visited, Visits};
 #[allow(unused_imports, reason = "for the store's slab")]
 pub(crate) use self::marks::Marks;
+
+/// Entries are scarce when no more than one part in this many is left of the number allowed.
+const FEW_LEFT: usize = 8;
 
 /// The numbers that were chosen by replaying a trace (`benches/policy`, ADR 6).
 #[derive(Clone, Copy, Debug)]
@@ -222,12 +226,14 @@ impl Policy {
         self.ghosts.add(fingerprint, self.queues.len());
     }
 
-    /// How often an entry goes around the main queue unasked: what is light costs little to keep.
+    /// How often an entry goes around the main queue unasked: what is light costs little to keep,
+    /// unless it is their number that is scarce.
     fn lives(&self, weight: u64) -> u8 {
+        if self.len() >= self.most - self.most / FEW_LEFT {
+            return 0;
+        }
         let mean = self.used() / self.len().max(1) as u64;
-        // Its part of the number that may be held costs room as well, for heavy and light alike.
-        let part = self.capacity / self.most.max(1) as u64;
-        let lives = (mean + part) / (weight + part + 1);
+        let lives = mean / (weight + 1);
         lives.min(u64::from(self.tuning.most_lives)) as u8
     }
 }
