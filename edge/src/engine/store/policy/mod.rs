@@ -8,7 +8,7 @@
 //! tenth of the room and displaces nothing: the small queue is the admission policy.
 //!
 //! What is light has lives besides visits: it goes around the main queue a few times more, and the
-//! lightest enter it at once. A `.mod` weighs a five-hundredth of a zip and a miss costs its reader
+//! lightest enter it at once. A `.mod` weighs a three-hundredth of a zip and a miss costs its reader
 //! the same round trip, so keeping it is nearly free. Where all weigh the same, or where the number
 //! of entries is what is scarce, nothing is light.
 //!

@@ -7,15 +7,13 @@ use super::*;
 
 const MIB: u64 = 1 << 20;
 
-/// Asks for something under an id that is its name too; true if it was held.
-fn ask(policy: &mut Policy, id: u32, weight: u64) -> bool {
-    let held = policy.contains(id);
-    if held {
+/// Asks for something under an id that is its name too.
+fn ask(policy: &mut Policy, id: u32, weight: u64) {
+    if policy.contains(id) {
         policy.marks().mark(id);
     } else {
         policy.insert(id, fingerprint(id), weight, &mut Vec::new());
     }
-    held
 }
 
 fn fingerprint(id: u32) -> u64 {
@@ -30,9 +28,9 @@ fn held(policy: &Policy, ids: std::ops::Range<u32>) -> usize {
 fn a_scan_does_not_displace_what_is_asked_for_often() {
     let mut policy = Policy::new(100, usize::MAX);
     for _ in 0..5 {
-        (0..50).for_each(|id| drop(ask(&mut policy, id, 1)));
+        (0..50).for_each(|id| ask(&mut policy, id, 1));
     }
-    (1000..30_000).for_each(|id| drop(ask(&mut policy, id, 1)));
+    (1000..30_000).for_each(|id| ask(&mut policy, id, 1));
     assert_eq!(held(&policy, 0..50), 50);
 }
 
@@ -40,7 +38,7 @@ fn a_scan_does_not_displace_what_is_asked_for_often() {
 fn a_scan_of_zips_and_mods_does_not_displace_what_is_asked_for_often() {
     let mut policy = Policy::new(100 * MIB, usize::MAX);
     for _ in 0..5 {
-        (0..50).for_each(|id| drop(ask(&mut policy, id, MIB)));
+        (0..50).for_each(|id| ask(&mut policy, id, MIB));
     }
     for id in 1000..3000 {
         ask(&mut policy, id, if id % 2 == 0 { MIB } else { 500 });
@@ -51,8 +49,8 @@ fn a_scan_of_zips_and_mods_does_not_displace_what_is_asked_for_often() {
 #[test]
 fn what_is_light_outlives_what_is_heavy() {
     let mut policy = Policy::new(100 * MIB, usize::MAX);
-    (0..200).for_each(|id| drop(ask(&mut policy, id, MIB)));
-    (200..300).for_each(|id| drop(ask(&mut policy, id, 500)));
+    (0..200).for_each(|id| ask(&mut policy, id, MIB));
+    (200..300).for_each(|id| ask(&mut policy, id, 500));
     // Asked for twice, so that they press on the main queue.
     for id in 1000..1400 {
         ask(&mut policy, id, MIB);
@@ -70,16 +68,16 @@ fn what_is_light_outlives_what_is_heavy() {
 fn nothing_is_light_where_the_number_is_what_is_scarce() {
     let mut policy = Policy::new(1 << 40, 100);
     for _ in 0..5 {
-        (0..50).for_each(|id| drop(ask(&mut policy, id, MIB)));
+        (0..50).for_each(|id| ask(&mut policy, id, MIB));
     }
-    (1000..3000).for_each(|id| drop(ask(&mut policy, id, 500)));
+    (1000..3000).for_each(|id| ask(&mut policy, id, 500));
     assert_eq!(held(&policy, 0..50), 50);
 }
 
 #[test]
 fn what_comes_back_soon_enters_the_main_queue_under_any_id() {
     let mut policy = Policy::new(10, usize::MAX);
-    (0..11).for_each(|id| drop(ask(&mut policy, id, 1)));
+    (0..11).for_each(|id| ask(&mut policy, id, 1));
     assert!(!policy.contains(0));
     policy.insert(99, fingerprint(0), 1, &mut Vec::new());
     assert_eq!(policy.queues.place(99), Place::Main);
@@ -133,7 +131,7 @@ fn a_visit_to_a_predecessor_does_not_count_for_the_newcomer() {
 #[test]
 fn readers_who_mark_all_the_time_do_not_keep_an_eviction_from_ending() {
     let mut policy = Policy::new(100, usize::MAX);
-    (0..100).for_each(|id| drop(ask(&mut policy, id, 1)));
+    (0..100).for_each(|id| ask(&mut policy, id, 1));
     let marks = policy.marks().clone();
     let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let reader = std::thread::spawn({
@@ -144,7 +142,7 @@ fn readers_who_mark_all_the_time_do_not_keep_an_eviction_from_ending() {
             }
         }
     });
-    (100..1000).for_each(|id| drop(ask(&mut policy, id, 1)));
+    (100..1000).for_each(|id| ask(&mut policy, id, 1));
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
     reader.join().unwrap();
     assert_eq!(policy.used(), 100);
