@@ -2,6 +2,7 @@
 
 mod fills;
 mod freshness;
+mod model;
 mod purge;
 mod ranges;
 mod store;
