@@ -99,6 +99,8 @@ reasons! {
     OriginBroken = "origin-broken", BAD_GATEWAY;
     /// The origin's answer is not one that our origin gives.
     OriginContent = "origin-content", BAD_GATEWAY;
+    /// The origin failed again and again, and isn't asked for a moment.
+    OriginSuspended = "origin-suspended", SERVICE_UNAVAILABLE;
     /// The body is not the one whose digest the origin announced.
     DigestMismatch = "digest-mismatch", BAD_GATEWAY;
 

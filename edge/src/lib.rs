@@ -10,12 +10,14 @@
 //! - [`origin`]: the origin, over few HTTP/2 connections shared by many requests.
 //! - `purge`: `POST /purge` on the admin listener.
 //! - `access` and [`metrics`]: what is logged and counted of it all.
+//! - `backoff`: pauses between tries.
 //!
 //! Threads: `threads` for each listening address, each with its own socket and runtime, sharing
 //! nothing but the engine; `fill_threads` for fills and the connections to the origin; one for the
 //! admin listener and signals.
 
 mod access;
+mod backoff;
 pub mod config;
 pub mod engine;
 pub mod exchange;

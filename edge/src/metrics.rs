@@ -1,21 +1,15 @@
-//! The front door's and the origin client's metrics. The engine has its own in `engine`.
+//! The front door's metrics. The engine has its own in `engine`, the origin client in `origin`.
 //!
 //! A request looks its labelled counters up by name, which costs about 0.2 µs each.
 
-use std::time::Duration;
-
 use http::StatusCode;
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 use modcdn_core::refusal::Reason;
 use modcdn_core::telemetry::register;
 
 use crate::exchange::Cached;
-
-/// Upper bounds, in seconds, of the time until the origin's head is here.
-const ORIGIN_BUCKETS: &[f64] = &[
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
-];
+use crate::origin::metrics::OriginMetrics;
 
 /// Everything that is counted outside the engine.
 #[derive(Clone)]
@@ -37,16 +31,8 @@ pub struct Metrics {
     pub aborted: IntCounter,
     /// Handlers that panicked.
     pub panics: IntCounter,
-    origin_requests: IntCounterVec,
-    /// Requests sent again because their connection had died.
-    pub origin_retries: IntCounter,
-    /// Connections opened to the origin.
-    pub origin_connections: IntCounter,
-    /// Attempts to open one that failed.
-    pub origin_connect_failures: IntCounter,
-    /// Connections to the origin that are open now.
-    pub origin_connections_open: IntGauge,
-    origin_seconds: Histogram,
+    /// The origin client's.
+    pub origin: OriginMetrics,
 }
 
 impl Metrics {
@@ -102,37 +88,7 @@ impl Metrics {
                 "modcdn_edge_panics_total",
                 "Handlers of a request that panicked",
             ),
-            origin_requests: counters(
-                "modcdn_edge_origin_requests_total",
-                "Requests to the origin, by how they ended: a class of statuses or an error",
-                &["outcome"],
-            ),
-            origin_retries: counter(
-                "modcdn_edge_origin_retries_total",
-                "Requests to the origin sent again because their connection had died",
-            ),
-            origin_connections: counter(
-                "modcdn_edge_origin_connections_total",
-                "Connections opened to the origin",
-            ),
-            origin_connect_failures: counter(
-                "modcdn_edge_origin_connect_failures_total",
-                "Connections to the origin that could not be opened",
-            ),
-            origin_connections_open: gauge(
-                "modcdn_edge_origin_connections_open",
-                "Connections to the origin open now",
-            ),
-            origin_seconds: register(
-                registry,
-                Histogram::with_opts(
-                    HistogramOpts::new(
-                        "modcdn_edge_origin_seconds",
-                        "Time until the head of the origin's answer was here",
-                    )
-                    .buckets(ORIGIN_BUCKETS.to_vec()),
-                ),
-            ),
+            origin: OriginMetrics::new(registry),
         }
     }
 
@@ -151,29 +107,14 @@ impl Metrics {
             self.refusals.with_label_values(&[reason.name()]).inc();
         }
     }
-
-    /// A request to the origin that got a head after `took`.
-    pub fn origin_answered(&self, status: StatusCode, took: Duration) {
-        let class = match status.as_u16() / 100 {
-            1 => "1xx",
-            2 => "2xx",
-            3 => "3xx",
-            4 => "4xx",
-            _ => "5xx",
-        };
-        self.origin_requests.with_label_values(&[class]).inc();
-        self.origin_seconds.observe(took.as_secs_f64());
-    }
-
-    /// A request to the origin that got none; `outcome` is the error's name.
-    pub fn origin_failed(&self, outcome: &str) {
-        self.origin_requests.with_label_values(&[outcome]).inc();
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::origin::metrics::Rejected;
 
     #[test]
     fn every_metric_has_a_name_of_its_own_and_is_seen() {
@@ -187,14 +128,17 @@ mod tests {
             Cached::Miss,
             Some(Reason::OriginBroken),
         );
-        metrics.origin_answered(StatusCode::OK, Duration::from_millis(3));
-        metrics.origin_failed("timeout");
+        metrics
+            .origin
+            .answered(StatusCode::OK, Duration::from_millis(3));
+        metrics.origin.rejected(Rejected::Breaker);
+        metrics.origin.resolved(true);
         let names: Vec<String> = registry
             .gather()
             .iter()
             .map(|family| family.name().to_owned())
             .collect();
-        assert_eq!(names.len(), 16);
+        assert_eq!(names.len(), 28);
         assert!(names.iter().all(|name| name.starts_with("modcdn_edge_")));
     }
 }

@@ -254,8 +254,12 @@ fn open_engine(
     metrics: &Metrics,
     registry: &Registry,
 ) -> Result<Arc<Engine>, Error> {
-    let client = Client::new(&config.origin, fills.handle().clone(), metrics.clone())
-        .map_err(Error::Origin)?;
+    let client = Client::new(
+        &config.origin,
+        fills.handle().clone(),
+        metrics.origin.clone(),
+    )
+    .map_err(Error::Origin)?;
     let engine = EngineConfig {
         name: config.name.clone(),
         store: config.store.clone(),

@@ -2,113 +2,82 @@
 //!
 //! `http` URLs are spoken to by prior knowledge, `https` ones by TLS and ALPN; an origin that
 //! doesn't speak HTTP/2 is an error. A request whose connection turns out dead before the head of
-//! its answer is here is sent again on a fresh one: all our requests are GETs. A connection on
-//! which an answer was too late takes no new requests, for it may be a black hole.
+//! its answer is here is sent again on a fresh one: all our requests are GETs. One whose answer is
+//! too late is sent to another address, if there is one that isn't under suspicion. A connection on
+//! which an answer was too late, or a body stalled, takes no new requests, for it may be a black
+//! hole.
 
-use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, HOST, IF_NONE_MATCH, IF_RANGE, RANGE};
-use http::{HeaderMap, HeaderValue, Uri};
-use parking_lot::Mutex;
-use pingora::connectors::http::v2::{ConnectionRef, H2HandshakeSettings, handshake};
-use pingora::connectors::{ConnectorOptions, TransportConnector};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use pingora::http::RequestHeader;
-use pingora::protocols::ALPN;
-use pingora::upstreams::peer::HttpPeer;
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use tokio::runtime::Handle;
 use tokio::time::{Instant as Deadline, timeout, timeout_at};
 
 use modcdn_core::headers::DISABLE_MODULE_FETCH;
 
-use super::pool::{Bounds, Dial, Lease, Pool};
+use super::dial::{Dialler, Endpoint};
+use super::directory::Directory;
+use super::gate::{Gate, Place};
+use super::metrics::OriginMetrics;
+use super::pool::{Bounds, Lease, Pool};
 use super::resolve::Resolve;
 use super::{Origin, OriginBody, OriginError, OriginRequest, OriginResponse, Stage};
+use crate::backoff::Backoff;
 use crate::config::OriginConfig;
-use crate::metrics::Metrics;
-
-/// How often a request is sent again because its connection had died.
-const MAX_RETRIES: u32 = 2;
-
-/// Of the time for a connection, the least that each of several addresses is given.
-const MIN_TRY: Duration = Duration::from_millis(500);
-
-/// An origin's URL, taken apart.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint {
-    /// Whether the connection is TLS.
-    pub tls: bool,
-    /// A name or an IP literal; IPv6 in brackets.
-    pub host: String,
-    /// The port, given or the scheme's.
-    pub port: u16,
-    /// What `Host` and `:authority` say.
-    pub authority: String,
-}
-
-impl Endpoint {
-    /// Takes `http://HOST[:PORT]` or `https://…` apart.
-    ///
-    /// # Errors
-    /// What is wrong with the URL.
-    pub fn parse(url: &str) -> Result<Endpoint, String> {
-        let uri: Uri = url.parse().map_err(|error| format!("not a URL: {error}"))?;
-        let tls = match uri.scheme_str() {
-            Some("http") => false,
-            Some("https") => true,
-            _ => return Err("must begin with http:// or https://".to_owned()),
-        };
-        let authority = uri.authority().ok_or("names no host")?;
-        if authority.as_str().contains('@') {
-            return Err("must not carry a user or password".to_owned());
-        }
-        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
-            return Err("must not have a path or query".to_owned());
-        }
-        if authority.host().is_empty() {
-            return Err("names no host".to_owned());
-        }
-        Ok(Endpoint {
-            tls,
-            host: authority.host().to_owned(),
-            port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }),
-            authority: authority.as_str().to_owned(),
-        })
-    }
-}
 
 /// The real origin.
 pub struct Client {
+    gate: Arc<Gate>,
+    directory: Arc<Directory>,
     pool: Arc<Pool>,
     authority: HeaderValue,
     config: OriginConfig,
-    metrics: Metrics,
+    metrics: OriginMetrics,
 }
 
 impl Client {
-    /// Makes a client; connects only when first asked. Connections live on `runtime`.
+    /// Makes a client. Connections live on `runtime`; the first of them is opened at once.
     ///
     /// # Errors
     /// A text, if the URL is none or the file of authorities can't be read.
-    pub fn new(config: &OriginConfig, runtime: Handle, metrics: Metrics) -> Result<Client, String> {
+    pub fn new(
+        config: &OriginConfig,
+        runtime: Handle,
+        metrics: OriginMetrics,
+    ) -> Result<Client, String> {
         let endpoint = Endpoint::parse(&config.url)?;
         let authority =
             HeaderValue::try_from(&endpoint.authority).map_err(|error| error.to_string())?;
-        let dialler = Dialler::new(config, &endpoint)?;
-        let bounds = Bounds {
-            connections: config.connections,
-            streams: config.streams_per_connection,
-            idle: config.idle_timeout.get(),
-            wait: config.connect_timeout.get(),
+        let resolve = Resolve::new(&endpoint.host, endpoint.port, &config.resolvers);
+        let suspicion = Backoff {
+            first: config.suspicion.get(),
+            longest: config.suspicion_max.get(),
         };
-        let pool = Pool::new(Arc::new(dialler), bounds, runtime, metrics.clone());
+        let directory = Arc::new(Directory::new(resolve, suspicion, metrics.clone()));
+        let dialler = Dialler::new(config, &endpoint, Arc::clone(&directory))?;
+        let gate = Arc::new(Gate::new(config, metrics.clone()));
+        let pool = Pool::new(
+            Box::new(dialler),
+            Arc::clone(&directory),
+            Arc::clone(&gate),
+            Bounds {
+                connections: config.connections,
+                streams: config.streams_per_connection,
+                warm: config.warm,
+                idle: config.idle_timeout.get(),
+                wait: config.connect_timeout.get(),
+            },
+            runtime,
+            metrics.clone(),
+        );
         Ok(Client {
+            gate,
+            directory,
             pool,
             authority,
             config: config.clone(),
@@ -117,20 +86,55 @@ impl Client {
     }
 
     async fn exchange(&self, request: &OriginRequest) -> Result<OriginResponse, OriginError> {
+        let entered = self.gate.enter().await?;
         let ends = Deadline::now() + self.config.total_timeout.get();
+        match self.try_until(request, ends).await {
+            Ok(Headed {
+                status,
+                headers,
+                mut body,
+            }) => {
+                body.place = entered.answered();
+                Ok(OriginResponse {
+                    status,
+                    headers,
+                    body: Box::new(body),
+                })
+            }
+            Err(error) => {
+                entered.failed(&error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Up to `origin.tries` times.
+    async fn try_until(
+        &self,
+        request: &OriginRequest,
+        ends: Deadline,
+    ) -> Result<Headed, OriginError> {
         let mut fresh = None;
-        let mut retries = 0;
+        let mut tries = 1;
         loop {
             let lease = self.pool.lease(fresh).await?;
-            match self.attempt(lease, request, ends).await {
-                Err(Failed { dead: true, .. }) if retries < MAX_RETRIES => {
-                    self.metrics.origin_retries.inc();
-                    retries += 1;
-                    fresh = Some(Instant::now());
-                }
-                Err(failed) => return Err(failed.error),
-                Ok(response) => return Ok(response),
+            let failed = match self.attempt(lease, request, ends).await {
+                Ok(headed) => return Ok(headed),
+                Err(failed) => failed,
+            };
+            let worth_it = match failed.again {
+                Again::Fresh => true,
+                Again::Elsewhere => self.directory.addresses().has_sound(Instant::now()),
+                Again::No => false,
+            };
+            if !worth_it || tries >= self.config.tries {
+                return Err(failed.error);
             }
+            if failed.again == Again::Fresh {
+                fresh = Some(Instant::now());
+            }
+            tries += 1;
+            self.metrics.retries.inc();
         }
     }
 
@@ -139,7 +143,7 @@ impl Client {
         mut lease: Lease,
         request: &OriginRequest,
         ends: Deadline,
-    ) -> Result<OriginResponse, Failed> {
+    ) -> Result<Headed, Failed> {
         let header = self.header(request)?;
         let session = lease.session();
         if let Err(error) = session.write_request_header(Box::new(header), true) {
@@ -149,14 +153,7 @@ impl Client {
         match timeout(limit, session.read_response_header()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(failed(&mut lease, &error)),
-            Err(_) => {
-                lease.retire_connection();
-                return Err(OriginError::Timeout {
-                    stage: Stage::FirstByte,
-                    limit,
-                }
-                .into());
-            }
+            Err(_) => return Err(late(&mut lease, limit)),
         }
         let Some(head) = lease.session().response_header() else {
             return Err(OriginError::Invalid {
@@ -165,17 +162,14 @@ impl Client {
             .into());
         };
         let (status, headers) = (head.status, head.headers.clone());
-        let (stall, total) = (
-            self.config.stall_timeout.get(),
-            self.config.total_timeout.get(),
-        );
-        let body = Box::new(ClientBody {
+        let body = ClientBody {
             lease,
-            stall,
-            total,
+            place: None,
+            stall: self.config.stall_timeout.get(),
+            total: self.config.total_timeout.get(),
             ends,
-        });
-        Ok(OriginResponse {
+        };
+        Ok(Headed {
             status,
             headers,
             body,
@@ -215,28 +209,58 @@ impl Origin for Client {
         let started = Instant::now();
         let result = self.exchange(&request).await;
         match &result {
-            Ok(response) => self
-                .metrics
-                .origin_answered(response.status, started.elapsed()),
+            Ok(response) => self.metrics.answered(response.status, started.elapsed()),
             Err(error) => {
-                self.metrics.origin_failed(error.name());
-                tracing::warn!(path = request.path, %error, "the origin did not answer");
+                self.metrics.failed(error.name());
+                tracing::debug!(path = request.path, %error, "the origin did not answer");
             }
         }
         result
     }
 }
 
+/// The head of an answer, and its body to be read.
+struct Headed {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: ClientBody,
+}
+
 /// An attempt that got no head.
 struct Failed {
-    /// The connection is of no use any more: worth a try on another.
-    dead: bool,
+    again: Again,
     error: OriginError,
+}
+
+/// Whether to try once more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Again {
+    /// On a new connection: this one was dead.
+    Fresh,
+    /// At another address.
+    Elsewhere,
+    No,
 }
 
 impl From<OriginError> for Failed {
     fn from(error: OriginError) -> Failed {
-        Failed { dead: false, error }
+        Failed {
+            again: Again::No,
+            error,
+        }
+    }
+}
+
+/// No head came in time.
+fn late(lease: &mut Lease, limit: Duration) -> Failed {
+    lease.strike();
+    lease.retire_connection();
+    Failed {
+        again: Again::Elsewhere,
+        error: OriginError::Timeout {
+            stage: Stage::FirstByte,
+            limit,
+        },
     }
 }
 
@@ -259,14 +283,17 @@ fn failed(lease: &mut Lease, error: &pingora::Error) -> Failed {
     if dead {
         lease.retire_connection();
     }
+    let again = if dead { Again::Fresh } else { Again::No };
     Failed {
-        dead,
+        again,
         error: broken,
     }
 }
 
 struct ClientBody {
     lease: Lease,
+    /// Held for as long as the body is read.
+    place: Option<Place>,
     stall: Duration,
     total: Duration,
     ends: Deadline,
@@ -304,13 +331,23 @@ impl OriginBody for ClientBody {
             // Pingora gives the flow-control window back as it hands the bytes out.
             match timeout_at(deadline, self.lease.session().read_response_body()).await {
                 Ok(Ok(Some(piece))) if piece.is_empty() => {}
-                Ok(Ok(piece)) => return Ok(piece),
+                Ok(Ok(Some(piece))) => return Ok(Some(piece)),
+                Ok(Ok(None)) => {
+                    self.lease.clear();
+                    return Ok(None);
+                }
                 Ok(Err(error)) => {
+                    self.lease.strike();
                     return Err(OriginError::Broken {
                         why: error.to_string(),
                     });
                 }
-                Err(_) => return Err(late),
+                Err(_) => {
+                    // The connection may be a black hole: what follows takes another.
+                    self.lease.strike();
+                    self.lease.retire_connection();
+                    return Err(late);
+                }
             }
         }
     }
@@ -325,167 +362,6 @@ impl OriginBody for ClientBody {
             Err(_) => Err(late),
         }
     }
-}
-
-/// Opens connections: name, TCP, TLS, HTTP/2, all within one deadline.
-struct Dialler {
-    connector: TransportConnector,
-    resolve: Resolve,
-    template: HttpPeer,
-    settings: H2HandshakeSettings,
-    tls: bool,
-    authority: String,
-    limit: Duration,
-    /// The address that answered last is tried first.
-    last_good: Mutex<Option<SocketAddr>>,
-}
-
-impl Dialler {
-    fn new(config: &OriginConfig, endpoint: &Endpoint) -> Result<Dialler, String> {
-        let mut settings = H2HandshakeSettings::new();
-        settings.max_streams = config.streams_per_connection;
-        settings.ping_interval = Some(config.ping.get());
-        settings.stream_window_size = u32::try_from(config.stream_window.as_u64()).ok();
-        settings.connection_window_size = u32::try_from(config.connection_window.as_u64()).ok();
-        let limit = config.connect_timeout.get();
-        Ok(Dialler {
-            connector: TransportConnector::new(Some(connector_options(config, endpoint)?)),
-            resolve: Resolve::new(&endpoint.host, endpoint.port),
-            template: peer_template(endpoint, limit)?,
-            settings,
-            tls: endpoint.tls,
-            authority: endpoint.authority.clone(),
-            limit,
-            last_good: Mutex::default(),
-        })
-    }
-
-    async fn addresses(&self) -> Result<Vec<SocketAddr>, OriginError> {
-        let mut addresses = self
-            .resolve
-            .addresses()
-            .await
-            .map_err(|why| self.unreachable(why))?;
-        let last_good = *self.last_good.lock();
-        addresses.sort_by_key(|address| Some(*address) != last_good);
-        Ok(addresses)
-    }
-
-    /// The addresses one after the other, each with its share of the time left.
-    async fn connect(&self, deadline: Deadline) -> Result<ConnectionRef, OriginError> {
-        let addresses = self.addresses().await?;
-        let mut last = self.unreachable("the name has no addresses".to_owned());
-        for (n, address) in addresses.iter().enumerate() {
-            let left = deadline.saturating_duration_since(Deadline::now());
-            let share = left / u32::try_from(addresses.len() - n).unwrap_or(u32::MAX);
-            match timeout(share.max(MIN_TRY), self.connect_to(*address)).await {
-                Ok(Ok(connection)) => {
-                    *self.last_good.lock() = Some(*address);
-                    return Ok(connection);
-                }
-                Ok(Err(error)) => last = error,
-                Err(_) => {
-                    last = OriginError::Timeout {
-                        stage: Stage::Connect,
-                        limit: self.limit,
-                    }
-                }
-            }
-        }
-        Err(last)
-    }
-
-    async fn connect_to(&self, address: SocketAddr) -> Result<ConnectionRef, OriginError> {
-        let failed = |error: Box<pingora::Error>| OriginError::Connect {
-            to: address.to_string(),
-            why: error.to_string(),
-        };
-        let mut peer = self.template.clone();
-        peer._address = pingora::protocols::l4::socket::SocketAddr::Inet(address);
-        let stream = self.connector.new_stream(&peer).await.map_err(failed)?;
-        if self.tls && stream.selected_alpn_proto() != Some(ALPN::H2) {
-            let why = "does not speak HTTP/2 (ALPN h2)".to_owned();
-            return Err(OriginError::Connect {
-                to: address.to_string(),
-                why,
-            });
-        }
-        handshake(stream, self.settings.clone())
-            .await
-            .map_err(failed)
-    }
-
-    fn unreachable(&self, why: String) -> OriginError {
-        OriginError::Connect {
-            to: self.authority.clone(),
-            why,
-        }
-    }
-}
-
-#[async_trait]
-impl Dial for Dialler {
-    async fn dial(&self) -> Result<ConnectionRef, OriginError> {
-        let deadline = Deadline::now() + self.limit;
-        timeout_at(deadline, self.connect(deadline))
-            .await
-            .unwrap_or(Err(OriginError::Timeout {
-                stage: Stage::Connect,
-                limit: self.limit,
-            }))
-    }
-}
-
-/// Checks the file of authorities first: the connector panics on a bad one.
-fn connector_options(
-    config: &OriginConfig,
-    endpoint: &Endpoint,
-) -> Result<ConnectorOptions, String> {
-    let mut options = ConnectorOptions::new(config.connections);
-    options.ca_file = match &config.ca {
-        Some(path) => {
-            check_authorities(path)?;
-            Some(
-                path.to_str()
-                    .ok_or("origin.ca: not a UTF-8 path")?
-                    .to_owned(),
-            )
-        }
-        None if endpoint.tls => None,
-        // Clear text needs no roots, and loading the system's is slow and may fail.
-        None => Some("/dev/null".to_owned()),
-    };
-    Ok(options)
-}
-
-fn check_authorities(path: &Path) -> Result<(), String> {
-    let named = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-    let mut roots = rustls::RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| named(&error))? {
-        let certificate = certificate.map_err(|error| named(&error))?;
-        roots.add(certificate).map_err(|error| named(&error))?;
-    }
-    if roots.is_empty() {
-        return Err(named(&"holds no certificate"));
-    }
-    Ok(())
-}
-
-/// Everything about the peer but its address.
-fn peer_template(endpoint: &Endpoint, limit: Duration) -> Result<HttpPeer, String> {
-    let host = endpoint.host.trim_start_matches('[').trim_end_matches(']');
-    if endpoint.tls && host.is_empty() {
-        // Pingora verifies nothing when the SNI is empty.
-        return Err("an https origin needs a host name".to_owned());
-    }
-    let unset = SocketAddr::from(([0, 0, 0, 0], endpoint.port));
-    let mut peer = HttpPeer::new(unset, endpoint.tls, host.to_owned());
-    peer.options.set_http_version(2, 2);
-    peer.options.connection_timeout = Some(limit);
-    peer.options.total_connection_timeout = Some(limit);
-    peer.options.verify_cert = true;
-    peer.options.verify_hostname = true;
-    Ok(peer)
 }
 
 #[cfg(test)]

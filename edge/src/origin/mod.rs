@@ -1,14 +1,30 @@
 //! The origin as the engine sees it: one [`Origin`] that is sent [`OriginRequest`]s.
 //!
-//! [`client`] is the real one, HTTP/2 over Pingora's connector. Failure rule: every wait in here
-//! is bounded, and a body that ends any other way than its framing says (an early close, a reset,
-//! a stall) is an [`OriginError`], never an end.
+//! [`client`] is the real one, HTTP/2 over Pingora's connector. A request's way there:
+//!
+//! - `gate`: a place among the requests, or in the queue; the circuit `breaker`.
+//! - `pool`: a stream on a connection that is open already, as a rule.
+//! - `dial`: a new connection, to one of the `addresses` that the `directory` has from `resolve`.
+//!
+//! Failure rule: every wait in here is bounded, and a body that ends any other way than its framing
+//! says (an early close, a reset, a stall) is an [`OriginError`], never an end.
 
+mod addresses;
+pub(crate) mod breaker;
 pub mod client;
+mod dial;
+mod directory;
+mod gate;
+pub mod metrics;
 mod pool;
 mod resolve;
 
-pub use client::{Client, Endpoint};
+#[cfg(test)]
+#[path = "../../tests/faults/dns.rs"]
+mod dns;
+
+pub use client::Client;
+pub use dial::Endpoint;
 
 use std::fmt;
 use std::time::Duration;
@@ -130,11 +146,17 @@ pub enum OriginError {
         /// What is wrong with it.
         why: String,
     },
-    /// Every connection is full and none came free in time, or a breaker is open.
+    /// As many requests as may be are under way or wait, and none ended in time.
     #[error("overloaded: {why}")]
     Overloaded {
         /// Which bound was hit.
         why: String,
+    },
+    /// The breaker is open: the origin failed again and again.
+    #[error("the origin failed again and again: it is asked again in {:.1} s", wait.as_secs_f64())]
+    Suspended {
+        /// How long it stays open.
+        wait: Duration,
     },
 }
 
@@ -148,6 +170,7 @@ impl OriginError {
             OriginError::Broken { .. } => Reason::OriginBroken,
             OriginError::Invalid { .. } => Reason::OriginContent,
             OriginError::Overloaded { .. } => Reason::Overloaded,
+            OriginError::Suspended { .. } => Reason::OriginSuspended,
         }
     }
 
@@ -160,6 +183,7 @@ impl OriginError {
             OriginError::Broken { .. } => "broken",
             OriginError::Invalid { .. } => "invalid",
             OriginError::Overloaded { .. } => "overloaded",
+            OriginError::Suspended { .. } => "suspended",
         }
     }
 }

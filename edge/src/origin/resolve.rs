@@ -1,17 +1,26 @@
-//! The origin's addresses.
+//! Look-ups of the origin's name.
 //!
-//! An IP literal needs no look-up. A name is asked of the system's resolvers (`/etc/hosts`
-//! first), TTLs are honoured by the resolver's cache, and the last good answer is kept: a DNS
-//! that fails costs nothing as long as the origin stays where it was.
+//! An IP literal needs none. A name is asked of the configured resolvers, or else of the system's
+//! (`/etc/hosts` first), for both families.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
 
 use hickory_resolver::TokioResolver;
-use parking_lot::Mutex;
+use hickory_resolver::config::{
+    ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig,
+};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use tokio::sync::OnceCell;
 
 /// Names looked up at once are few; this bounds the resolver's memory.
 const CACHED_ANSWERS: u64 = 64;
+
+/// An answer about something that isn't there is asked for again after at most this.
+const NEGATIVE: Duration = Duration::from_secs(1);
+
+/// A literal's answer holds for so long.
+const A_DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Turns the origin's host into addresses.
 pub(crate) struct Resolve {
@@ -26,13 +35,24 @@ enum Host {
 
 struct Name {
     name: String,
+    /// Empty: the system's.
+    servers: Vec<SocketAddr>,
     resolver: OnceCell<TokioResolver>,
-    last_good: Mutex<Vec<IpAddr>>,
+}
+
+/// What a look-up found.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// At least one.
+    pub(crate) addresses: Vec<SocketAddr>,
+    /// The end of the shortest time to live.
+    pub(crate) until: Instant,
 }
 
 impl Resolve {
-    /// For a host as it stands in a URL (an IPv6 literal in brackets) and its port.
-    pub(crate) fn new(host: &str, port: u16) -> Resolve {
+    /// For a host as it stands in a URL (an IPv6 literal in brackets) and its port. `servers` are
+    /// asked, or the system's if there are none.
+    pub(crate) fn new(host: &str, port: u16, servers: &[SocketAddr]) -> Resolve {
         let bare = host
             .strip_prefix('[')
             .and_then(|h| h.strip_suffix(']'))
@@ -41,70 +61,71 @@ impl Resolve {
             Ok(ip) => Host::Literal(ip),
             Err(_) => Host::Name(Box::new(Name {
                 name: bare.to_owned(),
+                servers: servers.to_vec(),
                 resolver: OnceCell::new(),
-                last_good: Mutex::default(),
             })),
         };
         Resolve { host, port }
     }
 
-    /// All addresses, in the order to be tried. Not bounded in time by itself.
+    /// All addresses. Not bounded in time by itself.
     ///
     /// # Errors
-    /// A text, if the name can't be resolved and never could.
-    pub(crate) async fn addresses(&self) -> Result<Vec<SocketAddr>, String> {
-        let ips = match &self.host {
-            Host::Literal(ip) => vec![*ip],
-            Host::Name(name) => name.addresses().await?,
+    /// A text, if the name can't be resolved.
+    pub(crate) async fn addresses(&self) -> Result<Found, String> {
+        let (ips, until) = match &self.host {
+            Host::Literal(ip) => (vec![*ip], Instant::now() + A_DAY),
+            Host::Name(name) => name
+                .look_up()
+                .await
+                .map_err(|error| format!("cannot resolve {}: {error}", name.name))?,
         };
-        Ok(ips
-            .into_iter()
-            .map(|ip| SocketAddr::new(ip, self.port))
-            .collect())
+        let address = |ip| SocketAddr::new(ip, self.port);
+        Ok(Found {
+            addresses: ips.into_iter().map(address).collect(),
+            until,
+        })
     }
 }
 
 impl Name {
-    async fn addresses(&self) -> Result<Vec<IpAddr>, String> {
-        let error = match self.look_up().await {
-            Ok(ips) => {
-                self.last_good.lock().clone_from(&ips);
-                return Ok(ips);
-            }
-            Err(error) => error,
-        };
-        let (name, kept) = (&self.name, self.last_good.lock().clone());
-        if kept.is_empty() {
-            return Err(format!("cannot resolve {name}: {error}"));
-        }
-        tracing::warn!(
-            name,
-            error,
-            "the origin's name was not resolved, last answer used"
-        );
-        Ok(kept)
-    }
-
     /// At least one address.
-    async fn look_up(&self) -> Result<Vec<IpAddr>, String> {
-        let make = || async {
-            let mut builder = TokioResolver::builder_tokio()?;
-            builder.options_mut().cache_size = CACHED_ANSWERS;
-            builder.build()
-        };
+    async fn look_up(&self) -> Result<(Vec<IpAddr>, Instant), String> {
         let resolver = self
             .resolver
-            .get_or_try_init(make)
-            .await
-            .map_err(|error| error.to_string())?;
+            .get_or_try_init(|| async { self.resolver() })
+            .await?;
         let found = resolver.lookup_ip(self.name.as_str()).await;
-        let ips: Vec<IpAddr> = found.map_err(|error| error.to_string())?.iter().collect();
+        let found = found.map_err(|error| error.to_string())?;
+        let ips: Vec<IpAddr> = found.iter().collect();
         if ips.is_empty() {
-            Err("no addresses".to_owned())
-        } else {
-            Ok(ips)
+            return Err("no addresses".to_owned());
         }
+        Ok((ips, found.valid_until()))
     }
+
+    fn resolver(&self) -> Result<TokioResolver, String> {
+        let mut builder = if self.servers.is_empty() {
+            TokioResolver::builder_tokio().map_err(|error| error.to_string())?
+        } else {
+            let servers = self.servers.iter().map(name_server).collect();
+            let config = ResolverConfig::from_name_servers(servers);
+            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+        };
+        let options = builder.options_mut();
+        options.cache_size = CACHED_ANSWERS;
+        options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+        options.negative_max_ttl = Some(NEGATIVE);
+        builder.build().map_err(|error| error.to_string())
+    }
+}
+
+fn name_server(address: &SocketAddr) -> NameServerConfig {
+    let mut connections = vec![ConnectionConfig::udp(), ConnectionConfig::tcp()];
+    for connection in &mut connections {
+        connection.port = address.port();
+    }
+    NameServerConfig::new(address.ip(), true, connections)
 }
 
 #[cfg(test)]
@@ -114,30 +135,18 @@ mod tests {
     #[tokio::test]
     async fn an_ip_literal_needs_no_resolver() {
         for (host, expected) in [("127.0.0.1", "127.0.0.1:80"), ("[::1]", "[::1]:80")] {
-            let found = Resolve::new(host, 80).addresses().await.unwrap();
-            assert_eq!(found, [expected.parse().unwrap()]);
+            let found = Resolve::new(host, 80, &[]).addresses().await.unwrap();
+            assert_eq!(found.addresses, [expected.parse().unwrap()]);
         }
     }
 
     #[tokio::test]
     async fn the_hosts_file_is_asked() {
-        let found = Resolve::new("localhost", 80).addresses().await.unwrap();
-        assert!(
-            found.iter().all(|address| address.ip().is_loopback()),
-            "{found:?}"
-        );
-    }
-
-    #[tokio::test]
-    async fn the_last_good_answer_outlives_the_name() {
-        let resolve = Resolve::new("no-such-name.invalid", 443);
-        let Host::Name(name) = &resolve.host else {
-            panic!("a name")
-        };
-        name.last_good.lock().push([192, 0, 2, 1].into());
-        assert_eq!(
-            resolve.addresses().await.unwrap(),
-            ["192.0.2.1:443".parse().unwrap()]
-        );
+        let found = Resolve::new("localhost", 80, &[])
+            .addresses()
+            .await
+            .unwrap();
+        let loopback = |address: &SocketAddr| address.ip().is_loopback();
+        assert!(found.addresses.iter().all(loopback), "{found:?}");
     }
 }

@@ -1,3 +1,4 @@
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::future::join_all;
@@ -7,18 +8,26 @@ use modcdn_core::units::{ByteSize, Period};
 use prometheus::Registry;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 
 use super::*;
 use crate::origin::Resume;
+use crate::origin::dns::{Dns, Says};
 
 /// An origin made of bare HTTP/2, whose paths say how it behaves.
 struct Fake {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
     requests: Arc<AtomicUsize>,
+    restarts: Arc<Notify>,
 }
 
 impl Fake {
+    /// Every connection is closed at once.
+    fn restart(&self) {
+        self.restarts.notify_waiters();
+    }
+
     async fn start() -> Fake {
         Fake::on(TcpListener::bind("127.0.0.1:0").await.unwrap(), None)
     }
@@ -28,13 +37,17 @@ impl Fake {
             address: listener.local_addr().unwrap(),
             connections: Arc::default(),
             requests: Arc::default(),
+            restarts: Arc::default(),
         };
         let (connections, requests) = (Arc::clone(&fake.connections), Arc::clone(&fake.requests));
+        let restarts = Arc::clone(&fake.restarts);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                connections.fetch_add(1, Ordering::SeqCst);
                 let (requests, tls) = (Arc::clone(&requests), tls.clone());
-                tokio::spawn(async move {
+                let restarts = Arc::clone(&restarts);
+                let restarted = restarts.clone().notified_owned();
+                connections.fetch_add(1, Ordering::SeqCst);
+                let talking = async move {
                     match tls {
                         None => talk(stream, requests).await,
                         Some(tls) => {
@@ -43,6 +56,12 @@ impl Fake {
                             };
                             talk(stream, requests).await;
                         }
+                    }
+                };
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = talking => {}
+                        () = restarted => {}
                     }
                 });
             }
@@ -61,7 +80,12 @@ impl Fake {
 }
 
 fn client(config: &OriginConfig) -> Client {
-    Client::new(config, Handle::current(), Metrics::new(&Registry::new())).unwrap()
+    Client::new(
+        config,
+        Handle::current(),
+        OriginMetrics::new(&Registry::new()),
+    )
+    .unwrap()
 }
 
 async fn talk<S: AsyncRead + AsyncWrite + Unpin>(stream: S, requests: Arc<AtomicUsize>) {
@@ -85,6 +109,15 @@ async fn answer(path: String, request: Request<h2::RecvStream>, mut respond: Sen
     let response = |status: u16| Response::builder().status(status).body(()).unwrap();
     match path.as_str() {
         "/silent" => std::future::pending().await,
+        "/bad-gateway" => {
+            respond.send_response(response(502), true).unwrap();
+        }
+        "/slow" => {
+            let mut body = respond.send_response(response(200), false).unwrap();
+            body.send_data("slow ".into(), false).unwrap();
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            body.send_data("and whole".into(), true).unwrap();
+        }
         "/missing" => {
             respond.send_response(response(404), true).unwrap();
         }
@@ -397,6 +430,160 @@ async fn a_listener_that_never_speaks_is_a_timeout() {
     let _: (TcpStream, _) = listener.accept().await.unwrap();
 }
 
+/// Two origins on one port of two addresses, and a DNS that names both, the first one first.
+async fn twins() -> (Fake, Fake, Dns, OriginConfig) {
+    let one = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = one.local_addr().unwrap().port();
+    let two = TcpListener::bind(("127.0.0.2", port)).await.unwrap();
+    let dns = Dns::start(Says::Addresses(vec![Ipv4Addr::LOCALHOST, TWO], 60));
+    let config = OriginConfig {
+        url: format!("http://origin.example:{port}"),
+        resolvers: vec![dns.address],
+        ..OriginConfig::default()
+    };
+    (Fake::on(one, None), Fake::on(two, None), dns, config)
+}
+
+const TWO: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
+#[tokio::test]
+async fn an_answer_that_is_late_at_one_address_is_asked_for_at_the_next() {
+    let (one, two, _dns, mut config) = twins().await;
+    config.first_byte_timeout = Period::millis(300);
+    let client = client(&config);
+    assert_eq!(get(&client, "/hello").await.unwrap(), b"hello");
+    assert!(get(&client, "/silent").await.is_err(), "both are silent");
+    let asked = [&one, &two].map(|fake| fake.requests.load(Ordering::SeqCst));
+    assert_eq!(asked, [2, 1]);
+    assert_eq!(
+        get(&client, "/hello").await.unwrap(),
+        b"hello",
+        "suspects are used if need be"
+    );
+}
+
+#[tokio::test]
+async fn a_body_that_stalls_sends_the_next_request_to_another_address() {
+    let (one, two, _dns, mut config) = twins().await;
+    config.stall_timeout = Period::millis(200);
+    let client = client(&config);
+    assert!(get(&client, "/stall").await.is_err());
+    assert_eq!(get(&client, "/hello").await.unwrap(), b"hello");
+    let asked = [&one, &two].map(|fake| fake.requests.load(Ordering::SeqCst));
+    assert_eq!(asked, [1, 1]);
+}
+
+#[tokio::test]
+async fn an_address_where_nobody_listens_costs_one_try() {
+    let (_one, two, dns, config) = twins().await;
+    dns.now_says(Says::Addresses(vec![Ipv4Addr::new(127, 0, 0, 3), TWO], 60));
+    assert_eq!(get(&client(&config), "/hello").await.unwrap(), b"hello");
+    assert_eq!(two.requests.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn connections_to_an_address_that_left_dns_drain() {
+    let (_one, two, dns, config) = twins().await;
+    dns.now_says(Says::Addresses(vec![Ipv4Addr::LOCALHOST], 1));
+    let client = client(&config);
+    let under_way = client.send(OriginRequest::get("/slow")).await.unwrap();
+    dns.now_says(Says::Addresses(vec![TWO], 60));
+    while two.requests.load(Ordering::SeqCst) == 0 {
+        assert_eq!(get(&client, "/hello").await.unwrap(), b"hello");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let mut under_way = under_way;
+    assert_eq!(whole(&mut under_way).await.unwrap(), b"slow and whole");
+}
+
+#[tokio::test]
+async fn a_connection_is_kept_warm_before_and_after_the_origin_restarts() {
+    let fake = Fake::start().await;
+    let _client = fake.client(|config| config.idle_timeout = Period::millis(1));
+    for opened in 1..=3 {
+        until(|| fake.connections.load(Ordering::SeqCst) == opened).await;
+        fake.restart();
+    }
+    assert_eq!(fake.requests.load(Ordering::SeqCst), 0, "nobody asked");
+}
+
+#[tokio::test]
+async fn an_origin_that_is_gone_is_left_alone_and_used_again_when_it_is_back() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let client = client(&OriginConfig {
+        url: format!("http://{address}"),
+        breaker: crate::config::BreakerConfig {
+            pause: Period::secs(600),
+            pause_max: Period::secs(600),
+            ..Default::default()
+        },
+        ..OriginConfig::default()
+    });
+    let mut refused = 0;
+    let suspended = loop {
+        match get(&client, "/hello").await.unwrap_err() {
+            OriginError::Connect { .. } => refused += 1,
+            error => break error,
+        }
+    };
+    assert!(
+        matches!(suspended, OriginError::Suspended { .. }),
+        "{suspended}"
+    );
+    assert_eq!(refused, crate::config::DEFAULT_BREAKER_FAILURES);
+    let fake = Fake::on(TcpListener::bind(address).await.unwrap(), None);
+    // The keeper finds it, long before the breaker's pause is over.
+    until(|| fake.connections.load(Ordering::SeqCst) > 0).await;
+    while let Err(error) = get(&client, "/hello").await {
+        assert!(matches!(error, OriginError::Suspended { .. }), "{error}");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn as_many_as_may_be_are_with_the_origin_and_the_rest_wait() {
+    let fake = Fake::start().await;
+    let client = fake.client(|config| {
+        config.requests = 1;
+        config.queue = 1;
+    });
+    let held = client.send(OriginRequest::get("/stall")).await.unwrap();
+    let mut second = Box::pin(get(&client, "/hello"));
+    assert!(futures::poll!(&mut second).is_pending());
+    let third = get(&client, "/hello").await.unwrap_err();
+    assert!(matches!(third, OriginError::Overloaded { .. }), "{third}");
+    drop(held);
+    assert_eq!(second.await.unwrap(), b"hello");
+}
+
+#[tokio::test]
+async fn statuses_never_open_the_breaker() {
+    let fake = Fake::start().await;
+    let client = fake.client(|_| {});
+    for _ in 0..50 {
+        let response = client
+            .send(OriginRequest::get("/bad-gateway"))
+            .await
+            .unwrap();
+        assert_eq!(response.status, StatusCode::BAD_GATEWAY);
+    }
+    assert_eq!(get(&client, "/hello").await.unwrap(), b"hello");
+}
+
+/// Waits for something to become true.
+async fn until(is_true: impl Fn() -> bool) {
+    let waiting = async {
+        while !is_true() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), waiting)
+        .await
+        .expect("it never came");
+}
+
 mod tls {
     use rcgen::{CertificateParams, Issuer, KeyPair};
 
@@ -495,7 +682,7 @@ mod tls {
             let made = Client::new(
                 &config,
                 runtime.handle().clone(),
-                Metrics::new(&Registry::new()),
+                OriginMetrics::new(&Registry::new()),
             );
             assert!(made.is_err_and(|error| error.contains(".pem")));
         }

@@ -1,0 +1,262 @@
+//! The gate before the origin: how many requests may be there at once, how many may wait for that,
+//! and the circuit breaker.
+//!
+//! A place is held until the answer's body has been read or dropped. Whoever finds no place waits in
+//! a queue that is bounded in length and in time. While the breaker is open nobody waits: everybody
+//! is refused at once, those in the queue included as their turn comes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use super::breaker::{Breaker, Ended, Rules, Ticket};
+use super::metrics::{OriginMetrics, Rejected};
+use super::{OriginError, Stage};
+use crate::backoff::{Backoff, chance};
+use crate::config::OriginConfig;
+
+/// The gate.
+pub(crate) struct Gate {
+    places: Arc<Semaphore>,
+    most: usize,
+    queued: AtomicUsize,
+    queue: usize,
+    patience: Duration,
+    breaker: Mutex<Breaker>,
+    metrics: OriginMetrics,
+}
+
+/// A place among the requests, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    _permit: OwnedSemaphorePermit,
+}
+
+/// One who was let in and doesn't yet know what the origin says.
+pub(crate) struct Entered<'a> {
+    gate: &'a Gate,
+    place: Option<Place>,
+    ticket: Ticket,
+    ended: Ended,
+}
+
+impl Gate {
+    pub(crate) fn new(config: &OriginConfig, metrics: OriginMetrics) -> Self {
+        let breaker = &config.breaker;
+        let rules = Rules {
+            window: breaker.window,
+            failures: breaker.failures,
+            pause: Backoff {
+                first: breaker.pause.get(),
+                longest: breaker.pause_max.get(),
+            },
+        };
+        Self {
+            places: Arc::new(Semaphore::new(config.requests)),
+            most: config.requests,
+            queued: AtomicUsize::new(0),
+            queue: config.queue,
+            patience: config.queue_wait.get(),
+            breaker: Mutex::new(Breaker::new(rules)),
+            metrics,
+        }
+    }
+
+    /// Waits for a place.
+    ///
+    /// # Errors
+    /// [`OriginError::Overloaded`] and [`OriginError::Suspended`].
+    pub(crate) async fn enter(&self) -> Result<Entered<'_>, OriginError> {
+        if let Some(wait) = self.breaker.lock().refuses(Instant::now()) {
+            return Err(self.suspended(wait));
+        }
+        let place = Some(self.place().await?);
+        let admitted = self.breaker.lock().admit(Instant::now());
+        let ticket = admitted.map_err(|wait| self.suspended(wait))?;
+        self.show();
+        Ok(Entered {
+            gate: self,
+            place,
+            ticket,
+            ended: Ended::Unknown,
+        })
+    }
+
+    async fn place(&self) -> Result<Place, OriginError> {
+        if let Ok(permit) = self.places.clone().try_acquire_owned() {
+            return Ok(Place { _permit: permit });
+        }
+        let _queued = Queued::new(self)?;
+        match timeout(self.patience, self.places.clone().acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(Place { _permit: permit }),
+            // The semaphore is never closed.
+            Ok(Err(_)) | Err(_) => {
+                self.metrics.rejected(Rejected::QueueWait);
+                let why = format!(
+                    "{} requests are with the origin, and none ended within {:?}",
+                    self.most, self.patience
+                );
+                Err(OriginError::Overloaded { why })
+            }
+        }
+    }
+
+    fn suspended(&self, wait: Duration) -> OriginError {
+        self.metrics.rejected(Rejected::Breaker);
+        OriginError::Suspended { wait }
+    }
+
+    /// A connection to the origin stands.
+    pub(crate) fn reachable(&self) {
+        self.breaker.lock().reachable();
+        self.show();
+    }
+
+    fn show(&self) {
+        let position = self.breaker.lock().position();
+        self.metrics.breaker.set(position as i64);
+    }
+}
+
+impl Entered<'_> {
+    /// The origin answered: the place is kept for as long as the answer is read.
+    pub(crate) fn answered(mut self) -> Option<Place> {
+        self.ended = Ended::Answered;
+        self.place.take()
+    }
+
+    /// It didn't.
+    pub(crate) fn failed(mut self, error: &OriginError) {
+        self.ended = match error {
+            OriginError::Connect { .. } | OriginError::Broken { .. } => Ended::Failed,
+            OriginError::Timeout { stage, .. } => match stage {
+                Stage::Connect | Stage::FirstByte => Ended::Failed,
+                Stage::Stall | Stage::Total => Ended::Unknown,
+            },
+            OriginError::Invalid { .. } => Ended::Answered,
+            OriginError::Overloaded { .. } | OriginError::Suspended { .. } => Ended::Unknown,
+        };
+    }
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        let mut breaker = self.gate.breaker.lock();
+        if breaker.ended(&self.ticket, self.ended, Instant::now(), chance()) {
+            let wait = breaker.refuses(Instant::now()).unwrap_or_default();
+            tracing::warn!(?wait, "the origin fails: it is not asked for a while");
+            self.gate.metrics.breaker_opened.inc();
+        }
+        drop(breaker);
+        self.gate.show();
+    }
+}
+
+/// One in the queue.
+struct Queued<'a>(&'a Gate);
+
+impl<'a> Queued<'a> {
+    fn new(gate: &'a Gate) -> Result<Self, OriginError> {
+        let room = |queued: usize| (queued < gate.queue).then_some(queued + 1);
+        let (set, get) = (Ordering::Relaxed, Ordering::Relaxed);
+        if gate.queued.fetch_update(set, get, room).is_err() {
+            gate.metrics.rejected(Rejected::QueueFull);
+            let why = format!(
+                "{} requests are with the origin, and {} wait",
+                gate.most, gate.queue
+            );
+            return Err(OriginError::Overloaded { why });
+        }
+        gate.metrics.queue.inc();
+        Ok(Queued(gate))
+    }
+}
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        self.0.queued.fetch_sub(1, Ordering::Relaxed);
+        self.0.metrics.queue.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::poll;
+    use modcdn_core::units::Period;
+    use prometheus::Registry;
+
+    use super::*;
+
+    fn gate(change: impl FnOnce(&mut OriginConfig)) -> Gate {
+        let mut config = OriginConfig {
+            requests: 1,
+            queue: 1,
+            queue_wait: Period::secs(30),
+            ..OriginConfig::default()
+        };
+        change(&mut config);
+        Gate::new(&config, OriginMetrics::new(&Registry::new()))
+    }
+
+    fn refused() -> OriginError {
+        OriginError::Connect {
+            to: "127.0.0.1:1".to_owned(),
+            why: "refused".to_owned(),
+        }
+    }
+
+    #[tokio::test]
+    async fn who_finds_no_place_waits_and_who_finds_no_room_to_wait_is_refused() {
+        let gate = gate(|_| {});
+        let place = gate.enter().await.ok().unwrap().answered();
+        let mut waiting = Box::pin(gate.enter());
+        assert!(poll!(&mut waiting).is_pending());
+        assert_eq!(gate.metrics.queue.get(), 1);
+        let error = gate.enter().await.err().unwrap();
+        assert!(matches!(error, OriginError::Overloaded { .. }), "{error}");
+        drop(place);
+        assert!(waiting.await.is_ok());
+        assert_eq!(gate.metrics.queue.get(), 0);
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_ever() {
+        let gate = gate(|config| config.queue_wait = Period::millis(20));
+        let _place = gate.enter().await.ok().unwrap().answered();
+        let error = gate.enter().await.err().unwrap();
+        assert!(matches!(error, OriginError::Overloaded { .. }), "{error}");
+        assert_eq!(gate.metrics.queue.get(), 0);
+    }
+
+    #[tokio::test]
+    async fn an_open_breaker_refuses_at_once_those_in_the_queue_too() {
+        let gate = gate(|config| config.breaker.failures = 1);
+        let entered = gate.enter().await.ok().unwrap();
+        let mut waiting = Box::pin(gate.enter());
+        assert!(poll!(&mut waiting).is_pending());
+        entered.failed(&refused());
+        for error in [waiting.await.err(), gate.enter().await.err()] {
+            assert!(matches!(error, Some(OriginError::Suspended { .. })));
+        }
+        assert_eq!(gate.metrics.breaker.get(), 2);
+        gate.reachable();
+        let _ = gate.enter().await.ok().unwrap().answered();
+        assert_eq!(gate.metrics.breaker.get(), 0);
+    }
+
+    #[tokio::test]
+    async fn one_who_vanishes_says_nothing_about_the_origin() {
+        let gate = gate(|config| config.breaker.failures = 1);
+        drop(gate.enter().await.ok().unwrap());
+        gate.enter()
+            .await
+            .ok()
+            .unwrap()
+            .failed(&OriginError::Overloaded { why: String::new() });
+        assert!(gate.enter().await.is_ok());
+    }
+}

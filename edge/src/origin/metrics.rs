@@ -1,0 +1,190 @@
+//! What the origin client counts. All names begin with `modcdn_edge_origin_`.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+use modcdn_core::telemetry::register;
+
+/// Upper bounds, in seconds, of the time until the origin's head, or a connection, is here.
+const BUCKETS: &[f64] = &[
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+
+/// Why a request was not let through to the origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rejected {
+    /// As many as may wait were waiting.
+    QueueFull,
+    /// It waited for too long.
+    QueueWait,
+    /// The breaker was open.
+    Breaker,
+}
+
+impl Rejected {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue-full",
+            Self::QueueWait => "queue-wait",
+            Self::Breaker => "breaker",
+        }
+    }
+}
+
+/// The origin client's counters and gauges.
+#[derive(Clone)]
+pub struct OriginMetrics {
+    requests: IntCounterVec,
+    seconds: Histogram,
+    pub(crate) retries: IntCounter,
+    rejected: IntCounterVec,
+    pub(crate) queue: IntGauge,
+    pub(crate) breaker: IntGauge,
+    pub(crate) breaker_opened: IntCounter,
+    pub(crate) connections: IntCounter,
+    pub(crate) connect_failures: IntCounter,
+    pub(crate) connect_seconds: Histogram,
+    pub(crate) connections_open: IntGauge,
+    pub(crate) connections_idle: IntGauge,
+    pub(crate) streams: IntGauge,
+    pub(crate) waiting: IntGauge,
+    pub(crate) pings_lost: IntCounter,
+    pub(crate) addresses: IntGauge,
+    pub(crate) addresses_suspect: IntGauge,
+    resolutions: IntCounterVec,
+}
+
+impl OriginMetrics {
+    /// Registers all of them.
+    ///
+    /// # Panics
+    /// If the registry has them already.
+    #[must_use]
+    pub fn new(registry: &Registry) -> Self {
+        let counter = |name, help| register(registry, IntCounter::new(name, help));
+        let gauge = |name, help| register(registry, IntGauge::new(name, help));
+        let counters = |name, help: &str, label| {
+            register(
+                registry,
+                IntCounterVec::new(Opts::new(name, help), &[label]),
+            )
+        };
+        let histogram = |name, help: &str| {
+            let opts = HistogramOpts::new(name, help).buckets(BUCKETS.to_vec());
+            register(registry, Histogram::with_opts(opts))
+        };
+        Self {
+            requests: counters(
+                "modcdn_edge_origin_requests_total",
+                "Requests to the origin, by how they ended: a class of statuses or an error",
+                "outcome",
+            ),
+            seconds: histogram(
+                "modcdn_edge_origin_seconds",
+                "Time until the head of the origin's answer was here",
+            ),
+            retries: counter(
+                "modcdn_edge_origin_retries_total",
+                "Requests to the origin sent again on another connection or to another address",
+            ),
+            rejected: counters(
+                "modcdn_edge_origin_rejected_total",
+                "Requests not let through to the origin, by cause",
+                "cause",
+            ),
+            queue: gauge(
+                "modcdn_edge_origin_queue",
+                "Requests that wait because origin.requests are with the origin",
+            ),
+            breaker: gauge(
+                "modcdn_edge_origin_breaker_state",
+                "The circuit breaker: 0 closed, 1 half-open, 2 open",
+            ),
+            breaker_opened: counter(
+                "modcdn_edge_origin_breaker_opened_total",
+                "Times that the circuit breaker opened",
+            ),
+            connections: counter(
+                "modcdn_edge_origin_connections_total",
+                "Connections opened to the origin",
+            ),
+            connect_failures: counter(
+                "modcdn_edge_origin_connect_failures_total",
+                "Connections to the origin that could not be opened",
+            ),
+            connect_seconds: histogram(
+                "modcdn_edge_origin_connect_seconds",
+                "Time until a connection to the origin was open",
+            ),
+            connections_open: gauge(
+                "modcdn_edge_origin_connections_open",
+                "Connections to the origin open now",
+            ),
+            connections_idle: gauge(
+                "modcdn_edge_origin_connections_idle",
+                "Connections to the origin without a request",
+            ),
+            streams: gauge(
+                "modcdn_edge_origin_streams",
+                "HTTP/2 streams in use on connections to the origin",
+            ),
+            waiting: gauge(
+                "modcdn_edge_origin_stream_waiters",
+                "Requests that wait for a stream or a new connection",
+            ),
+            pings_lost: counter(
+                "modcdn_edge_origin_pings_lost_total",
+                "Connections to the origin given up because a PING was not answered",
+            ),
+            addresses: gauge("modcdn_edge_origin_addresses", "Addresses of the origin"),
+            addresses_suspect: gauge(
+                "modcdn_edge_origin_addresses_suspect",
+                "Addresses of the origin that are used only where there is no other",
+            ),
+            resolutions: counters(
+                "modcdn_edge_origin_resolutions_total",
+                "Look-ups of the origin's name, by result",
+                "result",
+            ),
+        }
+    }
+
+    /// A request that got a head after `took`.
+    pub(crate) fn answered(&self, status: StatusCode, took: Duration) {
+        let class = match status.as_u16() / 100 {
+            1 => "1xx",
+            2 => "2xx",
+            3 => "3xx",
+            4 => "4xx",
+            _ => "5xx",
+        };
+        self.requests.with_label_values(&[class]).inc();
+        self.seconds.observe(took.as_secs_f64());
+    }
+
+    /// A request that got none; `outcome` is the error's name.
+    pub(crate) fn failed(&self, outcome: &str) {
+        self.requests.with_label_values(&[outcome]).inc();
+    }
+
+    pub(crate) fn rejected(&self, cause: Rejected) {
+        self.rejected.with_label_values(&[cause.name()]).inc();
+    }
+
+    pub(crate) fn resolved(&self, worked: bool) {
+        let result = if worked { "ok" } else { "failed" };
+        self.resolutions.with_label_values(&[result]).inc();
+    }
+
+    #[cfg(test)]
+    pub(crate) fn failed_resolutions(&self) -> u64 {
+        self.resolutions.with_label_values(&["failed"]).get()
+    }
+}
+
+/// A gauge that follows a count.
+pub(crate) fn show(gauge: &IntGauge, count: usize) {
+    gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+}
