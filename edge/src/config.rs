@@ -384,6 +384,7 @@ impl config::Config for Config {
         nest("store", self.store.problems(), &mut problems);
         nest("freshness", self.freshness.problems(), &mut problems);
         nest("purge", self.purge.problems(), &mut problems);
+        nest("fill", self.fill.problems(), &mut problems);
         if problems.is_empty() {
             Ok(())
         } else {

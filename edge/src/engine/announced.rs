@@ -22,20 +22,46 @@ const MOST_ERROR_TEXT: usize = 64 * 1024;
 pub(super) struct Failure {
     pub(super) reason: Reason,
     pub(super) text: String,
+    pub(super) blame: Blame,
+}
+
+/// What a failure says something about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Blame {
+    /// About this object: asking again at once would not help.
+    Object,
+    /// About the origin, the line to it, or us.
+    Other,
 }
 
 impl Failure {
     pub(super) fn new(reason: Reason, text: impl Into<String>) -> Self {
+        let blame = match reason {
+            Reason::OriginBroken | Reason::OriginContent | Reason::DigestMismatch => Blame::Object,
+            _ => Blame::Other,
+        };
         Self {
             reason,
             text: text.into(),
+            blame,
+        }
+    }
+
+    /// A body that broke off, though the origin had answered.
+    pub(super) fn of_body(error: &OriginError) -> Self {
+        Self {
+            blame: Blame::Object,
+            ..Self::new(error.reason(), error.to_string())
         }
     }
 }
 
 impl From<OriginError> for Failure {
     fn from(error: OriginError) -> Self {
-        Self::new(error.reason(), error.to_string())
+        Self {
+            blame: Blame::Other,
+            ..Self::new(error.reason(), error.to_string())
+        }
     }
 }
 
@@ -90,6 +116,11 @@ impl Announced {
         Ok(response.body)
     }
 
+    /// Whether the digest that was promised is still missing at the body's end.
+    pub(super) fn lacks_digest(&self, trailers: Option<&HeaderMap>) -> bool {
+        self.trailer && self.digest.is_none() && trailers.and_then(digest_in).is_none()
+    }
+
     /// Compares the body with everything that was said about it.
     pub(super) fn verify(
         &self,
@@ -97,7 +128,7 @@ impl Announced {
         trailers: Option<&HeaderMap>,
     ) -> Result<(), Failure> {
         let trailer = trailers.and_then(digest_in);
-        if self.trailer && self.digest.is_none() && trailer.is_none() {
+        if self.lacks_digest(trailers) {
             let text = "the origin announced a digest and did not send it";
             return Err(Failure::new(Reason::OriginContent, text));
         }

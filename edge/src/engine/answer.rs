@@ -17,12 +17,13 @@ use modcdn_core::refusal::{Reason, Refusal};
 
 use super::cache_status::{CacheStatus, Forward};
 use super::disk_body::DiskBody;
+use super::failed::Failed;
 use super::fill::{hint, is_failure};
 use super::freshness::Judgement;
-use super::growing::{End, FillHead, Follower, Growing, Outcome};
+use super::growing::{End, FillHead, Follower, Growing, Outcome, Passed};
 use super::metrics::Tier;
 use super::reply::{Described, Fate, whole};
-use super::select::{Selected, not_modified, select};
+use super::select::{Selected, not_modified, select, select_early};
 use super::store::Damage;
 use super::store::entry::{Entry, Validators};
 use super::{Engine, Joined};
@@ -260,6 +261,9 @@ impl Engine {
                 let fate = self.hit(&entry, Cached::Hit, None);
                 return or_again(self.answer_stored(asked, &entry, fate).await);
             }
+            Joined::Failed(failed) => {
+                return Next::Answer(self.answer_failed(asked, &held, &failed).await);
+            }
         };
         let fate = held.fate(Cached::Miss, collapsed);
         match growing.outcome().await {
@@ -281,12 +285,8 @@ impl Engine {
                 };
                 or_again(self.answer_stored(asked, &entry, fate).await)
             }
-            Outcome::Passed(passed) if !is_failure(passed.status) => {
-                Next::Answer(self.pass_on(asked, fate, &passed))
-            }
             Outcome::Passed(passed) => {
-                let stand_in = self.stand_in(asked, &held, ORIGIN_FAILED).await;
-                Next::Answer(stand_in.unwrap_or_else(|| self.pass_on(asked, fate, &passed)))
+                Next::Answer(self.stand_in_or_pass(asked, &held, fate, &passed).await)
             }
             Outcome::Refused(refusal) => {
                 Next::Answer(self.stand_in_or_refuse(asked, &held, fate, &refusal).await)
@@ -308,6 +308,36 @@ impl Engine {
         self.answer_stored(asked, entry, self.hit(entry, Cached::Stale, detail))
             .await
             .ok()
+    }
+
+    /// What was said a moment ago, when the key's fill failed.
+    async fn answer_failed(
+        self: &Arc<Self>,
+        asked: &Asked,
+        held: &Held,
+        failed: &Failed,
+    ) -> Answer {
+        let mut fate = held.fate(Cached::Miss, false);
+        fate.status.detail = Some("failed-recently");
+        match failed {
+            Failed::Passed(passed) => self.stand_in_or_pass(asked, held, fate, passed).await,
+            Failed::Refused(refusal) => self.stand_in_or_refuse(asked, held, fate, refusal).await,
+        }
+    }
+
+    async fn stand_in_or_pass(
+        self: &Arc<Self>,
+        asked: &Asked,
+        held: &Held,
+        fate: Fate,
+        passed: &Passed,
+    ) -> Answer {
+        let stand_in = if is_failure(passed.status) {
+            self.stand_in(asked, held, ORIGIN_FAILED).await
+        } else {
+            None
+        };
+        stand_in.unwrap_or_else(|| self.pass_on(asked, fate, passed))
     }
 
     async fn stand_in_or_refuse(
@@ -353,16 +383,15 @@ impl Engine {
         fate: Fate,
     ) -> Next {
         let (mut size, mut digest) = (head.size, head.digest);
+        let early = size.is_none().then(|| select_early(asked)).flatten();
         if size.is_none() && asked.range.is_some() && !asked.head {
-            // A range of a body of unknown length: its end has to be seen first.
-            match growing.end().await {
-                End::Committed {
+            match reached(growing, early).await {
+                None => {}
+                Some(End::Committed {
                     digest: known,
                     size: len,
-                } => {
-                    (size, digest) = (Some(len), Some(known));
-                }
-                End::Failed(reason) => {
+                }) => (size, digest) = (Some(len), Some(known)),
+                Some(End::Failed(reason)) => {
                     let asked_for = asked.request.path();
                     let text = "the body broke off and could not be continued";
                     let refusal = Refusal::new(reason, asked_for.trim_start_matches('/'), text);
@@ -374,7 +403,10 @@ impl Engine {
         }
         let validators = digest.as_ref().map(Validators::of);
         let described = Described::arriving(head, validators.as_ref(), size);
-        let selected = self.select(asked, &described);
+        let selected = match early {
+            Some(part) if size.is_none() => part,
+            _ => self.select(asked, &described),
+        };
         let follow = |start, end| {
             let follower = Follower::new(growing.clone(), start, end, self.fills.clone());
             Body::Stream(Box::new(follower))
@@ -405,6 +437,15 @@ impl Engine {
 }
 
 const ORIGIN_FAILED: Option<&str> = Some("origin-failed");
+
+/// Waits until a range of a body of unknown length can be answered: until the part is there, which
+/// is None, or else for the body's end.
+async fn reached(growing: &Growing, part: Option<Selected>) -> Option<End> {
+    match part {
+        Some(Selected::Part { end, .. }) => growing.reaches(end).await,
+        _ => Some(growing.end().await),
+    }
+}
 
 fn or_again(answered: Result<Answer, Held>) -> Next {
     answered.map_or_else(Next::Again, Next::Answer)

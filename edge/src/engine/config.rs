@@ -9,6 +9,9 @@ use modcdn_core::config::Problem;
 use modcdn_core::units::{ByteSize, Period};
 use serde::{Deserialize, Serialize};
 
+use super::failed::FailedFills;
+use crate::backoff::Backoff;
+
 /// Default folder of the store.
 pub const DEFAULT_DIR: &str = "/var/lib/modcdn/edge";
 /// Default bound of the disk tier.
@@ -167,6 +170,18 @@ pub const DEFAULT_MEMORY: ByteSize = ByteSize::mib(256);
 pub const DEFAULT_RESUMES: u32 = 5;
 /// Default pause before a broken body is continued; doubles with each try.
 pub const DEFAULT_RESUME_PAUSE: Period = Period::millis(100);
+/// Default longest of these pauses.
+pub const DEFAULT_RESUME_PAUSE_MAX: Period = Period::secs(5);
+/// Default number of times that broken bodies are continued each second, of all fills.
+pub const DEFAULT_RESUME_RATE: u32 = 10;
+/// Default number of times at once beyond that rate.
+pub const DEFAULT_RESUME_BURST: u32 = 100;
+/// Default time for which the failure of a fill is remembered; doubles with each in a row.
+pub const DEFAULT_FAILED_MEMORY: Period = Period::secs(1);
+/// Default longest of these times.
+pub const DEFAULT_FAILED_MEMORY_MAX: Period = Period::secs(30);
+/// Default number of keys whose failure is remembered; some 300 bytes each, 4 KiB at most.
+pub const DEFAULT_FAILED_KEYS: usize = 10_000;
 
 /// Limits of a fill.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -180,6 +195,19 @@ pub struct FillConfig {
     pub resumes: u32,
     /// How long to wait before the first of these; doubles with each.
     pub resume_pause: Period,
+    /// The longest of these pauses.
+    pub resume_pause_max: Period,
+    /// How often bodies are continued each second, of all fills together; beyond it a try is lost.
+    pub resume_rate: u32,
+    /// How often at once beyond that rate.
+    pub resume_burst: u32,
+    /// How long those who ask again for what failed are told the same; doubles with each failure
+    /// in a row. Zero: not at all.
+    pub failed_memory: Period,
+    /// The longest of these times.
+    pub failed_memory_max: Period,
+    /// How many keys' failures are remembered.
+    pub failed_keys: usize,
 }
 
 impl Default for FillConfig {
@@ -189,6 +217,12 @@ impl Default for FillConfig {
             memory: DEFAULT_MEMORY,
             resumes: DEFAULT_RESUMES,
             resume_pause: DEFAULT_RESUME_PAUSE,
+            resume_pause_max: DEFAULT_RESUME_PAUSE_MAX,
+            resume_rate: DEFAULT_RESUME_RATE,
+            resume_burst: DEFAULT_RESUME_BURST,
+            failed_memory: DEFAULT_FAILED_MEMORY,
+            failed_memory_max: DEFAULT_FAILED_MEMORY_MAX,
+            failed_keys: DEFAULT_FAILED_KEYS,
         }
     }
 }
@@ -225,6 +259,30 @@ impl PurgeConfig {
     }
 }
 
+impl FillConfig {
+    /// What is wrong with the section; keys are relative to it.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        let ordered = [
+            ("resume_pause", self.resume_pause, self.resume_pause_max),
+            ("failed_memory", self.failed_memory, self.failed_memory_max),
+        ];
+        ordered
+            .into_iter()
+            .filter(|(_, first, longest)| first > longest)
+            .map(|(key, ..)| Problem::new(key, format!("must not be above {key}_max")))
+            .collect()
+    }
+
+    pub(super) fn failed_fills(&self) -> FailedFills {
+        let pause = Backoff {
+            first: self.failed_memory.get(),
+            longest: self.failed_memory_max.get(),
+        };
+        FailedFills::new(self.failed_keys, pause)
+    }
+}
+
 /// Everything that [`super::Engine::open`] needs to know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EngineConfig {
@@ -255,6 +313,7 @@ mod tests {
     fn the_defaults_have_no_problems() {
         assert!(StoreConfig::default().problems().is_empty());
         assert!(FreshnessConfig::default().problems().is_empty());
+        assert!(FillConfig::default().problems().is_empty());
     }
 
     #[test]
@@ -269,6 +328,11 @@ mod tests {
             ..FreshnessConfig::default()
         };
         assert_eq!(freshness.problems()[0].key, "min");
+        let fill = FillConfig {
+            failed_memory: Period::secs(31),
+            ..FillConfig::default()
+        };
+        assert_eq!(fill.problems()[0].key, "failed_memory");
     }
 
     #[test]

@@ -114,7 +114,7 @@ impl DiskBody {
                 self.entry = entry;
                 return Ok(());
             }
-            Joined::Stored(_) => return Err(aborted),
+            Joined::Stored(_) | Joined::Failed(_) => return Err(aborted),
         };
         match growing.outcome().await {
             Outcome::Arriving(head) if head.digest == Some(digest) => {}

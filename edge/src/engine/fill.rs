@@ -18,7 +18,6 @@
 
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::poll;
@@ -28,15 +27,18 @@ use http::{HeaderMap, StatusCode};
 use modcdn_core::refusal::{Reason, Refusal};
 
 use super::Engine;
-use super::announced::{Announced, Failure, read_text};
+use super::announced::{Announced, Blame, Failure, read_text};
 use super::clock::{Millis, millis};
+use super::failed::Failed;
 use super::freshness::{CacheControl, Judgement};
 use super::growing::{End, Growing, Outcome, Passed};
 use super::intake::{Finished, Intake};
+use super::memory::Held;
 use super::purge::bans::Awaited;
+use super::resume::{Broken, Tries};
 use super::store::entry::{BodyHasher, Entry, Headers, Meta};
 use super::store::{Arrival, Payload};
-use crate::origin::{OriginBody, OriginError, OriginRequest, OriginResponse, Resume};
+use crate::origin::{OriginBody, OriginError, OriginRequest, OriginResponse};
 
 /// Bodies up to this length are answered only once they are committed.
 pub(crate) const PROMPT: u64 = 64 * 1024;
@@ -96,6 +98,7 @@ impl Fill {
             .blocking(move || store.refresh(&entry, &update, now, epoch))
             .await?;
         self.engine.metrics.revalidated("confirmed");
+        self.engine.forget_failure(&self.key);
         self.leave(Outcome::Confirmed(renewed));
         Ok("confirmed")
     }
@@ -109,18 +112,21 @@ impl Fill {
         let lives = self.engine.store.lifetime(&meta).judge(0) == Judgement::Fresh;
         if negative && lives && control.may_store() {
             let entry = self.keep(meta, body.clone()).await?;
+            self.engine.forget_failure(&self.key);
             self.leave(Outcome::Complete(entry, body));
             return Ok("negative");
         }
-        if is_failure(meta.status) {
-            self.rest();
-        }
-        let passed = Passed {
+        let failure = is_failure(meta.status);
+        let passed = Arc::new(Passed {
             status: meta.status,
             headers: meta.headers,
             body,
-        };
-        self.leave(Outcome::Passed(Arc::new(passed)));
+        });
+        if failure {
+            self.rest();
+            self.remember(Failed::Passed(passed.clone()));
+        }
+        self.leave(Outcome::Passed(passed));
         Ok("passed")
     }
 
@@ -142,22 +148,23 @@ impl Fill {
     async fn receive(&self, response: OriginResponse) -> Result<&'static str, Failure> {
         let mut announced = Announced::new(self.meta(&response), &response.headers);
         self.check_length(0, announced.head.size)?;
-        if !self.may_be_followed(&announced) {
+        let Some(room) = self.room(&announced) else {
             self.leave(Outcome::Relay);
             return Ok("relayed");
-        }
+        };
         let engine = &self.engine;
         let (growing, store) = (self.growing.clone(), engine.store.clone());
-        let mut intake = Intake::new(growing, store, engine.memory.clone(), engine.fills.clone());
+        let mut intake = Intake::new(growing, store, engine.memory.clone(), engine.fills.clone())
+            .with_held(room.held());
         self.announce_if_long(&announced, announced.head.size.unwrap_or(0));
         let mut body = response.body;
-        let mut tries = 0;
+        let mut tries = Tries::default();
         let trailers = loop {
             match self.drain(body.as_mut(), &mut intake, &announced).await? {
                 Drained::All(trailers) => break trailers,
-                Drained::Broken(error) => {
+                Drained::Broken(broken) => {
                     body = self
-                        .resume(&mut announced, intake.len(), &mut tries, error)
+                        .resume(&mut announced, intake.len(), &mut tries, broken)
                         .await?;
                 }
             }
@@ -165,15 +172,21 @@ impl Fill {
         self.commit(announced, intake, trailers.as_ref()).await
     }
 
-    /// Whether others may have the body, and there is room for it while it grows.
-    fn may_be_followed(&self, announced: &Announced) -> bool {
-        let meta = &announced.head.meta;
+    /// Where the body can be while it grows; None: nowhere, or others may not have it. While the
+    /// disk takes nothing, a long body needs room for all of it in RAM.
+    fn room(&self, announced: &Announced) -> Option<Room> {
+        let (meta, size) = (&announced.head.meta, announced.head.size);
         let control = CacheControl::parse(meta.headers.get_all(&CACHE_CONTROL));
-        let fits = announced
-            .head
-            .size
-            .is_none_or(|size| size <= self.engine.config.ram_body());
-        control.may_store() && (fits || self.engine.store.is_admitting())
+        if !control.may_store() {
+            return None;
+        }
+        let short = |size| size <= self.engine.config.ram_body();
+        match size {
+            Some(size) if !short(size) && !self.engine.store.is_admitting() => {
+                self.engine.memory.hold(size).map(Room::Held)
+            }
+            _ => Some(Room::AsItComes),
+        }
     }
 
     fn announce_if_long(&self, announced: &Announced, len: u64) {
@@ -196,15 +209,16 @@ impl Fill {
                 Ok(Some(piece)) => piece,
                 Ok(None) if size.is_some_and(|size| intake.len() < size) => {
                     let why = format!("ended after {} bytes", intake.len());
-                    return Ok(Drained::Broken(OriginError::Broken { why }));
+                    let error = OriginError::Broken { why };
+                    return Ok(Drained::Broken(Broken::Off(error)));
                 }
                 Ok(None) if announced.digest.is_some() => return Ok(Drained::All(None)),
-                Ok(None) => return Ok(Drained::All(body.trailers().await?)),
+                Ok(None) => return Ok(ended(announced, body.trailers().await)),
                 // Every byte came and the digest is known: how the stream ended is no matter.
                 Err(_) if size == Some(intake.len()) && announced.digest.is_some() => {
                     return Ok(Drained::All(None));
                 }
-                Err(error) => return Ok(Drained::Broken(error)),
+                Err(error) => return Ok(Drained::Broken(Broken::Off(error))),
             };
             self.engine.metrics.fill_bytes.inc_by(piece.len() as u64);
             intake.take(piece).await.map_err(|reason| {
@@ -246,40 +260,6 @@ impl Fill {
         Ok(())
     }
 
-    /// Asks for what is missing of a body that broke off.
-    async fn resume(
-        &self,
-        announced: &mut Announced,
-        from: u64,
-        tries: &mut u32,
-        error: OriginError,
-    ) -> Result<Box<dyn OriginBody>, Failure> {
-        let mut failure = Failure::from(error);
-        let Some(if_range) = announced.etag.clone() else {
-            return Err(failure);
-        };
-        while *tries < self.engine.config.fill.resumes {
-            let pause = *self.engine.config.fill.resume_pause * 2_u32.saturating_pow(*tries);
-            *tries += 1;
-            self.engine.metrics.resumes.inc();
-            tokio::time::sleep(pause.min(LONGEST_PAUSE)).await;
-            let mut request = OriginRequest::get(&*self.key);
-            request.resume = Some(Resume {
-                from,
-                if_range: if_range.clone(),
-            });
-            match self.engine.origin.send(request).await {
-                Ok(response) if is_failure(response.status) => {
-                    let text = format!("the origin broke off, then answered {}", response.status);
-                    failure = Failure::new(Reason::OriginBroken, text);
-                }
-                Ok(response) => return announced.continued(response, from),
-                Err(error) => failure = error.into(),
-            }
-        }
-        Err(failure)
-    }
-
     /// The body is all there: verify, store, let the last bytes go.
     async fn commit(
         &self,
@@ -316,6 +296,7 @@ impl Fill {
             None if spooled => self.growing.unload(&digests),
             None => {}
         }
+        self.engine.forget_failure(&self.key);
         self.engine.fill_ended(&self.key, &self.growing);
         if let Some(whole) = whole {
             self.growing.announce(Outcome::Complete(entry, whole));
@@ -331,15 +312,21 @@ impl Fill {
         let (key, reason, error) = (&self.key, failure.reason.name(), &failure.text);
         match failure.reason {
             // A dead origin is the access log's and the metrics' business, once a request.
-            Reason::OriginUnreachable | Reason::OriginTimeout | Reason::Overloaded => {
+            Reason::OriginUnreachable
+            | Reason::OriginTimeout
+            | Reason::OriginSuspended
+            | Reason::Overloaded => {
                 tracing::debug!(%key, reason, %error, "fill failed");
             }
             _ => tracing::warn!(%key, reason, %error, "fill failed"),
         }
         self.rest();
         let refusal = Refusal::new(failure.reason, self.asked(), failure.text.clone());
-        let refusal = refusal.hint(hint(failure.reason));
-        self.leave(Outcome::Refused(Arc::new(refusal)));
+        let refusal = Arc::new(refusal.hint(hint(failure.reason)));
+        if failure.blame == Blame::Object {
+            self.remember(Failed::Refused(refusal.clone()));
+        }
+        self.leave(Outcome::Refused(refusal));
         self.growing.finish(End::Failed(failure.reason));
         failure.reason.name()
     }
@@ -358,6 +345,12 @@ impl Fill {
             let pause = millis(self.engine.config.freshness.retry.get());
             stale.retry_at(self.engine.clock.now() + pause);
         }
+    }
+
+    /// Those who ask again at once are told the same, without the origin being asked.
+    fn remember(&self, failed: Failed) {
+        let now = self.engine.clock.now();
+        self.engine.failed.lock().remember(&self.key, failed, now);
     }
 
     fn asked(&self) -> &str {
@@ -395,11 +388,35 @@ impl Fill {
     }
 }
 
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-
 enum Drained {
     All(Option<HeaderMap>),
-    Broken(OriginError),
+    Broken(Broken),
+}
+
+/// A body that ended by its framing: all there is, if the digest came that was promised.
+fn ended(announced: &Announced, trailers: Result<Option<HeaderMap>, OriginError>) -> Drained {
+    match trailers {
+        Ok(trailers) if !announced.lacks_digest(trailers.as_ref()) => Drained::All(trailers),
+        Err(error) if !announced.lacks_digest(None) => Drained::Broken(Broken::Off(error)),
+        Ok(_) | Err(_) => Drained::Broken(Broken::Undigested),
+    }
+}
+
+/// Where a body is while it grows.
+enum Room {
+    /// In RAM as long as there is any, and on the disk.
+    AsItComes,
+    /// In RAM, which is set aside.
+    Held(Held),
+}
+
+impl Room {
+    fn held(self) -> Option<Held> {
+        match self {
+            Self::AsItComes => None,
+            Self::Held(held) => Some(held),
+        }
+    }
 }
 
 /// Takes the fill out of the running ones at its end, also if it panics.
@@ -449,7 +466,7 @@ pub(super) fn hint(reason: Reason) -> &'static str {
         Reason::DigestMismatch | Reason::OriginContent => {
             "nothing of it was stored; the origin's log says what it sent"
         }
-        Reason::Overloaded => "try again in a moment",
+        Reason::Overloaded | Reason::OriginSuspended => "try again in a moment",
         _ => "",
     }
 }

@@ -149,6 +149,15 @@ impl Growing {
         self.wait(|state| state.outcome.clone()).await
     }
 
+    /// Waits until the body has at least `len` bytes, or for its end if that comes first.
+    pub(crate) async fn reaches(&self, len: u64) -> Option<End> {
+        self.wait(|state| match state.end {
+            Some(end) => Some(Some(end)),
+            None => (state.len >= len).then_some(None),
+        })
+        .await
+    }
+
     /// Waits for the end.
     pub(crate) async fn end(&self) -> End {
         self.wait(|state| state.end).await

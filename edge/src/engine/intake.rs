@@ -2,7 +2,8 @@
 //!
 //! A short body stays in RAM until it is complete. A longer one goes to a spool file, block by
 //! block, and stays in RAM as well only as long as there is [`Memory`] left for it. If the disk
-//! refuses a write, what follows stays in RAM; if there is no RAM either, the fill fails.
+//! refuses a write, what follows stays in RAM; if there is no RAM either, the fill fails. A body that
+//! begins while the disk takes nothing has the RAM for all of it set aside.
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use modcdn_core::digest::Sha256;
 use modcdn_core::refusal::Reason;
 
 use super::growing::Growing;
-use super::memory::Memory;
+use super::memory::{Held, Memory};
 use super::store::entry::{BLOCK, BodyHasher, Object};
 use super::store::{Payload, Spool, Store};
 
@@ -33,6 +34,8 @@ pub(super) struct Intake {
     /// Of these, bytes in sealed blocks.
     sealed: u64,
     disk: Disk,
+    /// Memory set aside for this body.
+    held: Option<Held>,
 }
 
 enum Disk {
@@ -61,7 +64,13 @@ impl Intake {
             len: 0,
             sealed: 0,
             disk: Disk::Unused,
+            held: None,
         }
+    }
+
+    /// Uses what was set aside for the body first.
+    pub(super) fn with_held(self, held: Option<Held>) -> Self {
+        Self { held, ..self }
     }
 
     /// Bytes taken so far.
@@ -123,12 +132,14 @@ impl Intake {
         self.digests.push(digest);
         let size = block.len() as u64;
         if self.len <= SPOOLED_FROM {
-            self.memory.reserve(size);
+            if !self.draw(size) {
+                self.memory.reserve(size);
+            }
             self.growing.seal(block);
             return Ok(());
         }
         let spooled = self.spool(block.clone(), begin).await;
-        if self.memory.try_reserve(size) {
+        if self.draw(size) || self.memory.try_reserve(size) {
             self.growing.seal(block);
         } else if spooled {
             self.growing.seal_spooled(digest);
@@ -136,6 +147,10 @@ impl Intake {
             return Err(Reason::Store);
         }
         Ok(())
+    }
+
+    fn draw(&mut self, size: u64) -> bool {
+        self.held.as_mut().is_some_and(|held| held.draw(size))
     }
 
     /// Writes a block to the spool; false if the disk takes nothing.

@@ -1,5 +1,6 @@
 //! The bound on what running fills hold in RAM.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus::IntGauge;
@@ -38,6 +39,14 @@ impl Memory {
         self.show();
     }
 
+    /// Sets bytes aside for one body, if there are so many left.
+    pub(crate) fn hold(self: &Arc<Self>, bytes: u64) -> Option<Held> {
+        self.try_reserve(bytes).then(|| Held {
+            memory: self.clone(),
+            left: bytes,
+        })
+    }
+
     /// Gives bytes back.
     pub(crate) fn release(&self, bytes: u64) {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
@@ -47,5 +56,45 @@ impl Memory {
     fn show(&self) {
         let used = self.used.load(Ordering::Relaxed);
         self.gauge.set(i64::try_from(used).unwrap_or(i64::MAX));
+    }
+}
+
+/// Bytes set aside; what was not drawn is given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Held {
+    memory: Arc<Memory>,
+    left: u64,
+}
+
+impl Held {
+    /// Takes bytes out, which are the caller's to release; false if there aren't so many.
+    pub(crate) fn draw(&mut self, bytes: u64) -> bool {
+        let left = self.left.checked_sub(bytes);
+        self.left = left.unwrap_or(self.left);
+        left.is_some()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.memory.release(self.left);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_is_nobody_elses_until_it_is_given_back() {
+        let gauge = IntGauge::new("bytes", "bytes").unwrap();
+        let memory = Arc::new(Memory::new(100, gauge.clone()));
+        let mut held = memory.hold(80).unwrap();
+        assert!(!memory.try_reserve(30) && memory.hold(30).is_none());
+        assert!(held.draw(50) && !held.draw(40));
+        drop(held);
+        assert_eq!(gauge.get(), 50, "what was drawn stays taken");
+        memory.release(50);
+        assert!(memory.try_reserve(100));
     }
 }

@@ -19,6 +19,8 @@ pub struct EngineMetrics {
     pub(crate) fill_bytes: IntCounter,
     pub(crate) fill_memory: IntGauge,
     pub(crate) resumes: IntCounter,
+    pub(crate) resumes_denied: IntCounter,
+    pub(crate) failed_remembered: IntCounter,
     revalidations: IntCounterVec,
     pub(crate) stale_served: IntCounter,
     stored_bytes: IntGaugeVec,
@@ -114,6 +116,14 @@ impl EngineMetrics {
             resumes: counter(
                 "modcdn_edge_fill_resumes_total",
                 "Tries to continue a body that broke off",
+            ),
+            resumes_denied: counter(
+                "modcdn_edge_fill_resumes_denied_total",
+                "Tries to continue a body that the budget of all fills did not cover",
+            ),
+            failed_remembered: counter(
+                "modcdn_edge_fill_failures_remembered_total",
+                "Requests answered with the failure of a fill a moment ago, not asking again",
             ),
             revalidations: counters(
                 "modcdn_edge_revalidations_total",

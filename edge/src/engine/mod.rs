@@ -7,7 +7,8 @@
 //! - `disk_body`: a long body sent from the disk, verified block by block.
 //! - `fill`: a task of its own that asks the origin, one a key; `announced` is what the origin says
 //!   about a body, `intake` takes its bytes, `growing` is what its readers follow, `memory` bounds
-//!   what all of them hold.
+//!   what all of them hold; `resume` continues a body that broke off, within a `budget`; `failed`
+//!   remembers for a moment what went wrong.
 //! - `relay`: what passes through and is not cached.
 //! - [`purge`]: what is taken away on demand, everywhere at once.
 //! - `select`, `reply`, `cache_status`: conditions and ranges, heads of answers.
@@ -18,10 +19,12 @@
 
 mod announced;
 mod answer;
+mod budget;
 mod cache_status;
 mod clock;
 pub mod config;
 mod disk_body;
+mod failed;
 mod fill;
 mod freshness;
 mod growing;
@@ -31,6 +34,7 @@ pub mod metrics;
 pub mod purge;
 mod relay;
 mod reply;
+mod resume;
 mod select;
 mod store;
 #[cfg(test)]
@@ -47,8 +51,10 @@ use tokio::runtime::Handle;
 
 use modcdn_core::goproxy::Request;
 
+use self::budget::Budget;
 use self::clock::Clock;
 use self::config::EngineConfig;
+use self::failed::{Failed, FailedFills};
 use self::fill::Fill;
 use self::freshness::Judgement;
 use self::growing::Growing;
@@ -77,6 +83,9 @@ pub struct Engine {
     /// Fills by key, from before their first word until after their last. One whose answer was
     /// purged goes on for its readers, but not in here.
     running: Mutex<HashMap<Arc<str>, Running>>,
+    /// Tries to continue bodies, of all fills.
+    resumes: Mutex<Budget>,
+    failed: Mutex<FailedFills>,
 }
 
 /// A fill that may be joined.
@@ -97,6 +106,8 @@ enum Joined {
     },
     /// From the store, after all.
     Stored(Arc<Entry>),
+    /// From the fill that failed a moment ago.
+    Failed(Failed),
 }
 
 /// Why a purge has no effect.
@@ -156,6 +167,11 @@ impl Engine {
             clock,
             memory: Arc::new(memory),
             running: Mutex::default(),
+            resumes: Mutex::new(Budget::new(
+                config.fill.resume_burst,
+                config.fill.resume_rate,
+            )),
+            failed: Mutex::new(config.fill.failed_fills()),
         });
         let store = engine.store.clone();
         engine.fills.spawn_blocking(move || {
@@ -209,6 +225,10 @@ impl Engine {
         if let Some(entry) = self.just_stored(key, avoid) {
             return Joined::Stored(entry);
         }
+        if let Some(failed) = self.failed.lock().recent(key, self.clock.now()) {
+            self.metrics.failed_remembered.inc();
+            return Joined::Failed(failed);
+        }
         let growing = Arc::new(Growing::new(self.memory.clone()));
         // Taken while `running` is locked: a purge either finds the fill there or is older.
         let awaited = self.store.awaited();
@@ -230,6 +250,11 @@ impl Engine {
             growing,
             collapsed: false,
         }
+    }
+
+    /// Forgets that the key's last fill failed: the next request asks the origin.
+    fn forget_failure(&self, key: &str) {
+        self.failed.lock().forget(key);
     }
 
     fn just_stored(&self, key: &str, avoid: Option<&Arc<Entry>>) -> Option<Arc<Entry>> {
@@ -272,6 +297,8 @@ impl Engine {
         self.metrics.purged(purge.selector.kind(), purge.mode);
         let ban = self.store.ban(purge)?;
         let fills = self.detach_purged();
+        // Of all keys: it costs each of them one request.
+        self.failed.lock().clear();
         let persisted = self.store.persist(&ban);
         if let Err(error) = &persisted {
             tracing::warn!(epoch = ban.epoch, %error, "purge not written down");

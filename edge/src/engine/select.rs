@@ -2,7 +2,7 @@
 
 use http::HeaderValue;
 
-use modcdn_core::range::{self, RangeOutcome};
+use modcdn_core::range::{self, RangeOutcome, RangeSpec};
 
 use crate::exchange::Asked;
 
@@ -38,6 +38,20 @@ pub(crate) fn select(asked: &Asked, etag: Option<&HeaderValue>, size: u64) -> Se
         RangeOutcome::Part { start, end } => Selected::Part { start, end },
         RangeOutcome::Unsatisfiable => Selected::Unsatisfiable,
     }
+}
+
+/// The part that is asked for, if that can be said while neither length nor digest of the body are
+/// known: a range with both its ends, and no condition. A body that turns out to be shorter has to
+/// be asked anew.
+pub(crate) fn select_early(asked: &Asked) -> Option<Selected> {
+    if asked.head || asked.if_range.is_some() || asked.if_none_match.is_some() {
+        return None;
+    }
+    let RangeSpec::FromTo { first, last } = range::parse(asked.range.as_ref())? else {
+        return None;
+    };
+    let end = last.checked_add(1)?;
+    Some(Selected::Part { start: first, end })
 }
 
 /// Whether the client has this body already: `If-None-Match`, compared weakly.

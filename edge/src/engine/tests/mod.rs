@@ -1,5 +1,6 @@
 //! The engine against an origin that does as it is told.
 
+mod faults;
 mod fills;
 mod freshness;
 mod model;
@@ -279,6 +280,7 @@ impl Rig {
         config.store.dir = dir.path().join("store");
         config.store.disk = ByteSize::mib(64);
         config.fill.resume_pause = Period::millis(0);
+        config.fill.failed_memory = Period::millis(0);
         change(&mut config);
         let origin = Arc::new(Script::default());
         let clock = Arc::new(Clock::standing(1_800_000_000_000));

@@ -100,6 +100,61 @@ async fn a_range_of_a_body_of_unknown_length_waits_for_its_end() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_range_with_both_ends_of_a_body_of_unknown_length_waits_for_its_part_only() {
+    let rig = Rig::new();
+    let body = bytes(600_000);
+    let (reply, feed) = Reply::growing();
+    rig.origin.will(ZIP, reply);
+    feed.bytes(&body.slice(..100_000));
+    let engine = rig.engine.clone();
+    let waiting =
+        tokio::spawn(async move { engine.answer(ranged(ZIP, "bytes=1000-199999")).await });
+    feed.bytes(&body.slice(100_000..400_000));
+    let mut answer = waiting.await.unwrap();
+    assert_eq!(answer.status, 206);
+    assert_eq!(header(&answer, &CONTENT_RANGE), "bytes 1000-199999/*");
+    assert_eq!(header(&answer, &CONTENT_LENGTH), "199000");
+    assert!(answer.headers.get(ETAG).is_none());
+    let early = read_what_is_there(&mut answer.body).await;
+    assert_eq!(early, body[1000..200_000 - WITHHELD as usize]);
+    feed.bytes(&body.slice(400_000..));
+    feed.end_with_digest(Sha256::of(&body));
+    let rest = read(answer.body).await.unwrap();
+    assert_eq!(rest, body[1000 + early.len()..200_000]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_range_that_the_body_never_reaches_is_answered_at_its_end() {
+    let rig = Rig::new();
+    let body = bytes(300_000);
+    for (path, range, status, content_range) in [
+        (ZIP, "bytes=1000-999999", 206, "bytes 1000-299999/300000"),
+        (INFO, "bytes=300000-300001", 416, "bytes */300000"),
+    ] {
+        let (reply, feed) = Reply::growing();
+        rig.origin.will(path, reply);
+        feed.bytes(&body);
+        feed.end_with_digest(Sha256::of(&body));
+        let answer = rig.engine.answer(ranged(path, range)).await;
+        assert_eq!(answer.status, status);
+        assert_eq!(header(&answer, &CONTENT_RANGE), content_range);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_early_range_of_a_wrong_body_never_completes() {
+    let rig = Rig::new();
+    let (reply, feed) = Reply::growing();
+    rig.origin.will(ZIP, reply);
+    feed.bytes(&bytes(600_000));
+    let answer = rig.engine.answer(ranged(ZIP, "bytes=0-9")).await;
+    assert_eq!(answer.status, 206);
+    feed.end_with_digest(Sha256::of(b"another"));
+    let aborted = read(answer.body).await.unwrap_err();
+    assert_eq!(aborted.reason, modcdn_core::refusal::Reason::DigestMismatch);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_range_whose_body_fails_before_the_head_is_a_clean_error() {
     let rig = Rig::with(|config| config.fill.resumes = 0);
     let (reply, feed) = Reply::growing();
