@@ -343,12 +343,12 @@ fn a_body_that_the_upstream_breaks_off_is_never_complete_and_never_stored() {
 }
 
 #[test]
-fn failures_of_the_upstream_are_no_404s_and_not_remembered() {
+fn failures_of_the_upstream_are_no_404s_and_not_stored() {
     let upstream = Upstream::start();
     upstream.module("example.com/m", &["v1.0.0"], b"");
     let path = "/example.com/m/@v/v1.0.0.info";
     let origin = Node::origin(&upstream.url(), "timeouts: {first_byte: 1s}");
-    let edge = Node::edge(&origin, "");
+    let edge = Node::edge(&origin, "fill: {failed_memory: 0s}");
     let client = Client::h1(edge.url());
     for (failure, statuses) in [
         (Answer::Status(500, "no\n"), &[502][..]),
