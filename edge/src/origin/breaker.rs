@@ -37,10 +37,18 @@ pub(crate) struct Rules {
 pub(crate) enum Ended {
     /// The origin answered.
     Answered,
-    /// It didn't.
+    /// There was no connection.
+    Unreachable,
+    /// There was one, and no answer.
     Failed,
     /// Nothing is known: we gave up for a reason of our own.
     Unknown,
+}
+
+impl Ended {
+    const fn is_failure(self) -> bool {
+        matches!(self, Self::Unreachable | Self::Failed)
+    }
 }
 
 /// Leave to ask the origin; its end must be told to the breaker that gave it.
@@ -72,8 +80,16 @@ pub(crate) struct Breaker {
 #[derive(Clone, Copy, Debug)]
 enum State {
     Closed(Window),
-    Open { until: Instant, times: u32 },
-    HalfOpen { times: u32, trying: bool },
+    Open {
+        until: Instant,
+        times: u32,
+        /// The failure that opened it.
+        by: Ended,
+    },
+    HalfOpen {
+        times: u32,
+        trying: bool,
+    },
 }
 
 /// How the last requests ended, the newest in the lowest bit: 1 is a failure.
@@ -160,9 +176,9 @@ impl Breaker {
         match (&mut self.state, ended) {
             (State::Closed(_), Ended::Unknown) | (State::Open { .. }, _) => {}
             (State::Closed(window), _) => {
-                let failed = window.add(ended == Ended::Failed, now, &self.rules);
+                let failed = window.add(ended.is_failure(), now, &self.rules);
                 if failed >= self.rules.failures {
-                    self.open(1, now, chance);
+                    self.open(1, ended, now, chance);
                     return true;
                 }
             }
@@ -170,18 +186,24 @@ impl Breaker {
                 self.turn(State::Closed(Window::default()));
             }
             (State::HalfOpen { trying, .. }, Ended::Unknown) => *trying = false,
-            (State::HalfOpen { times, .. }, Ended::Failed) => {
+            (State::HalfOpen { times, .. }, Ended::Unreachable | Ended::Failed) => {
                 let times = times.saturating_add(1);
-                self.open(times, now, chance);
+                self.open(times, ended, now, chance);
                 return true;
             }
         }
         false
     }
 
-    /// There is word that the origin can be connected to again: the pause is over.
+    /// There is word that the origin can be connected to: the pause is over if that was what was
+    /// wrong. A connection to an origin that doesn't answer says nothing.
     pub(crate) fn reachable(&mut self) {
-        if let State::Open { times, .. } = self.state {
+        if let State::Open {
+            times,
+            by: Ended::Unreachable,
+            ..
+        } = self.state
+        {
             self.turn(State::HalfOpen {
                 times,
                 trying: false,
@@ -189,9 +211,9 @@ impl Breaker {
         }
     }
 
-    fn open(&mut self, times: u32, now: Instant, chance: f64) {
+    fn open(&mut self, times: u32, by: Ended, now: Instant, chance: f64) {
         let until = now + self.rules.pause.pause(times, chance);
-        self.turn(State::Open { until, times });
+        self.turn(State::Open { until, times, by });
     }
 
     fn turn(&mut self, state: State) {
@@ -221,9 +243,9 @@ mod tests {
     }
 
     /// A breaker that has just opened.
-    fn opened(now: Instant) -> Breaker {
+    fn opened(by: Ended, now: Instant) -> Breaker {
         let mut breaker = Breaker::new(RULES);
-        let ends = [(); 3].map(|()| tell(&mut breaker, Ended::Failed, now));
+        let ends = [by; 3].map(|ended| tell(&mut breaker, ended, now));
         assert_eq!(ends, [false, false, true]);
         breaker
     }
@@ -242,7 +264,10 @@ mod tests {
             !tell(&mut breaker, Ended::Failed, now),
             "the first two are out of the window"
         );
-        assert_eq!(opened(now).refuses(now), Some(Duration::from_secs(1)));
+        assert_eq!(
+            opened(Ended::Failed, now).refuses(now),
+            Some(Duration::from_secs(1))
+        );
     }
 
     #[test]
@@ -257,7 +282,7 @@ mod tests {
     #[test]
     fn one_request_tries_and_a_failure_makes_the_pause_longer() {
         let mut now = Instant::now();
-        let mut breaker = opened(now);
+        let mut breaker = opened(Ended::Failed, now);
         for pause in [1, 2, 4, 8, 16, 30, 30] {
             let pause = Duration::from_secs(pause);
             assert_eq!(breaker.admit(now).unwrap_err(), pause);
@@ -275,7 +300,7 @@ mod tests {
     #[test]
     fn one_who_gives_up_leaves_the_try_to_the_next() {
         let now = Instant::now() + Duration::from_secs(1);
-        let mut breaker = opened(now - Duration::from_secs(1));
+        let mut breaker = opened(Ended::Failed, now - Duration::from_secs(1));
         tell(&mut breaker, Ended::Unknown, now);
         assert!(breaker.admit(now).is_ok());
     }
@@ -283,12 +308,18 @@ mod tests {
     #[test]
     fn a_connection_that_stands_again_ends_the_pause() {
         let now = Instant::now();
-        let mut breaker = opened(now);
+        let mut breaker = opened(Ended::Unreachable, now);
         breaker.reachable();
         assert!(breaker.admit(now).is_ok());
         assert!(breaker.admit(now).is_err());
         breaker.reachable();
         assert!(breaker.admit(now).is_err(), "one is trying already");
+        let mut silent = opened(Ended::Failed, now);
+        silent.reachable();
+        assert!(
+            silent.admit(now).is_err(),
+            "that it can be connected to was known"
+        );
     }
 
     #[test]
@@ -315,7 +346,7 @@ mod tests {
         let ended = prop_oneof![
             Just(Ended::Answered),
             Just(Ended::Failed),
-            Just(Ended::Failed),
+            Just(Ended::Unreachable),
             Just(Ended::Unknown)
         ];
         prop_oneof![

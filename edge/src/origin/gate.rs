@@ -132,9 +132,11 @@ impl Entered<'_> {
     /// It didn't.
     pub(crate) fn failed(mut self, error: &OriginError) {
         self.ended = match error {
-            OriginError::Connect { .. } | OriginError::Broken { .. } => Ended::Failed,
+            OriginError::Connect { .. } => Ended::Unreachable,
+            OriginError::Broken { .. } => Ended::Failed,
             OriginError::Timeout { stage, .. } => match stage {
-                Stage::Connect | Stage::FirstByte => Ended::Failed,
+                Stage::Connect => Ended::Unreachable,
+                Stage::FirstByte => Ended::Failed,
                 Stage::Stall | Stage::Total => Ended::Unknown,
             },
             OriginError::Invalid { .. } => Ended::Answered,
