@@ -430,12 +430,10 @@ fn damage(dir: &Path, file: Index, at: Index) {
     }
     let file = file.get(&files);
     // It may be gone by now, or empty.
-    if let Ok(mut bytes) = fs::read(file) {
-        if !bytes.is_empty() {
-            let at = at.index(bytes.len());
-            bytes[at] ^= 0x40;
-            overwrite(file, at, bytes[at]);
-        }
+    let bytes = fs::read(file).unwrap_or_default();
+    if !bytes.is_empty() {
+        let at = at.index(bytes.len());
+        overwrite(file, at, bytes[at] ^ 0x40);
     }
 }
 
