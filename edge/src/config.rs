@@ -278,6 +278,8 @@ pub const DEFAULT_KEEP_ALIVE: Period = Period::secs(75);
 pub const DEFAULT_H2_IDLE: Period = Period::secs(180);
 /// 128 KiB of a body: 30 s mean at least 4.3 KiB/s.
 pub const DEFAULT_WRITE: Period = Period::secs(30);
+/// Some more of a request's body.
+pub const DEFAULT_READ: Period = Period::secs(30);
 /// A whole request, its body read by the client included.
 pub const DEFAULT_REQUEST: Period = Period::secs(3600);
 /// In-flight requests at shutdown.
@@ -297,6 +299,8 @@ pub struct TimeoutConfig {
     pub h2_idle: Period,
     /// Each 128 KiB of a body must be taken within this.
     pub write: Period,
+    /// Of a request's body some more must come within this.
+    pub read: Period,
     /// A whole request.
     pub request: Period,
     /// At shutdown: how long requests in flight may go on.
@@ -311,6 +315,7 @@ impl Default for TimeoutConfig {
             keep_alive: DEFAULT_KEEP_ALIVE,
             h2_idle: DEFAULT_H2_IDLE,
             write: DEFAULT_WRITE,
+            read: DEFAULT_READ,
             request: DEFAULT_REQUEST,
             shutdown: DEFAULT_SHUTDOWN,
         }
@@ -484,6 +489,7 @@ impl TimeoutConfig {
             ("timeouts.keep_alive", self.keep_alive),
             ("timeouts.h2_idle", self.h2_idle),
             ("timeouts.write", self.write),
+            ("timeouts.read", self.read),
             ("timeouts.request", self.request),
         ];
         for (key, period) in periods {

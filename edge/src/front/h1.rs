@@ -1,24 +1,23 @@
 //! HTTP/1.x connections: one request after the other.
 //!
 //! The loop reads a whole header ahead, bounded in time (from its first byte) and size, checks it
-//! (`head`), and lets the session read exactly that. What a client has sent beyond it waits on the
-//! wire for its turn, so pipelined requests are answered in order. After anything ambiguous the
-//! connection is closed.
+//! (`head`), and takes exactly that off the wire. What a client has sent beyond it waits there for
+//! its turn, so pipelined requests are answered in order. After anything ambiguous, and after a body
+//! that nobody read, the connection is closed.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderMap;
-use http::header::{CONNECTION, DATE};
-use http::{HeaderValue, StatusCode};
-use tokio::io::AsyncWriteExt;
+use http::HeaderValue;
+use http::header::CONNECTION;
 use tokio::time::timeout;
 
 use modcdn_core::refusal::{Reason, Refusal};
 
-use super::head::{self, Bounds, H2_PREFACE, Malformed, Scan};
+use super::head::{Bounds, H2_PREFACE, Malformed, Scan};
+use super::request::Request;
 use super::service::{Answers, Peer, Service, refused};
-use super::session::{H1, Session};
+use super::session::{H1, Session, head_bytes};
 use super::wire::Wire;
 use crate::exchange::Body;
 
@@ -86,7 +85,7 @@ pub(crate) async fn serve<A: Answers>(service: &Arc<Service<A>>, wire: &Wire, pe
                 After::Close(end) => return end,
             },
             Next::Refused(malformed) => {
-                refuse(service, wire, peer, "-", malformed).await;
+                refuse(service, wire, peer, malformed).await;
                 return End::Clean;
             }
             Next::Closed => return End::Clean,
@@ -157,97 +156,54 @@ async fn serve_one<A: Answers>(
     peer: &Peer,
     length: usize,
 ) -> After {
-    if let Err((malformed, target)) = checked(wire, peer, length) {
-        refuse(service, wire, peer, &target, malformed).await;
-        return After::Close(End::Clean);
-    }
-    wire.allow(Some(length));
-    let Ok(mut h1) = H1::read(wire).await else {
-        let malformed = Malformed {
-            reason: Reason::BadRequest,
-            what: "the header is malformed",
-        };
-        refuse(service, wire, peer, "-", malformed).await;
-        return After::Close(End::Clean);
+    let header = wire.with_ahead(|ahead| ahead.split_to(length).freeze());
+    let (request, framing) = match Request::of_h1(&header, bounds(peer)) {
+        Ok(read) => read,
+        Err(malformed) => {
+            refuse(service, wire, peer, malformed).await;
+            return After::Close(End::Clean);
+        }
     };
-    wire.allow(None);
+    let mut h1 = H1::new(wire, &request, framing);
     if service.drain.has_begun() {
         h1.close_after();
     }
     let mut session = Session::H1(h1);
-    service.serve(&mut session, peer).await;
+    service.serve(request, &mut session, peer).await;
     match session {
         Session::H1(h1) if h1.reusable() => After::Again,
-        Session::H1(h1) if h1.complete() => After::Close(End::Clean),
+        Session::H1(h1) if h1.complete() => {
+            if !h1.was_read() {
+                part(wire, peer).await;
+            }
+            After::Close(End::Clean)
+        }
         _ => After::Close(End::Aborted),
     }
 }
 
-/// Everything that must be refused before the session may see the header, with the target for the
-/// log.
-fn checked(wire: &Wire, peer: &Peer, length: usize) -> Result<(), (Malformed, String)> {
-    let bounds = bounds(peer);
-    wire.with_ahead(|ahead| {
-        let head = head::check(&ahead[..length], bounds).map_err(|m| (m, "-".to_owned()))?;
-        let refused = |reason, what| Err((Malformed { reason, what }, head.target.to_owned()));
-        if !matches!(head.method, "GET" | "HEAD") {
-            return refused(Reason::Method, "only GET and HEAD are answered here");
-        }
-        if head.has_body {
-            return refused(Reason::BadRequest, "a GET request must not carry a body");
-        }
-        let absolute = head.target.split_once("://").map(|(_, rest)| rest);
-        let other = absolute.is_some_and(|rest| {
-            let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
-            !authority.eq_ignore_ascii_case(head.host)
-        });
-        if other && !head.target.starts_with('/') {
-            let what = "the request's absolute URL names another host than its Host field";
-            return refused(Reason::Misdirected, what);
-        }
-        Ok(())
-    })
-}
-
 /// Answers without a session, and the connection is over: nobody knows what comes next on it.
-async fn refuse<A: Answers>(
-    service: &Service<A>,
-    wire: &Wire,
-    peer: &Peer,
-    target: &str,
-    malformed: Malformed,
-) {
-    let mut entry = service.access.enter(peer.address, "HTTP/1.1", "-", target);
-    let answer = refused(&Refusal::new(malformed.reason, target, malformed.what));
+async fn refuse<A: Answers>(service: &Service<A>, wire: &Wire, peer: &Peer, malformed: Malformed) {
+    let mut entry = service.access.enter(peer.address, "HTTP/1.1", "-", "-");
+    let mut answer = refused(&Refusal::new(malformed.reason, "-", malformed.what));
     (entry.status, entry.reason) = (answer.status, answer.reason);
-    let mut bytes = head_bytes(answer.status, answer.headers);
+    let close = HeaderValue::from_static("close");
+    answer.headers.insert(CONNECTION, close);
+    let mut bytes = head_bytes(answer.status, &answer.headers);
     if let Body::Whole(body) = &answer.body {
         bytes.extend_from_slice(body);
         entry.bytes = body.len() as u64;
     }
-    let mut writer = wire.clone();
     let limit = peer.settings.timeouts.write.get();
-    if timeout(limit, writer.write_all(&bytes)).await.is_ok() {
-        wire.close(limit).await;
-        let _ = timeout(LINGER, swallow(wire)).await;
+    if matches!(timeout(limit, wire.send(&[&bytes])).await, Ok(Ok(()))) {
+        part(wire, peer).await;
     }
 }
 
-fn head_bytes(status: StatusCode, mut headers: HeaderMap) -> Vec<u8> {
-    headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    if let Ok(date) = HeaderValue::try_from(httpdate::fmt_http_date(std::time::SystemTime::now())) {
-        headers.insert(DATE, date);
-    }
-    let reason = status.canonical_reason().unwrap_or("");
-    let mut bytes = format!("HTTP/1.1 {} {reason}\r\n", status.as_u16()).into_bytes();
-    for (name, value) in &headers {
-        bytes.extend_from_slice(name.as_str().as_bytes());
-        bytes.extend_from_slice(b": ");
-        bytes.extend_from_slice(value.as_bytes());
-        bytes.extend_from_slice(b"\r\n");
-    }
-    bytes.extend_from_slice(b"\r\n");
-    bytes
+/// Closes our side while the client may still be sending: what comes is swallowed for a while.
+async fn part(wire: &Wire, peer: &Peer) {
+    wire.close(peer.settings.timeouts.write.get()).await;
+    let _ = timeout(LINGER, swallow(wire)).await;
 }
 
 async fn swallow(wire: &Wire) {

@@ -1,24 +1,28 @@
-//! HTTP/2 connections: a task for the connection, a task for every request.
+//! HTTP/2 connections: one task for a connection and all its requests.
 //!
-//! The connection's task drives Pingora's accept loop step by step, because Pingora's own loop
-//! can't be told to flush (see `wire`), nor to end an idle connection quickly. Requests are tasks
-//! on the same thread; one that panics takes its stream with it and nothing else.
+//! The loop accepts a request, makes its future and polls it once. What is in RAM is answered by
+//! that one poll, right there; only a request that has to wait is kept, among the others of its
+//! connection. So a hit costs no task and no wake-up, and everything that a connection writes comes
+//! together on its wire. A request that panics takes its stream with it and nothing else.
 
+use std::future::{Future, poll_fn};
+use std::panic::AssertUnwindSafe;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::FutureExt;
-use h2::Reason as H2Reason;
-use h2::server::Connection;
-use pingora::protocols::http::v2::server::{
-    H2Accept, H2Options, HttpSession, default_h2_options, handshake,
-};
-use pingora::protocols::{Digest, Stream};
-use tokio::time::{sleep, timeout};
+use bytes::Bytes;
+use futures::stream::{FuturesUnordered, StreamExt};
+use futures::{FutureExt, poll};
+use h2::server::{Builder, Connection, SendResponse};
+use h2::{Reason as H2Reason, RecvStream};
+use http::header::{CONTENT_LENGTH, HOST};
+use tokio::time::{Instant, sleep, timeout};
 
+use super::request::Request;
 use super::service::{Answers, Peer, Service};
-use super::session::Session;
+use super::session::{H2, Session};
 use super::wire::Wire;
 use crate::config::LimitConfig;
 
@@ -27,76 +31,161 @@ use crate::config::LimitConfig;
 /// rest of an answer has bytes on the way.)
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// Requests carry no bodies here: the smallest window there is sense in.
-const REQUEST_WINDOW: u32 = 16 << 10;
+/// What a client may send of one request's body, and of all of a connection's, before it is read:
+/// the protocol's own default.
+const REQUEST_WINDOW: u32 = 65_535;
 
 /// Frames of one connection that we may have to answer with a reset. A client that opens all its
 /// streams before it has seen our settings is refused some of them, which counts here.
 const LOCAL_RESETS: usize = 1024;
 
-type H2 = Connection<Stream, bytes::Bytes>;
+type Accepted = Option<Result<(http::Request<RecvStream>, SendResponse<Bytes>), h2::Error>>;
 
 /// Serves a connection to its end.
 pub(crate) async fn serve<A: Answers>(service: &Arc<Service<A>>, wire: &Wire, peer: &Peer) {
-    let shaking = handshake(Box::new(wire.clone()), Some(options(&peer.settings.limits)));
+    let shaking = options(&peer.settings.limits).handshake(wire.clone());
     let Ok(Ok(mut connection)) = timeout(peer.settings.timeouts.handshake.get(), shaking).await
     else {
         return;
     };
-    let digest = Arc::new(Digest {
-        socket_digest: wire.socket_digest(),
-        ..Digest::default()
-    });
-    let busy = Busy::default();
+    let mut requests = FuturesUnordered::new();
     let mut malformed = 0;
     let mut draining = false;
-    let mut begun = std::pin::pin!(service.drain.begun());
-    let mut quiet = std::pin::pin!(quiet(&busy, peer.settings.timeouts.h2_idle.get(), None));
+    let mut begun = pin!(service.drain.begun());
+    let mut quiet = Quiet::new(peer.settings.timeouts.h2_idle.get());
+    let mut tick = pin!(sleep(quiet.tick));
     loop {
         let accepted = tokio::select! {
             biased;
-            accepted = HttpSession::from_h2_conn(&mut connection, Arc::clone(&digest)) => accepted,
+            accepted = poll_fn(|cx| poll_all(&mut requests, &mut connection, cx)) => accepted,
             () = &mut begun, if !draining => {
                 draining = true;
                 connection.graceful_shutdown();
-                quiet.set(self::quiet(&busy, FAREWELL, Some(wire)));
+                quiet = Quiet::new(FAREWELL);
+                tick.as_mut().reset(Instant::now() + quiet.tick);
                 continue;
             }
-            () = &mut quiet => {
-                say_goodbye(&mut connection, H2Reason::NO_ERROR, &digest).await;
-                return;
-            }
-        };
-        match accepted {
-            Ok(Some(H2Accept::Session(session))) => spawn(service, session, peer, busy.enter()),
-            Ok(Some(H2Accept::Rejected)) => {
-                malformed += 1;
-                if malformed > peer.settings.limits.h2_malformed {
-                    say_goodbye(&mut connection, H2Reason::ENHANCE_YOUR_CALM, &digest).await;
+            () = &mut tick => {
+                let activity = if draining { wire.activity() } else { 0 };
+                if quiet.lasted(requests.is_empty(), activity) {
+                    say_goodbye(&mut connection, H2Reason::NO_ERROR).await;
                     return;
                 }
+                tick.as_mut().reset(Instant::now() + quiet.tick);
+                continue;
             }
-            Ok(None) | Err(_) => return,
+        };
+        let Some(Ok((request, respond))) = accepted else {
+            return;
+        };
+        quiet.begun += 1;
+        let (request, session) = session(request, respond);
+        let wrong = wrong(&request);
+        malformed += usize::from(wrong.is_some());
+        let mut answering = Box::pin(answer(service, request, session, peer, wrong));
+        if poll!(&mut answering).is_pending() {
+            requests.push(answering);
         }
-    }
-}
-
-/// Ends when nothing speaks for keeping the connection: for a whole `tick` no request was begun and
-/// none was under way; nor, if a wire is given, did a byte pass on it. Looked at once a tick, so that
-/// a request costs it no more than a count.
-async fn quiet(busy: &Busy, tick: Duration, wire: Option<&Wire>) {
-    loop {
-        let seen = || (busy.begun(), wire.map(Wire::activity));
-        let before = seen();
-        sleep(tick).await;
-        if busy.is_idle() && seen() == before {
+        if malformed > peer.settings.limits.h2_malformed {
+            say_goodbye(&mut connection, H2Reason::ENHANCE_YOUR_CALM).await;
             return;
         }
     }
 }
 
-fn options(limits: &LimitConfig) -> H2Options {
-    let mut options = default_h2_options();
+/// Lets the requests that waited go on, then the connection, which sends what they wrote.
+fn poll_all<F: Future<Output = ()>>(
+    requests: &mut FuturesUnordered<Pin<Box<F>>>,
+    connection: &mut Connection<Wire, Bytes>,
+    cx: &mut Context<'_>,
+) -> Poll<Accepted> {
+    while let Poll::Ready(Some(())) = requests.poll_next_unpin(cx) {}
+    connection.poll_accept(cx)
+}
+
+fn session(request: http::Request<RecvStream>, respond: SendResponse<Bytes>) -> (Request, Session) {
+    let (parts, body) = request.into_parts();
+    let body = (!body.is_end_stream()).then_some(body);
+    let request = Request::of_h2(parts, body.is_some());
+    (request, Session::H2(H2::new(respond, body)))
+}
+
+async fn answer<A: Answers>(
+    service: &Service<A>,
+    request: Request,
+    mut session: Session,
+    peer: &Peer,
+    wrong: Option<&'static str>,
+) {
+    let serving = async {
+        match wrong {
+            None => service.serve(request, &mut session, peer).await,
+            Some(what) => service.refuse(&request, &mut session, peer, what).await,
+        }
+    };
+    // The session's drop resets the stream: the client sees that the answer is not whole.
+    if AssertUnwindSafe(serving).catch_unwind().await.is_err() {
+        service.access.metrics.panics.inc();
+    }
+}
+
+/// What `h2` lets pass and nobody further on should see (RFC 9113 §8.1.1, §8.3.1). Pure.
+fn wrong(request: &Request) -> Option<&'static str> {
+    let target = request.target();
+    if request.authority().is_empty() {
+        return Some("neither :authority nor Host");
+    }
+    let mut hosts = request.headers.get_all(HOST).iter();
+    if !hosts.all(|host| {
+        host.as_bytes()
+            .eq_ignore_ascii_case(request.authority().as_bytes())
+    }) {
+        return Some("Host and :authority differ");
+    }
+    if !target.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Some(":path holds a byte that must be percent-encoded");
+    }
+    if target.contains("://") && !target.starts_with('/') {
+        return Some(":path is a whole URL");
+    }
+    let mut lengths = request.headers.get_all(CONTENT_LENGTH).iter();
+    let first = lengths.next();
+    if lengths.any(|length| Some(length) != first) {
+        return Some("Content-Length fields that differ");
+    }
+    None
+}
+
+/// Whether anything speaks for keeping a connection. Looked at once a tick, so that a request costs
+/// it no more than a count.
+struct Quiet {
+    tick: Duration,
+    /// Requests so far.
+    begun: u64,
+    /// What was so when the last tick ended: requests, and bytes' comings and goings.
+    seen: Option<(u64, u64)>,
+}
+
+impl Quiet {
+    fn new(tick: Duration) -> Quiet {
+        Quiet {
+            tick,
+            begun: 0,
+            seen: None,
+        }
+    }
+
+    /// At the end of a tick: whether all through it no request was begun, none was under way, and
+    /// `activity` stood still.
+    fn lasted(&mut self, idle: bool, activity: u64) -> bool {
+        let now = Some((self.begun, activity));
+        let still = self.seen.replace((self.begun, activity)) == now;
+        idle && still
+    }
+}
+
+fn options(limits: &LimitConfig) -> Builder {
+    let mut options = Builder::new();
     let bytes = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
     options
         .max_concurrent_streams(limits.h2_streams)
@@ -108,61 +197,9 @@ fn options(limits: &LimitConfig) -> H2Options {
     options
 }
 
-fn spawn<A: Answers>(service: &Arc<Service<A>>, session: HttpSession, peer: &Peer, one: One) {
-    let (service, peer) = (Arc::clone(service), peer.clone());
-    tokio::spawn(async move {
-        let _one = one;
-        let mut session = Session::H2(Box::new(session));
-        let served = std::panic::AssertUnwindSafe(service.serve(&mut session, &peer));
-        // The session's drop resets the stream: the client sees that the answer is not whole.
-        if served.catch_unwind().await.is_err() {
-            service.access.metrics.panics.inc();
-        }
-    });
-}
-
 /// Sends GOAWAY and lets the connection say its last words.
-async fn say_goodbye(connection: &mut H2, reason: H2Reason, digest: &Arc<Digest>) {
+async fn say_goodbye(connection: &mut Connection<Wire, Bytes>, reason: H2Reason) {
     connection.abrupt_shutdown(reason);
-    let rest = async {
-        while let Ok(Some(_)) = HttpSession::from_h2_conn(connection, Arc::clone(digest)).await {}
-    };
+    let rest = async { while let Some(Ok(_)) = connection.accept().await {} };
     let _ = timeout(FAREWELL, rest).await;
-}
-
-/// The requests of a connection. All its tasks run on one thread: plain counters would do, if they
-/// could be sent.
-#[derive(Default)]
-struct Busy(Arc<Counts>);
-
-#[derive(Default)]
-struct Counts {
-    begun: AtomicU64,
-    under_way: AtomicU64,
-}
-
-/// One request; dropping it is its end.
-struct One(Arc<Counts>);
-
-impl Busy {
-    fn enter(&self) -> One {
-        self.0.begun.fetch_add(1, Ordering::Relaxed);
-        self.0.under_way.fetch_add(1, Ordering::Relaxed);
-        One(Arc::clone(&self.0))
-    }
-
-    /// Requests begun so far.
-    fn begun(&self) -> u64 {
-        self.0.begun.load(Ordering::Relaxed)
-    }
-
-    fn is_idle(&self) -> bool {
-        self.0.under_way.load(Ordering::Relaxed) == 0
-    }
-}
-
-impl Drop for One {
-    fn drop(&mut self) {
-        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
-    }
 }

@@ -16,11 +16,18 @@ pub(crate) struct Malformed {
     pub(crate) what: &'static str,
 }
 
-const fn bad(what: &'static str) -> Malformed {
-    Malformed {
-        reason: Reason::BadRequest,
-        what,
+impl Malformed {
+    /// A header that can't be understood in one way only.
+    pub(crate) const fn bad(what: &'static str) -> Malformed {
+        Malformed {
+            reason: Reason::BadRequest,
+            what,
+        }
     }
+}
+
+const fn bad(what: &'static str) -> Malformed {
+    Malformed::bad(what)
 }
 
 /// The client's preface of HTTP/2 (RFC 9113 §3.4).
@@ -93,14 +100,53 @@ const fn too_large() -> Malformed {
     }
 }
 
+/// The versions that are spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Version {
+    Http10,
+    Http11,
+}
+
+impl Version {
+    /// As the request line has it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Version::Http10 => "HTTP/1.0",
+            Version::Http11 => "HTTP/1.1",
+        }
+    }
+}
+
+/// How a request's body is framed (RFC 9112 §6.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// No body.
+    None,
+    /// So many bytes, at least one.
+    Length(u64),
+    /// `Transfer-Encoding: chunked`.
+    Chunked,
+}
+
 /// What the request line and the fields say of framing and authority.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Head<'a> {
     pub(crate) method: &'a str,
     pub(crate) target: &'a str,
+    pub(crate) version: Version,
     pub(crate) host: &'a str,
-    /// A body follows, of whatever length.
-    pub(crate) has_body: bool,
+    pub(crate) framing: Framing,
+    /// The lines after the request line, found well-formed.
+    lines: &'a str,
+}
+
+impl<'a> Head<'a> {
+    /// Names and values of the fields, in their order.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
+        let lines = self.lines.split("\r\n");
+        let fields = lines.filter_map(|line| line.split_once(':'));
+        fields.map(|(name, value)| (name, value.trim_matches([' ', '\t'])))
+    }
 }
 
 /// Checks a whole header, its empty line included.
@@ -113,10 +159,10 @@ pub(crate) fn check(header: &[u8], bounds: Bounds) -> Result<Head<'_>, Malformed
         .ok_or(bad("the header has no end"))?;
     let text =
         std::str::from_utf8(header).map_err(|_| bad("a byte outside ASCII in the header"))?;
-    let mut lines = text.split("\r\n");
-    let (method, target) = request_line(lines.next().unwrap_or_default())?;
+    let (line, lines) = text.split_once("\r\n").unwrap_or((text, ""));
+    let (method, target, version) = request_line(line)?;
     let mut fields = Fields::default();
-    for (n, line) in lines.enumerate() {
+    for (n, line) in lines.split("\r\n").enumerate() {
         if n >= bounds.fields {
             let what = "the header has too many fields";
             return Err(Malformed {
@@ -126,20 +172,17 @@ pub(crate) fn check(header: &[u8], bounds: Bounds) -> Result<Head<'_>, Malformed
         }
         fields.take(line)?;
     }
-    let host = fields.host.ok_or(bad("no Host field"))?;
-    if fields.encoded && fields.length.is_some() {
-        return Err(bad("both Content-Length and Transfer-Encoding"));
-    }
-    let has_body = fields.encoded || fields.length.is_some_and(|length| length > 0);
     Ok(Head {
         method,
         target,
-        host,
-        has_body,
+        version,
+        host: fields.host.ok_or(bad("no Host field"))?,
+        framing: fields.framing(version)?,
+        lines,
     })
 }
 
-fn request_line(line: &str) -> Result<(&str, &str), Malformed> {
+fn request_line(line: &str) -> Result<(&str, &str, Version), Malformed> {
     let mut parts = line.split(' ');
     let (Some(method), Some(target), Some(version), None) =
         (parts.next(), parts.next(), parts.next(), parts.next())
@@ -149,16 +192,18 @@ fn request_line(line: &str) -> Result<(&str, &str), Malformed> {
     if method.is_empty() || !method.bytes().all(is_token) {
         return Err(bad("the method is not a token"));
     }
-    if !matches!(version, "HTTP/1.1" | "HTTP/1.0") {
-        return Err(bad("the version is not HTTP/1.1"));
-    }
+    let version = match version {
+        "HTTP/1.1" => Version::Http11,
+        "HTTP/1.0" => Version::Http10,
+        _ => return Err(bad("the version is not HTTP/1.1")),
+    };
     let in_target = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'<' | b'>');
     if target.is_empty() || !target.bytes().all(in_target) {
         return Err(bad(
             "the request target holds a byte that must be percent-encoded",
         ));
     }
-    Ok((method, target))
+    Ok((method, target, version))
 }
 
 /// What the fields said so far.
@@ -166,7 +211,8 @@ fn request_line(line: &str) -> Result<(&str, &str), Malformed> {
 struct Fields<'a> {
     host: Option<&'a str>,
     length: Option<u64>,
-    encoded: bool,
+    /// The one transfer coding.
+    coding: Option<&'a str>,
 }
 
 impl<'a> Fields<'a> {
@@ -204,10 +250,25 @@ impl<'a> Fields<'a> {
             {
                 return Err(bad("Content-Length fields that differ"));
             }
-        } else if name.eq_ignore_ascii_case("transfer-encoding") {
-            self.encoded = true;
+        } else if name.eq_ignore_ascii_case("transfer-encoding")
+            && self.coding.replace(value).is_some()
+        {
+            return Err(bad("more than one Transfer-Encoding field"));
         }
         Ok(())
+    }
+
+    fn framing(&self, version: Version) -> Result<Framing, Malformed> {
+        match (self.coding, self.length) {
+            (Some(_), Some(_)) => Err(bad("both Content-Length and Transfer-Encoding")),
+            (Some(_), None) if version == Version::Http10 => {
+                Err(bad("HTTP/1.0 knows no Transfer-Encoding"))
+            }
+            (Some(coding), None) if coding.eq_ignore_ascii_case("chunked") => Ok(Framing::Chunked),
+            (Some(_), None) => Err(bad("a Transfer-Encoding other than chunked")),
+            (None, None | Some(0)) => Ok(Framing::None),
+            (None, Some(length)) => Ok(Framing::Length(length)),
+        }
     }
 }
 
@@ -267,10 +328,13 @@ mod tests {
         let expected = Head {
             method: "GET",
             target: "/a/@v/list",
+            version: Version::Http11,
             host: "a:1",
-            has_body: false,
+            framing: Framing::None,
+            lines: "Host: a:1\r\nX: y",
         };
         assert_eq!(head, expected);
+        assert!(head.fields().eq([("Host", "a:1"), ("X", "y")]));
     }
 
     #[test]
@@ -286,6 +350,10 @@ mod tests {
             "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n",
             "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n",
             "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: x\r\n",
+            "GET / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n",
             "GET  / HTTP/1.1\r\nHost: a\r\n",
             "GET / x HTTP/1.1\r\nHost: a\r\n",
             "GET /\u{e9} HTTP/1.1\r\nHost: a\r\n",
@@ -303,16 +371,16 @@ mod tests {
 
     #[test]
     fn bodies_are_seen() {
-        for field in [
-            "Content-Length: 5",
-            "Transfer-Encoding: chunked",
-            "transfer-encoding: x",
+        for (field, framing) in [
+            ("Content-Length: 5", Framing::Length(5)),
+            ("Content-Length: 0", Framing::None),
+            ("Transfer-Encoding: chunked", Framing::Chunked),
+            ("transfer-encoding: Chunked", Framing::Chunked),
         ] {
             let text = format!("POST / HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n");
-            assert!(check(text.as_bytes(), BOUNDS).unwrap().has_body, "{field}");
+            let head = check(text.as_bytes(), BOUNDS).unwrap();
+            assert_eq!(head.framing, framing, "{field}");
         }
-        let text = b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n";
-        assert!(!check(text, BOUNDS).unwrap().has_body);
     }
 
     #[test]

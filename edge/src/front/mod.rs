@@ -1,20 +1,24 @@
 //! The front door: from an accepted connection to answered requests.
 //!
 //! In the order in which bytes flow: [`listen`] binds sockets and makes Pingora services of them;
-//! [`Front`] takes each connection, counts it, shakes hands ([`tls`]) and puts the coalescing
-//! stream on top ([`wire`]); [`h1`] and [`h2`] read requests ([`head`] checks the older protocol's
-//! bytes); [`border`] lets them in; [`service`] has them answered and writes the answer through
-//! [`session`]. [`drain`] ends it all at shutdown.
+//! [`Front`] takes each connection, counts it, shakes hands ([`tls`], then [`tls_stream`]) and puts
+//! the coalescing stream on top ([`wire`]); [`h1`] and [`h2`] read requests ([`head`] checks the older
+//! protocol's bytes, [`chunked`] its bodies') into one form ([`request`]); [`border`] lets them in;
+//! [`service`] has them answered and writes the answer through [`session`]. [`drain`] ends it all at
+//! shutdown.
 
 pub(crate) mod border;
+mod chunked;
 pub(crate) mod drain;
 mod h1;
 mod h2;
 mod head;
 pub(crate) mod listen;
+mod request;
 pub(crate) mod service;
 mod session;
 pub(crate) mod tls;
+mod tls_stream;
 pub(crate) mod wire;
 
 use std::panic::AssertUnwindSafe;

@@ -8,13 +8,13 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use tokio::time::{Instant, timeout_at};
 
 use modcdn_core::refusal::{Reason, Refusal};
 
 use super::border::{self, Names, Raw, Target};
 use super::drain::Drain;
-use super::session::{Gone, Session};
+use super::request::Request;
+use super::session::{Gone, Session, within};
 use crate::access::{Access, Entry, HEALTH_KIND};
 use crate::config::{Config, LimitConfig, TimeoutConfig};
 use crate::exchange::{Answer, Asked, Body, BodyStream, Cached};
@@ -67,23 +67,23 @@ pub(crate) struct Peer {
 }
 
 impl<A: Answers> Service<A> {
-    /// Answers the request of one session. The session's protocol decides what comes after.
-    pub(crate) async fn serve(&self, session: &mut Session, peer: &Peer) {
-        let request = session.request();
-        let target = String::from_utf8_lossy(request.raw_path()).into_owned();
-        let protocol = session.protocol();
-        let mut entry = self
-            .access
-            .enter(peer.address, protocol, request.method.as_str(), &target);
-        let ends = Instant::now() + peer.settings.timeouts.request.get();
-        let answered = timeout_at(ends, self.exchange(session, &target, peer, &mut entry)).await;
-        if matches!(answered, Ok(Ok(()))) {
+    /// Answers one request. The session's protocol decides what comes after.
+    pub(crate) async fn serve(&self, request: Request, session: &mut Session, peer: &Peer) {
+        let mut entry = self.access.enter(
+            peer.address,
+            request.protocol(),
+            request.method.as_str(),
+            request.target(),
+        );
+        let limit = peer.settings.timeouts.request.get();
+        let answered = within(limit, self.exchange(&request, session, peer, &mut entry)).await;
+        if matches!(answered, Some(Ok(()))) {
             return;
         }
         if entry.status.is_success() {
             self.access.metrics.aborted.inc();
         }
-        if answered.is_err() {
+        if answered.is_none() {
             entry.reason.get_or_insert(Reason::RequestTimeout);
         }
         session.abort();
@@ -91,14 +91,13 @@ impl<A: Answers> Service<A> {
 
     async fn exchange(
         &self,
+        request: &Request,
         session: &mut Session,
-        target: &str,
         peer: &Peer,
         entry: &mut Entry<'_>,
     ) -> Result<(), Gone> {
-        let admitted = self.admit(session, target, peer);
-        let mut head = session.request().method == http::Method::HEAD;
-        let answer = match admitted {
+        let mut head = request.method == http::Method::HEAD;
+        let answer = match admit(request, peer) {
             Ok(Target::Health) => {
                 entry.kind = HEALTH_KIND;
                 self.health()
@@ -118,33 +117,27 @@ impl<A: Answers> Service<A> {
         self.write(session, answer, head, limit, entry).await
     }
 
-    fn admit(&self, session: &Session, target: &str, peer: &Peer) -> Result<Target, Refusal> {
-        let request = session.request();
-        if request.headers.len() > peer.settings.limits.header_fields {
-            let what = "the header has too many fields";
-            return Err(Refusal::new(Reason::HeadersTooLarge, target, what));
+    /// Answers a request that is malformed in a way only its protocol knows of.
+    pub(crate) async fn refuse(
+        &self,
+        request: &Request,
+        session: &mut Session,
+        peer: &Peer,
+        what: &str,
+    ) {
+        let (method, target) = (request.method.as_str(), request.target());
+        let mut entry = self
+            .access
+            .enter(peer.address, request.protocol(), method, target);
+        let answer = refused(&Refusal::new(Reason::BadRequest, target, what));
+        let limit = peer.settings.timeouts.write.get();
+        if self
+            .write(session, answer, false, limit, &mut entry)
+            .await
+            .is_err()
+        {
+            session.abort();
         }
-        let authority = match request.uri.authority() {
-            Some(authority) => authority.as_str(),
-            None => request
-                .headers
-                .get(http::header::HOST)
-                .map_or("", |v| v.to_str().unwrap_or("")),
-        };
-        let raw = Raw {
-            method: &request.method,
-            target,
-            authority,
-            headers: &request.headers,
-            has_body: session.has_body(),
-        };
-        border::admit(
-            raw,
-            Names {
-                served: &peer.settings.hosts,
-                sni: peer.sni.as_deref(),
-            },
-        )
     }
 
     fn health(&self) -> Answer {
@@ -194,6 +187,26 @@ impl<A: Answers> Service<A> {
             _ => session.write_head(status, headers, true).await,
         }
     }
+}
+
+fn admit(request: &Request, peer: &Peer) -> Result<Target, Refusal> {
+    let target = request.target();
+    if request.headers.len() > peer.settings.limits.header_fields {
+        let what = "the header has too many fields";
+        return Err(Refusal::new(Reason::HeadersTooLarge, target, what));
+    }
+    let raw = Raw {
+        method: &request.method,
+        target,
+        authority: request.authority(),
+        headers: &request.headers,
+        has_body: request.has_body,
+    };
+    let names = Names {
+        served: &peer.settings.hosts,
+        sni: peer.sni.as_deref(),
+    };
+    border::admit(raw, names)
 }
 
 async fn stream_body(

@@ -16,9 +16,8 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 
-use super::wire::CAPACITY;
+use super::tls_stream::TlsStream;
 
 /// What stands in front of the bytes of a TLS listener.
 #[derive(Clone)]
@@ -29,7 +28,7 @@ pub(crate) struct Acceptor {
 
 /// A finished handshake.
 pub(crate) struct Accepted {
-    pub(crate) stream: TlsStream<Box<dyn IO>>,
+    pub(crate) stream: TlsStream,
     /// The name the client asked for, lower case.
     pub(crate) sni: Option<String>,
     /// ALPN chose HTTP/2.
@@ -79,12 +78,11 @@ impl Acceptor {
     /// # Errors
     /// The client's fault, or [`io::ErrorKind::TimedOut`].
     pub(crate) async fn accept(&self, stream: Box<dyn IO>) -> io::Result<Accepted> {
-        let mut stream = timeout(self.limit, self.acceptor.accept(stream)).await??;
-        let (_, session) = stream.get_mut();
-        // One full buffer of the wire in one go, plus what the records add.
-        session.set_buffer_limit(Some(2 * CAPACITY));
+        let shaken = timeout(self.limit, self.acceptor.accept(stream)).await??;
+        let (io, session) = shaken.into_inner();
         let sni = session.server_name().map(str::to_ascii_lowercase);
         let h2 = session.alpn_protocol() == Some(b"h2");
+        let stream = TlsStream::new(io, session);
         Ok(Accepted { stream, sni, h2 })
     }
 }
