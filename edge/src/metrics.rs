@@ -1,6 +1,9 @@
 //! The front door's metrics. The engine has its own in `engine`, the origin client in `origin`.
 //!
-//! A request looks its labelled counters up by name, which costs about 0.2 µs each.
+//! Looking a labelled counter up by its labels costs about 0.2 µs: those of the everyday answers are
+//! looked up once.
+
+use std::sync::{Arc, OnceLock};
 
 use http::StatusCode;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
@@ -10,6 +13,21 @@ use modcdn_core::telemetry::register;
 
 use crate::exchange::Cached;
 use crate::origin::metrics::OriginMetrics;
+
+/// The kinds of paths whose 200s are counted without a look-up.
+const EVERYDAY: [&str; 8] = [
+    "info",
+    "mod",
+    "zip",
+    "list",
+    "latest",
+    "sumdb-lookup",
+    "sumdb-tile",
+    "sumdb-latest",
+];
+
+/// One for each kind and use of the cache.
+type Everyday = [[OnceLock<IntCounter>; Cached::ALL.len()]; EVERYDAY.len()];
 
 /// Everything that is counted outside the engine.
 #[derive(Clone)]
@@ -22,6 +40,7 @@ pub struct Metrics {
     /// TLS handshakes that failed or took too long.
     pub handshake_failures: IntCounter,
     requests: IntCounterVec,
+    everyday: Arc<Everyday>,
     refusals: IntCounterVec,
     /// Requests being answered now.
     pub requests_in_flight: IntGauge,
@@ -67,6 +86,7 @@ impl Metrics {
                 "Requests answered, by kind of path, status and use of the cache",
                 &["kind", "status", "cache"],
             ),
+            everyday: Arc::default(),
             refusals: counters(
                 "modcdn_edge_refusals_total",
                 "Requests answered with a no, by reason",
@@ -100,9 +120,16 @@ impl Metrics {
 
     /// An answered request. `kind` is one of the grammar's, or `health` or `none`.
     pub fn request(&self, kind: &str, status: StatusCode, cache: Cached, reason: Option<Reason>) {
-        self.requests
-            .with_label_values(&[kind, status.as_str(), cache.name()])
-            .inc();
+        let counter = || {
+            let labels = [kind, status.as_str(), cache.name()];
+            self.requests.with_label_values(&labels)
+        };
+        match EVERYDAY.iter().position(|everyday| *everyday == kind) {
+            Some(row) if status == StatusCode::OK => self.everyday[row][cache as usize]
+                .get_or_init(counter)
+                .inc(),
+            _ => counter().inc(),
+        }
         if let Some(reason) = reason {
             self.refusals.with_label_values(&[reason.name()]).inc();
         }
@@ -115,6 +142,24 @@ mod tests {
 
     use super::*;
     use crate::origin::metrics::Rejected;
+
+    #[test]
+    fn everyday_answers_are_counted_like_the_others() {
+        let metrics = Metrics::new(&Registry::new());
+        for kind in ["zip", "zip", "query"] {
+            metrics.request(kind, StatusCode::OK, Cached::Hit, None);
+        }
+        metrics.request("zip", StatusCode::NOT_FOUND, Cached::Hit, None);
+        metrics.request("zip", StatusCode::OK, Cached::Miss, None);
+        let count = |kind, status, cache| {
+            let labels = [kind, status, cache];
+            metrics.requests.with_label_values(&labels).get()
+        };
+        assert_eq!(count("zip", "200", "hit"), 2);
+        assert_eq!(count("query", "200", "hit"), 1);
+        assert_eq!(count("zip", "404", "hit"), 1);
+        assert_eq!(count("zip", "200", "miss"), 1);
+    }
 
     #[test]
     fn every_metric_has_a_name_of_its_own_and_is_seen() {

@@ -39,7 +39,7 @@ use tokio::time::timeout;
 use super::tls_stream::{RECORD, TlsStream};
 
 /// Most bytes collected before they are written out, and most that one write may add to them.
-const CAPACITY: usize = 128 << 10;
+const CAPACITY: usize = 256 << 10;
 
 /// In clear text longer writes pass by the buffer: copying them would save nothing.
 const DIRECT: usize = 64 << 10;

@@ -142,3 +142,26 @@ async fn clear_text_on_a_tls_port_is_a_failed_handshake() {
         .unwrap();
     assert_eq!(secure.door.metrics.handshake_failures.get(), 1);
 }
+
+#[tokio::test]
+async fn the_records_of_a_large_body_are_full() {
+    let secure = secure(|_| {}).await;
+    let mut stream = secure.connect(&rustls::version::TLS13, b"http/1.1").await;
+    let request = "GET /big.test/m/@v/list HTTP/1.1\r\nHost: go.test\r\nConnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut sealed = Vec::new();
+    let (socket, _) = stream.get_mut();
+    socket.read_to_end(&mut sealed).await.unwrap();
+    let (mut records, mut rest) = (0, &sealed[..]);
+    while let [_, _, _, high, low, ..] = rest {
+        let length = usize::from(u16::from_be_bytes([*high, *low]));
+        records += 1;
+        rest = &rest[5 + length..];
+    }
+    // Beside the full ones: tickets, the end of a poll here and there, and the good-bye.
+    let full = BIG / (16 << 10);
+    assert!(
+        records <= full + full / 4,
+        "{records} records, {full} would do"
+    );
+}

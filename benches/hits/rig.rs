@@ -1,0 +1,160 @@
+//! What the bench stands on: files, a certificate, child processes, ports, clocks.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use super::{BIG_ZIP_BYTES, COLD_BYTES, COLD_ZIPS, INFO_BYTES, Outcome, ZIP_BYTES};
+
+/// How long servers may take to come up.
+pub(super) const READY_WITHIN: Duration = Duration::from_secs(20);
+
+pub(super) fn make_tree(dir: &Path) -> Outcome<()> {
+    let versions = dir.join("tree/example.com/bench/@v");
+    fs::create_dir_all(&versions)?;
+    let head = r#"{"Version":"v1.0.0","Time":"2026-01-01T00:00:00Z","Origin":{"Ref":""#;
+    let tail = r#""}}"#;
+    let fill = "x".repeat(INFO_BYTES - head.len() - tail.len());
+    fs::write(versions.join("v1.0.0.info"), format!("{head}{fill}{tail}"))?;
+    fs::write(versions.join("v1.0.0.mod"), "module example.com/bench\n")?;
+    fs::write(versions.join("v1.0.0.zip"), incompressible(ZIP_BYTES))?;
+    fs::write(versions.join("v1.1.0.mod"), "module example.com/bench\n")?;
+    fs::write(versions.join("v1.1.0.zip"), incompressible(BIG_ZIP_BYTES))?;
+    let cold = incompressible(COLD_BYTES);
+    for n in 0..COLD_ZIPS {
+        fs::write(
+            versions.join(format!("v2.0.{n}.mod")),
+            "module example.com/bench\n",
+        )?;
+        fs::write(versions.join(format!("v2.0.{n}.zip")), &cold)?;
+    }
+    Ok(())
+}
+
+/// Bytes of a xorshift generator: the same in every run.
+pub(super) fn incompressible(len: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    (0..len / 8).flat_map(|_| next()).collect()
+}
+
+pub(super) fn make_certificate(dir: &Path) -> Outcome<()> {
+    let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
+    let made = rcgen::generate_simple_self_signed(names)?;
+    fs::write(dir.join("cert.pem"), made.cert.pem())?;
+    fs::write(dir.join("key.pem"), made.signing_key.serialize_pem())?;
+    Ok(())
+}
+
+/// A child process that ends with its value.
+pub(super) struct Running(pub(super) Child);
+
+impl Running {
+    pub(super) fn start(command: &mut Command) -> Outcome<Self> {
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        Ok(Self(child))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // SIGTERM first: nginx's master takes its worker with it.
+        // SAFETY: `kill` takes two integers; the pid is that of a child not yet waited for.
+        unsafe { libc::kill(self.0.id().cast_signed(), libc::SIGTERM) };
+        sleep(Duration::from_millis(300));
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub(super) fn need(tool: &str) -> Outcome<()> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let extra = PathBuf::from("/usr/sbin");
+    let found = std::env::split_paths(&path)
+        .chain([extra])
+        .any(|dir| dir.join(tool).is_file());
+    if found {
+        return Ok(());
+    }
+    Err(format!(
+        "{tool} is missing; `apt-get install nginx nghttp2-client util-linux` has all three"
+    )
+    .into())
+}
+
+pub(super) fn free_port() -> Outcome<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+pub(super) fn wait_for_port(port: u16) -> Outcome<()> {
+    let until = Instant::now() + READY_WITHIN;
+    while Instant::now() < until {
+        if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+            return Ok(());
+        }
+        sleep(Duration::from_millis(20));
+    }
+    Err(format!("nothing listens on 127.0.0.1:{port} after {READY_WITHIN:?}").into())
+}
+
+/// nginx's one worker, once its master, which listens first, has made it.
+pub(super) fn only_child(pid: u32) -> Outcome<u32> {
+    let until = Instant::now() + READY_WITHIN;
+    while Instant::now() < until {
+        let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+        if let Some(child) = text.split_whitespace().next() {
+            return Ok(child.parse()?);
+        }
+        sleep(Duration::from_millis(20));
+    }
+    Err("nginx has no worker".into())
+}
+
+/// User and system time of a process, all its threads.
+pub(super) fn cpu_seconds(pid: u32) -> Outcome<f64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let fields: Vec<&str> = stat[stat.rfind(')').ok_or("no stat")? + 2..]
+        .split(' ')
+        .collect();
+    let ticks: f64 = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
+    // SAFETY: `sysconf` takes an integer and reads no memory of ours.
+    Ok(ticks / unsafe { libc::sysconf(libc::_SC_CLK_TCK) } as f64)
+}
+
+/// CPU time of children that have ended since this was last asked: the generator's.
+pub(super) fn children_seconds_since_last() -> Outcome<f64> {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let stat = BufReader::new(fs::File::open("/proc/self/stat")?)
+        .lines()
+        .next()
+        .ok_or("no stat")??;
+    let fields: Vec<&str> = stat[stat.rfind(')').ok_or("no stat")? + 2..]
+        .split(' ')
+        .collect();
+    let ticks = fields[13].parse::<u64>()? + fields[14].parse::<u64>()?;
+    // SAFETY: `sysconf` takes an integer and reads no memory of ours.
+    let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) } as f64;
+    Ok((ticks - LAST.swap(ticks, Ordering::Relaxed)) as f64 / per_second)
+}
+
+/// Resident memory of a process, in bytes.
+pub(super) fn resident(pid: u32) -> Outcome<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    Ok(kib.ok_or("no VmRSS")?.trim().parse::<u64>()? * 1024)
+}
