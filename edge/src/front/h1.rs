@@ -169,7 +169,7 @@ async fn serve_one<A: Answers>(
         h1.close_after();
     }
     let mut session = Session::H1(h1);
-    service.serve(request, &mut session, peer).await;
+    service.serve(&request, &mut session, peer).await;
     match session {
         Session::H1(h1) if h1.reusable() => After::Again,
         Session::H1(h1) if h1.complete() => {

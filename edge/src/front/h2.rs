@@ -117,12 +117,12 @@ async fn answer<A: Answers>(
     peer: &Peer,
     wrong: Option<&'static str>,
 ) {
-    let serving = async {
+    let serving = pin!(async {
         match wrong {
-            None => service.serve(request, &mut session, peer).await,
-            Some(what) => service.refuse(&request, &mut session, peer, what).await,
+            None => service.serve(&request, &mut session, peer).await,
+            Some(what) => Box::pin(service.refuse(&request, &mut session, peer, what)).await,
         }
-    };
+    });
     // The session's drop resets the stream: the client sees that the answer is not whole.
     if AssertUnwindSafe(serving).catch_unwind().await.is_err() {
         service.access.metrics.panics.inc();

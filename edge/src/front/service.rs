@@ -1,11 +1,14 @@
 //! One request answered: the border, the engine, and the one place that writes an answer.
 
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use futures::poll;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
@@ -68,7 +71,7 @@ pub(crate) struct Peer {
 
 impl<A: Answers> Service<A> {
     /// Answers one request. The session's protocol decides what comes after.
-    pub(crate) async fn serve(&self, request: Request, session: &mut Session, peer: &Peer) {
+    pub(crate) async fn serve(&self, request: &Request, session: &mut Session, peer: &Peer) {
         let mut entry = self.access.enter(
             peer.address,
             request.protocol(),
@@ -76,7 +79,10 @@ impl<A: Answers> Service<A> {
             request.target(),
         );
         let limit = peer.settings.timeouts.request.get();
-        let answered = within(limit, self.exchange(&request, session, peer, &mut entry)).await;
+        let answered = {
+            let exchange = pin!(self.exchange(request, session, peer, &mut entry));
+            within(limit, exchange).await
+        };
         if matches!(answered, Some(Ok(()))) {
             return;
         }
@@ -105,11 +111,8 @@ impl<A: Answers> Service<A> {
             Ok(Target::Module(asked)) => {
                 entry.kind = asked.request.kind();
                 head = asked.head;
-                tokio::select! {
-                    biased;
-                    answer = self.answers.answer(asked) => answer,
-                    () = session.given_up() => return Err(Gone),
-                }
+                let answering = pin!(self.answers.answer(asked));
+                unless_given_up(session, answering).await?
             }
             Err(refusal) => refused(&refusal),
         };
@@ -186,6 +189,21 @@ impl<A: Answers> Service<A> {
             }
             _ => session.write_head(status, headers, true).await,
         }
+    }
+}
+
+/// The answer, unless the client gives the request up first.
+async fn unless_given_up(
+    session: &mut Session,
+    mut answering: Pin<&mut impl Future<Output = Answer>>,
+) -> Result<Answer, Gone> {
+    if let Poll::Ready(answer) = poll!(answering.as_mut()) {
+        return Ok(answer);
+    }
+    tokio::select! {
+        biased;
+        answer = answering => Ok(answer),
+        () = session.given_up() => Err(Gone),
     }
 }
 

@@ -11,7 +11,8 @@ mod over_h1;
 mod over_h2;
 
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -50,12 +51,12 @@ impl Session {
     /// Why there will be no more of it: the client left, sent nonsense, or took longer than `limit`.
     #[allow(dead_code, reason = "only plain HTTP mounts take bodies")]
     pub(crate) async fn read_body(&mut self, limit: Duration) -> Result<Option<Bytes>, Aborted> {
-        let reading = async {
+        let reading = pin!(async {
             match self {
                 Session::H1(h1) => h1.read_body().await,
                 Session::H2(h2) => h2.read_body().await,
             }
-        };
+        });
         within(limit, reading).await.unwrap_or(Err(Aborted {
             reason: Reason::RequestTimeout,
         }))
@@ -103,9 +104,8 @@ impl Session {
         while !bytes.is_empty() {
             let piece = bytes.split_to(bytes.len().min(PIECE));
             let last = end && bytes.is_empty();
-            within(limit, self.write_piece(piece, last))
-                .await
-                .unwrap_or(Err(Gone))?;
+            let writing = pin!(self.write_piece(piece, last));
+            within(limit, writing).await.unwrap_or(Err(Gone))?;
         }
         Ok(())
     }
@@ -144,12 +144,14 @@ impl Session {
 }
 
 /// `future` with a time limit, which costs nothing where there is nothing to wait for; `None` if it
-/// took longer.
-pub(crate) async fn within<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
-    match poll!(&mut future) {
-        std::task::Poll::Ready(output) => Some(output),
-        std::task::Poll::Pending => timeout(limit, future).await.ok(),
+/// took longer. Pinned by the caller, since moving a request's future means copying all of it.
+pub(crate) async fn within<F: Future>(
+    limit: Duration,
+    mut future: Pin<&mut F>,
+) -> Option<F::Output> {
+    match poll!(future.as_mut()) {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => timeout(limit, future).await.ok(),
     }
 }
 
