@@ -52,7 +52,7 @@ pub(crate) async fn serve<A: Answers>(service: &Arc<Service<A>>, wire: &Wire, pe
     let mut malformed = 0;
     let mut draining = false;
     let mut begun = pin!(service.drain.begun());
-    let mut quiet = Quiet::new(peer.settings.timeouts.h2_idle.get());
+    let mut quiet = Quiet::new(peer.settings.timeouts.h2_idle.get(), 0);
     let mut tick = pin!(sleep(quiet.tick));
     loop {
         let accepted = tokio::select! {
@@ -61,7 +61,7 @@ pub(crate) async fn serve<A: Answers>(service: &Arc<Service<A>>, wire: &Wire, pe
             () = &mut begun, if !draining => {
                 draining = true;
                 connection.graceful_shutdown();
-                quiet = Quiet::new(FAREWELL);
+                quiet = Quiet::new(FAREWELL, wire.activity());
                 tick.as_mut().reset(Instant::now() + quiet.tick);
                 continue;
             }
@@ -162,25 +162,24 @@ struct Quiet {
     tick: Duration,
     /// Requests so far.
     begun: u64,
-    /// What was so when the last tick ended: requests, and bytes' comings and goings.
-    seen: Option<(u64, u64)>,
+    /// What was so when the tick began: requests, and bytes' comings and goings.
+    seen: (u64, u64),
 }
 
 impl Quiet {
-    fn new(tick: Duration) -> Quiet {
+    fn new(tick: Duration, activity: u64) -> Quiet {
         Quiet {
             tick,
             begun: 0,
-            seen: None,
+            seen: (0, activity),
         }
     }
 
-    /// At the end of a tick: whether all through it no request was begun, none was under way, and
-    /// `activity` stood still.
+    /// At the end of a tick: whether all through it no request was begun, `activity` stood still,
+    /// and none is under way.
     fn lasted(&mut self, idle: bool, activity: u64) -> bool {
-        let now = Some((self.begun, activity));
-        let still = self.seen.replace((self.begun, activity)) == now;
-        idle && still
+        let now = (self.begun, activity);
+        std::mem::replace(&mut self.seen, now) == now && idle
     }
 }
 
@@ -202,4 +201,49 @@ async fn say_goodbye(connection: &mut Connection<Wire, Bytes>, reason: H2Reason)
     connection.abrupt_shutdown(reason);
     let rest = async { while let Some(Ok(_)) = connection.accept().await {} };
     let _ = timeout(FAREWELL, rest).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(uri: &str, fields: &[(&str, &str)]) -> Option<&'static str> {
+        let mut request = http::Request::get(uri);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        wrong(&Request::of_h2(parts, false))
+    }
+
+    #[test]
+    fn what_another_hop_could_read_otherwise_is_wrong() {
+        assert_eq!(of("https://go.test/a?b", &[]), None);
+        assert_eq!(of("https://go.test/a", &[("host", "GO.test")]), None);
+        assert_eq!(of("/a", &[("host", "go.test")]), None);
+        let twice = [("content-length", "5"), ("content-length", "5")];
+        assert_eq!(of("https://go.test/a", &twice), None);
+        for (uri, fields) in [
+            ("/a", &[][..]),
+            ("/a", &[("host", "a.test"), ("host", "b.test")]),
+            ("https://go.test/a", &[("host", "other.test")]),
+            ("https://go.test/a\u{e9}", &[]),
+            (
+                "https://go.test/a",
+                &[("content-length", "5"), ("content-length", "6")],
+            ),
+        ] {
+            assert!(of(uri, fields).is_some(), "{uri} {fields:?}");
+        }
+    }
+
+    #[test]
+    fn quiet_is_a_whole_tick_without_anything() {
+        let mut quiet = Quiet::new(Duration::from_secs(1), 7);
+        assert!(!quiet.lasted(false, 7), "a request is under way");
+        quiet.begun += 1;
+        assert!(!quiet.lasted(true, 7), "one was begun");
+        assert!(!quiet.lasted(true, 8), "bytes came");
+        assert!(quiet.lasted(true, 8));
+    }
 }
