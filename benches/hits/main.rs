@@ -48,17 +48,17 @@ const RAM: Setup = Setup {
     ram_body: "64MiB",
 };
 const DISK: Setup = Setup {
-    name: "edge, disk",
-    ram_body: "1KiB",
+    name: "edge from disk",
+    ram_body: "16KiB",
     ..RAM
 };
 const ONE_THREAD: Setup = Setup {
-    name: "edge, 1 thread",
+    name: "edge 1 thread",
     cores: "0,1",
     ..RAM
 };
 const TWO_THREADS: Setup = Setup {
-    name: "edge, 2 threads",
+    name: "edge 2 threads",
     threads: 2,
     ..ONE_THREAD
 };
@@ -193,7 +193,7 @@ fn fills(dir: &Path) -> Outcome<()> {
 fn ask_for_cold(port: u16) {
     sleep(Duration::from_secs(1));
     let asking: Vec<_> = (0..COLD_ZIPS)
-        .map(|n| spawn(move || ask(port, &format!("/example.com/bench/@v/v2.0.{n}.zip"))))
+        .map(|n| spawn(move || ask(port, &format!("/example.com/bench/@v/v1.2.{n}.zip"))))
         .collect();
     for one in asking {
         let answered = one.join().expect("no panic").expect("an answer");

@@ -27,10 +27,10 @@ pub(super) fn make_tree(dir: &Path) -> Outcome<()> {
     let cold = incompressible(COLD_BYTES);
     for n in 0..COLD_ZIPS {
         fs::write(
-            versions.join(format!("v2.0.{n}.mod")),
+            versions.join(format!("v1.2.{n}.mod")),
             "module example.com/bench\n",
         )?;
-        fs::write(versions.join(format!("v2.0.{n}.zip")), &cold)?;
+        fs::write(versions.join(format!("v1.2.{n}.zip")), &cold)?;
     }
     Ok(())
 }
