@@ -96,7 +96,7 @@ impl Engine {
     /// hit doesn't need is boxed, since every request's task is made of this future: it is small.
     pub async fn answer(self: &Arc<Self>, asked: Asked) -> Answer {
         let path = asked.request.path();
-        let held = match self.store.find(&path) {
+        let held = match self.look_up(&path).await {
             None => Held::NOTHING,
             Some(entry) => match self.answer_held(&asked, entry).await {
                 Ok(answer) => return answer,
@@ -179,7 +179,7 @@ impl Engine {
                 }
                 Err(Damage::Corrupt) => break,
                 Err(Damage::Moved) => {
-                    let now_at = self.store.find(&entry.key);
+                    let now_at = Box::pin(self.look_up(&entry.key)).await;
                     match now_at.filter(|now_at| !Arc::ptr_eq(now_at, &entry)) {
                         Some(now_at) => entry = now_at,
                         None => break,

@@ -26,6 +26,8 @@ pub const DEFAULT_KEYS: usize = 1_000_000;
 pub const DEFAULT_RAM_BODY: ByteSize = ByteSize::mib(8);
 /// Bodies up to this size live in the journal instead of a file.
 pub const DEFAULT_PACKED_BODY: ByteSize = ByteSize::kib(16);
+/// Default bound of the index entries that are kept ready in RAM.
+pub const DEFAULT_WARM: ByteSize = ByteSize::mib(64);
 /// How long nothing is admitted after the disk refused a write.
 pub const DEFAULT_PAUSE: Period = Period::secs(30);
 
@@ -40,10 +42,14 @@ pub const MIN_DISK: ByteSize = ByteSize::mib(1);
 pub struct StoreConfig {
     /// Folder of the store; made if it isn't there. Everything in it is the store's.
     pub dir: PathBuf,
-    /// Most bytes on disk: bodies, and the journal twice over (half of it may be dead).
+    /// Most bytes on disk: bodies in files, in whole blocks, and the journal with its dead records.
+    /// Bodies that are arriving come on top.
     pub disk: ByteSize,
-    /// Most keys. Each costs about 500 bytes of RAM, beside [`StoreConfig::ram`].
+    /// Most keys. Each costs at most 150 bytes of RAM, beside [`StoreConfig::ram`].
     pub keys: usize,
+    /// Most bytes of RAM for what is kept ready of keys lately asked for, about 800 bytes each. A
+    /// hit on another key costs one read from disk.
+    pub warm: ByteSize,
     /// Most bytes of bodies in RAM.
     pub ram: ByteSize,
     /// Most bytes of answers that are in RAM and nowhere else: true "not found"s, and bodies that
@@ -63,6 +69,7 @@ impl Default for StoreConfig {
             dir: PathBuf::from(DEFAULT_DIR),
             disk: DEFAULT_DISK,
             keys: DEFAULT_KEYS,
+            warm: DEFAULT_WARM,
             ram: DEFAULT_RAM,
             loose: DEFAULT_LOOSE,
             ram_body: DEFAULT_RAM_BODY,

@@ -1,13 +1,18 @@
 //! A long body sent from the disk: block by block, each verified before it is sent.
 //!
+//! What is in the page cache is read at once, on the thread that sends it; what isn't is read where
+//! it may block, and the block after it as well while the client takes the first.
+//!
 //! If a block turns out to be damaged in the midst of a response, the object is dropped and fetched
 //! again, and the response goes on from the new one, provided that the origin announces the same
 //! digest; else it is cut off.
 
+use std::io;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::task::JoinHandle;
 
 use modcdn_core::goproxy::Request;
 use modcdn_core::refusal::Reason;
@@ -31,6 +36,8 @@ pub(super) struct DiskBody {
     end: u64,
     /// Read ahead of the head, so that damage there costs the client nothing.
     first: Option<Bytes>,
+    /// The block that is being read meanwhile.
+    ahead: Option<(u64, JoinHandle<Result<Bytes, Damage>>)>,
 }
 
 enum Source {
@@ -54,7 +61,11 @@ impl DiskBody {
         let (body, block) = engine
             .blocking(move || {
                 let body = store.open_body(&opened)?;
-                let block = body.block(start / BLOCK)?;
+                let first = start / BLOCK;
+                let block = match body.block_in_memory(first)? {
+                    Some(block) => block,
+                    None => body.block(first)?,
+                };
                 Ok((body, block))
             })
             .await?;
@@ -66,6 +77,7 @@ impl DiskBody {
             at: start,
             end,
             first: None,
+            ahead: None,
         };
         opened.first = Some(opened.part(&block));
         Ok(opened)
@@ -83,9 +95,33 @@ impl DiskBody {
         let Source::Stored(body) = &self.source else {
             return Err(Damage::Corrupt);
         };
-        let (body, block) = (body.clone(), self.at / BLOCK);
-        let block = self.engine.blocking(move || body.block(block)).await?;
+        let number = self.at / BLOCK;
+        let block = match self.ahead.take() {
+            Some((ahead, task)) if ahead == number => {
+                let read = task.await;
+                read.unwrap_or_else(|error| Err(Damage::Unreadable(io::Error::other(error))))?
+            }
+            _ => match body.block_in_memory(number)? {
+                Some(block) => return Ok(self.part(&block)),
+                None => {
+                    let body = body.clone();
+                    self.engine.blocking(move || body.block(number)).await?
+                }
+            },
+        };
+        self.read_ahead(number + 1);
         Ok(self.part(&block))
+    }
+
+    /// Begins to read a block while the client takes the one before: that wasn't in memory either.
+    fn read_ahead(&mut self, block: u64) {
+        if let Source::Stored(body) = &self.source
+            && block * BLOCK < self.end
+        {
+            let body = body.clone();
+            let task = self.engine.fills.spawn_blocking(move || body.block(block));
+            self.ahead = Some((block, task));
+        }
     }
 
     /// Goes on from a body that is fetched anew.

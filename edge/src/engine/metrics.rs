@@ -25,6 +25,7 @@ pub struct EngineMetrics {
     pub(crate) stale_served: IntCounter,
     stored_bytes: IntGaugeVec,
     pub(crate) entries: IntGauge,
+    pub(crate) index_loading: IntGauge,
     evictions: IntCounterVec,
     pub(crate) corrupt: IntCounter,
     pub(crate) write_errors: IntCounter,
@@ -136,6 +137,10 @@ impl EngineMetrics {
             ),
             stored_bytes: gauges("modcdn_edge_store_bytes", "Bytes held, by tier", "tier"),
             entries: gauge("modcdn_edge_index_entries", "Keys in the index"),
+            index_loading: gauge(
+                "modcdn_edge_index_loading",
+                "1 while the index is read after a start; index_entries says how far it is",
+            ),
             evictions: counters(
                 "modcdn_edge_evictions_total",
                 "Keys and bodies evicted, by the tier that was full",

@@ -64,7 +64,7 @@ use self::purge::bans::Bans;
 pub use self::purge::bans::Full;
 use self::purge::{Purge, Purged, Subject};
 use self::store::entry::Entry;
-use self::store::{Damage, Store};
+use self::store::{Damage, Look, Store};
 #[cfg(doc)]
 use crate::exchange::{Answer, Asked};
 use crate::origin::Origin;
@@ -132,7 +132,7 @@ pub struct Health {
 
 impl Engine {
     /// Opens the store and gets ready to answer. Fills, and everything that waits for the disk, run
-    /// on `fills`. Blocks while the index is read.
+    /// on `fills`. Returns at once: the index is read while requests are answered.
     ///
     /// # Errors
     /// If the store's folders can't be made; never because of what is in them.
@@ -175,19 +175,19 @@ impl Engine {
         });
         let store = engine.store.clone();
         engine.fills.spawn_blocking(move || {
-            store.sweep();
+            store.load_index();
             store.carry_out_purges();
         });
         Ok(engine)
     }
 
-    /// Writes the index through to the disk. Without it nothing is lost when the process ends,
-    /// only when the machine does.
+    /// Writes the index down, so that the next start need not read the journal. Without it nothing
+    /// is lost when the process ends, only when the machine does.
     pub async fn shutdown(&self) {
         let store = self.store.clone();
-        let synced = self.fills.spawn_blocking(move || store.sync()).await;
-        if let Ok(Err(error)) = synced {
-            tracing::warn!(%error, "index not synced");
+        let written = self.fills.spawn_blocking(move || store.write_snapshot());
+        if let Ok(Err(error)) = written.await {
+            tracing::warn!(%error, "index not written down");
         }
     }
 
@@ -198,6 +198,22 @@ impl Engine {
             admission_stopped: self.store.stopped(),
             fills: self.running.lock().len(),
         }
+    }
+
+    /// The answer for a key. Waits for the disk only if there is an answer and it isn't warm.
+    async fn look_up(&self, key: &str) -> Option<Arc<Entry>> {
+        match self.store.look(key) {
+            Look::Warm(entry) => Some(entry),
+            Look::Absent => None,
+            Look::Cold => Box::pin(self.find(key.into())).await,
+        }
+    }
+
+    async fn find(&self, key: Arc<str>) -> Option<Arc<Entry>> {
+        let store = self.store.clone();
+        // An error is a panic in there, which the runtime has reported.
+        let found = self.fills.spawn_blocking(move || store.find(&key)).await;
+        found.ok().flatten()
     }
 
     /// The running fill for a key, or a new one; or the answer that one has just stored.
@@ -258,7 +274,8 @@ impl Engine {
     }
 
     fn just_stored(&self, key: &str, avoid: Option<&Arc<Entry>>) -> Option<Arc<Entry>> {
-        let entry = self.store.find(key)?;
+        // What was just stored is warm.
+        let entry = self.store.warm(key)?;
         let avoided = avoid.is_some_and(|avoid| Arc::ptr_eq(&avoid.object, &entry.object));
         (!avoided && self.judge(&entry) == Judgement::Fresh).then_some(entry)
     }

@@ -172,6 +172,22 @@ impl Bans {
         newest.is_some_and(|newest| newest.0[ban.purge.mode as usize] == ban.epoch)
     }
 
+    /// All purges that are held.
+    pub(crate) fn all(&self) -> Vec<Ban> {
+        let held = self.held.read();
+        let mut all = Vec::new();
+        for (kind, named) in Kind::ALL.into_iter().zip(&held.0) {
+            for (name, newest) in named {
+                let modes = Mode::ALL.into_iter().zip(newest.0);
+                let numbered = modes.filter(|(_, epoch)| *epoch > 0);
+                all.extend(numbered.filter_map(|(mode, epoch)| {
+                    Ban::restored(epoch, kind as u8, mode as u8, name)
+                }));
+            }
+        }
+        all
+    }
+
     /// What becomes of an answer that was asked for when `epoch` was the newest number.
     pub(crate) fn judge(&self, subject: &Subject<'_>, epoch: u64) -> Option<Mode> {
         if epoch >= self.newest() {

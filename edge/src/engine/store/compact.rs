@@ -1,14 +1,15 @@
 //! Giving up the journal's oldest segment: what is still true in it is appended anew.
 
 use std::io;
-use std::sync::Arc;
 
 use modcdn_core::digest::Sha256;
 
-use super::entry::Entry;
+use super::entry::Place;
+use super::index::At;
 use super::journal::position_of;
-use super::record::{Found, Record, Records};
-use super::{Store, Writer, put_record};
+use super::record::{Found, Put, Record, Records};
+use super::slab::Id;
+use super::{Store, Writer};
 use crate::engine::purge::Mode;
 
 /// A commit waits for this many segments at most.
@@ -17,6 +18,9 @@ const AT_ONCE: usize = 2;
 impl Store {
     /// Gives up segments while they are worn. Blocks.
     pub(super) fn compact(&self, writer: &mut Writer) {
+        if writer.loading.is_some() {
+            return;
+        }
         for _ in 0..AT_ONCE {
             let Some(oldest) = writer.journal.worn() else {
                 return;
@@ -32,46 +36,78 @@ impl Store {
     }
 
     fn compact_segment(&self, writer: &mut Writer, number: u32) -> io::Result<()> {
-        let (bytes, salt) = writer.journal.read(number)?;
-        for found in Records::in_segment(&bytes, salt) {
-            if let Some(entry) = self.still_true(number, &found) {
-                self.move_record(writer, &entry, found.body)?;
-            } else if let Record::Ban(ban) = &found.record {
-                self.move_ban(writer, ban, position_of(number, &found))?;
+        let segment = writer.journal.file(number).ok_or(io::ErrorKind::NotFound)?;
+        let bytes = segment.read()?;
+        for found in Records::in_segment(&bytes, segment.salt) {
+            match &found.record {
+                Record::Put(put) => {
+                    if let Some((id, at)) = self.still_true(number, put, &found) {
+                        self.move_record(writer, id, at, put, &found)?;
+                    }
+                }
+                Record::Ban(ban) if self.bans.holds(ban) => {
+                    writer.journal.append(&found.record, b"")?;
+                }
+                Record::Ban(_) | Record::Drop { .. } => {}
             }
         }
+        // What the index still has in there can't be read: it goes with the segment.
+        self.forget_damaged(writer, number);
         writer.journal.give_up(number)
     }
 
-    /// The entry that stands on this very record.
-    fn still_true(&self, number: u32, found: &Found<'_>) -> Option<Arc<Entry>> {
-        let Record::Put(put) = &found.record else {
-            return None;
-        };
-        let position = position_of(number, found)?;
-        self.index
-            .get(&put.key)
-            .filter(|entry| entry.position == Some(position))
+    /// The key that stands on this very record.
+    fn still_true(&self, number: u32, put: &Put, found: &Found<'_>) -> Option<(Id, At)> {
+        let at = position_of(number, found)?.into();
+        let index = self.index.read();
+        let id = index.find(&self.print(&put.key))?;
+        (index.slot(id)?.at() == at).then_some((id, at))
     }
 
-    fn move_record(&self, writer: &mut Writer, entry: &Arc<Entry>, body: &[u8]) -> io::Result<()> {
-        if entry.is_packed() && Sha256::of(body) != entry.object.digest {
-            self.condemn_locked(writer, entry);
+    fn move_record(
+        &self,
+        writer: &mut Writer,
+        id: Id,
+        at: At,
+        put: &Put,
+        found: &Found<'_>,
+    ) -> io::Result<()> {
+        let is_packed = found.body.len() as u64 == put.size;
+        if is_packed && Sha256::of(found.body) != put.digest {
+            self.metrics.corrupt.inc();
+            tracing::warn!(key = %put.key, digest = %put.digest, "damaged object dropped");
+            self.forget(writer, id);
             return Ok(());
         }
         // Behind the purge's record it would outlive it.
-        if self.purged(entry) == Some(Mode::Hard) {
-            self.drop_if_purged(writer, &entry.key);
+        if self.purged_record(put) == Some(Mode::Hard) {
+            self.forget(writer, id);
+            self.metrics.purged_entries.inc();
             return Ok(());
         }
-        let record = put_record(&entry.key, &entry.meta, &entry.object);
-        let position = writer.journal.append(&record, body)?;
-        if let Some(old) = entry.position {
-            writer.journal.bury(old);
+        let position = writer.journal.append(&found.record, found.body)?;
+        writer.journal.bury(at.len);
+        writer.journal.revive(position.len);
+        let mut index = self.index.write();
+        index.move_to(id, position.into());
+        if let Some(entry) = self.warm.by_id(id) {
+            let place = Some(Place { id, position });
+            self.warm
+                .insert(self.renewed(&entry, entry.meta.clone(), place));
         }
-        writer.journal.revive(position);
-        self.index
-            .insert(self.renewed(entry, entry.meta.clone(), Some(position)));
         Ok(())
+    }
+
+    fn forget_damaged(&self, writer: &mut Writer, number: u32) {
+        let lies_there = |(id, at): (Id, At)| (at.segment == number).then_some(id);
+        let lost: Vec<Id> = {
+            let index = self.index.read();
+            let slots = index.slots().map(|(id, slot)| (id, slot.at()));
+            slots.filter_map(lies_there).collect()
+        };
+        for id in lost {
+            self.metrics.corrupt.inc();
+            self.forget(writer, id);
+        }
     }
 }

@@ -15,6 +15,8 @@ use modcdn_core::digest::{Hasher, Sha256};
 use modcdn_core::headers::CACHE_TAG;
 
 use super::policy::{Visited, Visits};
+use super::slab::Id;
+use super::verified::Verified;
 use crate::engine::clock::Millis;
 use crate::engine::freshness::Lifetime;
 use crate::engine::purge::Subject;
@@ -172,6 +174,8 @@ pub(crate) struct Object {
     pub(super) visits: Visits,
     /// Found damaged: every entry that names it is a miss.
     pub(super) damaged: AtomicBool,
+    /// Blocks of its file that need not be hashed again.
+    pub(super) verified: Verified,
     /// Held by the one reader who loads it into RAM while the others wait.
     pub(crate) loading: tokio::sync::Mutex<()>,
     validators: OnceLock<Box<Validators>>,
@@ -187,6 +191,7 @@ impl Object {
             ram: RwLock::new(None),
             visits: Visits::default(),
             damaged: AtomicBool::new(false),
+            verified: Verified::default(),
             loading: tokio::sync::Mutex::new(()),
             validators: OnceLock::new(),
         }
@@ -247,6 +252,13 @@ pub(crate) struct Position {
     pub(super) body: u32,
 }
 
+/// An answer that is on disk: which key of the index it is, and where its record lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(super) id: Id,
+    pub(super) position: Position,
+}
+
 /// What is known about an answer: everything but its body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Meta {
@@ -276,9 +288,14 @@ pub(crate) struct Entry {
     /// The body.
     pub(crate) object: Arc<Object>,
     /// None: it is in RAM and nowhere else.
-    pub(super) position: Option<Position>,
-    /// Visits as the disk tier counts them; goes on when the entry is renewed.
+    pub(super) place: Option<Place>,
+    /// Visits as the warm entries' bound counts them, or that of loose ones; goes on when the
+    /// entry is renewed.
     pub(super) visits: Arc<Visits>,
+    /// Asked for since somebody last looked.
+    touched: AtomicBool,
+    /// Its body came along when the record was read, and answered nobody yet.
+    pub(super) brought: AtomicBool,
     /// No revalidation before this time: the last one failed.
     retry_at: AtomicU64,
     /// No purge up to this number concerns it.
@@ -291,7 +308,7 @@ impl Entry {
         meta: Meta,
         lifetime: Lifetime,
         object: Arc<Object>,
-        position: Option<Position>,
+        place: Option<Place>,
         visits: Arc<Visits>,
     ) -> Self {
         let clear_of = AtomicU64::new(meta.epoch);
@@ -300,8 +317,10 @@ impl Entry {
             meta,
             lifetime,
             object,
-            position,
+            place,
             visits,
+            touched: AtomicBool::new(false),
+            brought: AtomicBool::new(false),
             retry_at: AtomicU64::new(0),
             clear_of,
         }
@@ -324,8 +343,26 @@ impl Entry {
 
     /// Whether the body lies in the journal's record.
     pub(super) fn is_packed(&self) -> bool {
-        self.position
-            .is_some_and(|position| u64::from(position.body) == self.object.size)
+        self.place
+            .is_some_and(|place| u64::from(place.position.body) == self.object.size)
+    }
+
+    /// Notes that it was asked for. Writes nothing if that is known already.
+    pub(super) fn touch(&self) {
+        self.visits.mark();
+        if !self.touched.load(Ordering::Relaxed) {
+            self.touched.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether its body is in RAM because the disk was read for this answer.
+    pub(super) fn take_brought(&self) -> bool {
+        self.brought.load(Ordering::Relaxed) && self.brought.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether it was asked for since the last call.
+    pub(super) fn take_touch(&self) -> bool {
+        self.touched.swap(false, Ordering::Relaxed)
     }
 
     /// Milliseconds since the last validation; a time in the future counts as now.

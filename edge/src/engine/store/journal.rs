@@ -6,12 +6,11 @@
 //! ```
 //! A record is appended for every change of a key; small bodies lie in the record itself. Only the
 //! oldest segment is ever given up: what is still true in it is appended anew first, so every
-//! `Refresh` and `Drop` in it may be forgotten (what they are about lies in the same segment or in
-//! one that is gone).
+//! `Drop` in it may be forgotten (what it is about lies in the same segment or in one that is gone).
 //!
 //! Failure rule: nothing here is fatal when read. Damage is stepped over, a segment without a
-//! header is removed, a torn end is left behind by going on in a new segment. A failed append is
-//! cut off again and reported; the caller stops admitting.
+//! header is removed, a torn end is left behind: each process goes on in a new segment. A
+//! failed append is cut off again and reported; the caller stops admitting.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, OpenOptions};
@@ -24,14 +23,17 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use super::entry::Position;
-use super::record::{Found, Record, Records, SEGMENT_HEADER, Salt, encode};
+use super::index::DEAD_SHARE;
+use super::record::{Found, Record, SEGMENT_HEADER, Salt, encode};
 
-const MAGIC: [u8; 8] = *b"modcdnJ2";
+const MAGIC: [u8; 8] = *b"modcdnJ3";
 /// Half-empty segments come from restarts and are merged above this many.
 const MANY_SEGMENTS: usize = 64;
+/// Segments are never shorter than this.
+pub(super) const LEAST_SEGMENT: u64 = 64 * 1024;
 
 /// The files, for readers of packed bodies, who don't wait for writers.
-pub(super) type Segments = Arc<RwLock<HashMap<u32, Arc<File>>>>;
+pub(super) type Segments = Arc<RwLock<HashMap<u32, Arc<SegmentFile>>>>;
 
 /// The log.
 pub(super) struct Journal {
@@ -48,80 +50,87 @@ pub(super) struct Journal {
 }
 
 struct Segment {
-    file: Arc<File>,
+    file: Arc<SegmentFile>,
     len: u64,
-    salt: Salt,
 }
 
-/// What reading the log brought up.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Replayed {
-    /// Records read.
-    pub(super) records: u64,
-    /// Bytes that were no records.
-    pub(super) damage: u64,
+impl Segment {
+    fn new(file: File, len: u64, salt: Salt) -> Self {
+        let file = Arc::new(file);
+        Self {
+            file: Arc::new(SegmentFile { file, salt }),
+            len,
+        }
+    }
+}
+
+/// A segment, as its readers need it.
+#[derive(Debug)]
+pub(super) struct SegmentFile {
+    pub(super) file: Arc<File>,
+    pub(super) salt: Salt,
+}
+
+impl SegmentFile {
+    /// All of its bytes. Blocks.
+    ///
+    /// # Errors
+    /// What the disk said.
+    pub(super) fn read(&self) -> io::Result<Vec<u8>> {
+        let len = usize::try_from(self.file.metadata()?.len()).unwrap_or(0);
+        let mut bytes = vec![0; len];
+        self.file.read_exact_at(&mut bytes, 0)?;
+        Ok(bytes)
+    }
+}
+
+/// A segment as it was at some time; it only ever grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Extent {
+    pub(super) number: u32,
+    pub(super) len: u64,
+    pub(super) salt: Salt,
 }
 
 impl Journal {
-    /// Opens the log in `dir` and hands every record to `take`, oldest first.
+    /// Opens the log in `dir`: its segments are known then, and not read.
     ///
     /// # Errors
     /// Only if the folder can't be made or listed.
-    pub(super) fn open(
-        dir: PathBuf,
-        limit: u64,
-        mut take: impl FnMut(Found<'_>, Position),
-    ) -> io::Result<(Self, Replayed)> {
+    pub(super) fn open(dir: PathBuf, limit: u64) -> io::Result<Self> {
         fs::create_dir_all(&dir)?;
         let mut journal = Self {
             dir,
-            limit: limit.clamp(64 * 1024, 1 << 30),
+            limit: limit.clamp(LEAST_SEGMENT, 1 << 30),
             segments: BTreeMap::new(),
             files: Segments::default(),
             active: None,
             next: 1,
             live: 0,
         };
-        let mut replayed = Replayed::default();
         for number in numbers(&journal.dir)? {
             journal.next = number.saturating_add(1);
-            if let Err(error) = journal.replay(number, &mut replayed, &mut take) {
-                tracing::warn!(segment = number, %error, "journal segment dropped");
-                let _ = fs::remove_file(journal.path(number));
+            match open_segment(&journal.path(number)) {
+                Ok(segment) => journal.add(number, segment),
+                Err(error) if is_no_segment(&error) => {
+                    tracing::warn!(segment = number, "journal segment without a header dropped");
+                    let _ = fs::remove_file(journal.path(number));
+                }
+                // It may be whole: left for a better day.
+                Err(error) => tracing::warn!(segment = number, %error, "journal segment not read"),
             }
         }
-        Ok((journal, replayed))
+        Ok(journal)
     }
 
-    fn replay(
-        &mut self,
-        number: u32,
-        replayed: &mut Replayed,
-        take: &mut impl FnMut(Found<'_>, Position),
-    ) -> io::Result<()> {
-        let path = self.path(number);
-        let bytes = fs::read(&path)?;
-        let salt = salt_of(&bytes).ok_or(io::ErrorKind::InvalidData)?;
-        let file = open_segment(&path)?;
-        let mut records = Records::in_segment(&bytes, salt);
-        for found in records.by_ref() {
-            replayed.records += 1;
-            if let Some(position) = position_of(number, &found) {
-                take(found, position);
-            }
-        }
-        replayed.damage += records.damage() as u64;
-        let len = bytes.len() as u64;
-        self.active = (records.damage() == 0 && len < self.limit).then_some(number);
-        self.add(
-            number,
-            Segment {
-                file: Arc::new(file),
-                len,
-                salt,
-            },
-        );
-        Ok(())
+    /// The segments, oldest first.
+    pub(super) fn segments(&self) -> Vec<Extent> {
+        let extent = |(number, segment): (&u32, &Segment)| Extent {
+            number: *number,
+            len: segment.len,
+            salt: segment.file.salt,
+        };
+        self.segments.iter().map(extent).collect()
     }
 
     /// Appends a record and says where it is.
@@ -130,14 +139,14 @@ impl Journal {
     /// What the disk said; the log is as it was.
     pub(super) fn append(&mut self, record: &Record, body: &[u8]) -> io::Result<Position> {
         let (number, segment) = self.active_segment()?;
-        let bytes = encode(record, body, &segment.salt);
+        let bytes = encode(record, body, &segment.file.salt);
         let offset = usize::try_from(segment.len).unwrap_or(usize::MAX);
         let position = position(number, offset, bytes.len(), body.len());
         let position = position.ok_or(io::ErrorKind::FileTooLarge)?;
-        if let Err(error) = segment.file.write_all_at(&bytes, segment.len) {
+        if let Err(error) = segment.file.file.write_all_at(&bytes, segment.len) {
             // What was written of it must not precede a later record. If that fails too, the next
             // append goes elsewhere and the torn record is stepped over when read.
-            let _ = segment.file.set_len(segment.len);
+            let _ = segment.file.file.set_len(segment.len);
             self.active = None;
             return Err(error);
         }
@@ -154,13 +163,13 @@ impl Journal {
     }
 
     /// Counts a record that became true.
-    pub(super) fn revive(&mut self, position: Position) {
-        self.live += u64::from(position.len);
+    pub(super) fn revive(&mut self, len: u32) {
+        self.live += u64::from(len);
     }
 
     /// Counts a record that is true no longer.
-    pub(super) fn bury(&mut self, position: Position) {
-        self.live = self.live.saturating_sub(u64::from(position.len));
+    pub(super) fn bury(&mut self, len: u32) {
+        self.live = self.live.saturating_sub(u64::from(len));
     }
 
     /// Bytes on disk.
@@ -168,28 +177,28 @@ impl Journal {
         self.segments.values().map(|segment| segment.len).sum()
     }
 
-    /// The oldest segment, if it is time to give it up: most of the log is dead, or lies about in
-    /// many pieces.
+    /// The oldest segment, if it is time to give it up: more of the log is dead than may be, or it
+    /// lies about in many pieces.
     pub(super) fn worn(&self) -> Option<u32> {
         let (&oldest, _) = self.segments.first_key_value()?;
         let len = self.len();
-        let dead = len > 2 * self.live + 2 * self.limit;
+        let dead = len > self.live + self.live / DEAD_SHARE + 2 * self.limit;
         let pieces = usize::try_from(len / self.limit).unwrap_or(usize::MAX);
         let scattered = self.segments.len() > MANY_SEGMENTS + 2 * pieces;
         ((dead || scattered) && self.active != Some(oldest)).then_some(oldest)
     }
 
-    /// The bytes of a segment and its salt, to be read with [`Records`].
-    pub(super) fn read(&self, number: u32) -> io::Result<(Vec<u8>, Salt)> {
-        let segment = self.segments.get(&number).ok_or(io::ErrorKind::NotFound)?;
-        Ok((fs::read(self.path(number))?, segment.salt))
+    /// A segment, to be read.
+    pub(super) fn file(&self, number: u32) -> Option<Arc<SegmentFile>> {
+        let segment = self.segments.get(&number)?;
+        Some(segment.file.clone())
     }
 
     /// Removes a segment whose records were all appended anew or are dead. Syncs what was appended
     /// first, so that a power cut can't take both.
     pub(super) fn give_up(&mut self, number: u32) -> io::Result<()> {
         if let Some((_, newest)) = self.segments.last_key_value() {
-            newest.file.sync_data()?;
+            newest.file.file.sync_data()?;
         }
         fs::remove_file(self.path(number))?;
         self.segments.remove(&number);
@@ -205,7 +214,7 @@ impl Journal {
     /// The file that was appended to last.
     pub(super) fn newest(&self) -> Option<Arc<File>> {
         let (_, newest) = self.segments.last_key_value()?;
-        Some(newest.file.clone())
+        Some(newest.file.file.clone())
     }
 
     fn active_segment(&mut self) -> io::Result<(u32, &mut Segment)> {
@@ -237,14 +246,7 @@ impl Journal {
             return Err(error);
         }
         self.next = number.saturating_add(1);
-        self.add(
-            number,
-            Segment {
-                file: Arc::new(file),
-                len: SEGMENT_HEADER as u64,
-                salt,
-            },
-        );
+        self.add(number, Segment::new(file, SEGMENT_HEADER as u64, salt));
         self.active = Some(number);
         Ok(number)
     }
@@ -272,20 +274,27 @@ fn numbers(dir: &Path) -> io::Result<Vec<u32>> {
     Ok(numbers)
 }
 
-fn open_segment(path: &Path) -> io::Result<File> {
-    // A store on a disk that went read-only must still be readable.
-    let writable = OpenOptions::new().read(true).write(true).open(path);
-    writable.or_else(|_| File::open(path))
+fn is_no_segment(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData
+    )
 }
 
-fn salt_of(bytes: &[u8]) -> Option<Salt> {
-    let header = bytes.get(..SEGMENT_HEADER)?;
-    let salt = header.strip_prefix(&MAGIC)?;
-    salt.try_into().ok()
+fn open_segment(path: &Path) -> io::Result<Segment> {
+    // Only read from now on: a new process begins a new segment.
+    let file = File::open(path)?;
+    let mut header = [0; SEGMENT_HEADER];
+    file.read_exact_at(&mut header, 0)?;
+    let salt = header.strip_prefix(&MAGIC);
+    let salt = salt.and_then(|salt| salt.try_into().ok());
+    let salt = salt.ok_or(io::ErrorKind::InvalidData)?;
+    let len = file.metadata()?.len();
+    Ok(Segment::new(file, len, salt))
 }
 
 /// Unknown to whoever makes bodies; the standard library's hash keys are random.
-fn new_salt() -> Salt {
+pub(super) fn new_salt() -> Salt {
     let mut salt = [0; 16];
     for half in salt.chunks_exact_mut(8) {
         half.copy_from_slice(
@@ -313,18 +322,25 @@ fn position(segment: u32, offset: usize, len: usize, body: usize) -> Option<Posi
 
 #[cfg(test)]
 mod tests {
+    use super::super::record::Records;
     use super::super::record::tests::put;
     use super::*;
 
-    fn open(dir: &Path) -> (Journal, Vec<(String, Vec<u8>)>, Replayed) {
-        let mut seen = Vec::new();
-        let (journal, replayed) = Journal::open(dir.to_owned(), 0, |found, _| {
-            if let Record::Put(put) = found.record {
-                seen.push((put.key.to_string(), found.body.to_vec()));
+    fn open(dir: &Path) -> (Journal, Vec<(String, Vec<u8>)>, usize) {
+        let journal = Journal::open(dir.to_owned(), 0).unwrap();
+        let (mut seen, mut damage) = (Vec::new(), 0);
+        for extent in journal.segments() {
+            let file = journal.file(extent.number).unwrap();
+            let bytes = file.read().unwrap();
+            let mut records = Records::in_segment(&bytes, file.salt);
+            for found in records.by_ref() {
+                if let Record::Put(put) = found.record {
+                    seen.push((put.key.to_string(), found.body.to_vec()));
+                }
             }
-        })
-        .unwrap();
-        (journal, seen, replayed)
+            damage += records.damage();
+        }
+        (journal, seen, damage)
     }
 
     fn add(journal: &mut Journal, key: &str, body: &[u8]) -> Position {
@@ -343,7 +359,7 @@ mod tests {
         add(&mut journal, "/a", b"one");
         add(&mut journal, "/b", b"two");
         std::mem::forget(journal);
-        let (mut journal, seen, replayed) = open(dir.path());
+        let (mut journal, seen, damage) = open(dir.path());
         assert_eq!(
             seen,
             [
@@ -351,15 +367,9 @@ mod tests {
                 ("/b".into(), b"two".to_vec())
             ]
         );
-        assert_eq!(
-            replayed,
-            Replayed {
-                records: 2,
-                damage: 0
-            }
-        );
+        assert_eq!(damage, 0);
         add(&mut journal, "/c", b"three");
-        assert_eq!(numbers(dir.path()).unwrap().len(), 1);
+        assert_eq!(open(dir.path()).1.len(), 3);
     }
 
     #[test]
@@ -376,9 +386,9 @@ mod tests {
             .unwrap()
             .set_len(len - 1)
             .unwrap();
-        let (mut journal, seen, replayed) = open(dir.path());
+        let (mut journal, seen, damage) = open(dir.path());
         assert_eq!(seen.len(), 1);
-        assert!(replayed.damage > 0);
+        assert!(damage > 0);
         add(&mut journal, "/c", b"three");
         let (_, seen, _) = open(dir.path());
         assert_eq!(seen.len(), 2);

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
-use super::entry::{Entry, Meta, Object, Position};
-use super::record::Record;
-use super::{Store, Writer};
+use super::Store;
+use super::entry::{Entry, Meta};
+use super::index::At;
+use super::read::Damage;
+use super::record::{Put, Record};
+use super::slab::Id;
 use crate::engine::purge::bans::{Awaited, Ban, Bans, Full};
 use crate::engine::purge::{Mode, Purge, Subject};
 
@@ -38,11 +40,13 @@ impl Store {
         self.purged(entry) == Some(Mode::Soft)
     }
 
-    /// Makes a purge true: for look-ups at once, also if the disk hangs.
+    /// Makes a purge true: for look-ups at once, also if the disk hangs. Blocks while the index is
+    /// being read: before it is known which numbers were given out there is no higher one.
     ///
     /// # Errors
     /// There is no room for it, not even after those that are over have been retired. Blocks then.
     pub(crate) fn ban(&self, purge: Purge) -> Result<Ban, Full> {
+        self.wait_loaded();
         let ban = self.bans.add(purge.clone()).or_else(|_| {
             self.walk();
             self.bans.add(purge)
@@ -57,10 +61,10 @@ impl Store {
     /// What the disk said; admission has been stopped then.
     pub(crate) fn persist(&self, ban: &Ban) -> io::Result<()> {
         let mut writer = self.writer.lock();
-        let saved = self.append_ban(&mut writer, ban);
+        let saved = writer.journal.append(&Record::Ban(ban.clone()), b"");
         let newest = writer.journal.newest();
         drop(writer);
-        let saved = saved.and_then(|()| newest.map_or(Ok(()), |newest| newest.sync_data()));
+        let saved = saved.and_then(|_| newest.map_or(Ok(()), |newest| newest.sync_data()));
         saved.inspect_err(|error| self.admission.failed(error))
     }
 
@@ -72,38 +76,94 @@ impl Store {
         }
     }
 
+    /// Reads the record of every key that isn't warm.
     fn walk(&self) {
         let _alone = self.walk.walking.lock();
         self.walk.due.store(false, Ordering::Release);
         let upto = self.bans.newest();
-        for key in self
-            .index
-            .keys(|entry| self.purged(entry) == Some(Mode::Hard))
-        {
-            // One at a time: commits don't wait for all of it.
-            self.drop_if_purged(&mut self.writer.lock(), &key);
+        let mut concerning = BTreeSet::new();
+        let (mut last, mut all_read) = (0, true);
+        while let Some((id, at)) = self.key_after(last) {
+            let put = match self.warm.by_id(id) {
+                Some(entry) => {
+                    self.carry_out(id, at, &entry.subject(), entry.meta.epoch, &mut concerning);
+                    last = id.get();
+                    continue;
+                }
+                None => self.thaw(id, at).map(|thawed| thawed.put),
+            };
+            match put {
+                Ok(put) => {
+                    let subject = Subject::new(&put.key, put.meta.headers.tags());
+                    self.carry_out(id, at, &subject, put.meta.epoch, &mut concerning);
+                }
+                // Once more, where it is now.
+                Err(Damage::Moved) => continue,
+                Err(Damage::Corrupt) => self.condemn_record(id, at),
+                Err(Damage::Unreadable(_)) => all_read = false,
+            }
+            last = id.get();
         }
-        self.bans.retire(upto, &self.concerning_stored());
+        self.drop_loose(&mut concerning);
+        if all_read {
+            self.bans.retire(upto, &concerning);
+        }
+        self.gauge(&self.writer.lock());
         self.gauge_bans();
     }
 
-    /// The numbers of the purges that concern something in the index.
-    fn concerning_stored(&self) -> BTreeSet<u64> {
-        let keys = self.index.keys(|entry| self.purged(entry).is_some());
-        let entries = keys.iter().filter_map(|key| self.index.get(key));
-        let numbers = entries.flat_map(|entry| {
-            let epoch = entry.meta.epoch;
-            self.bans.concerning(&entry.subject(), epoch)
-        });
-        numbers.collect()
+    /// The first key whose number is above `last`, and where its record lies.
+    pub(super) fn key_after(&self, last: u32) -> Option<(Id, At)> {
+        let index = self.index.read();
+        index.after(last).map(|(id, slot)| (id, slot.at()))
     }
 
-    pub(super) fn drop_if_purged(&self, writer: &mut Writer, key: &Arc<str>) {
-        let is_purged = |entry: &Arc<Entry>| self.purged(entry) == Some(Mode::Hard);
-        if self.forget(writer, key, is_purged) {
-            self.metrics.purged_entries.inc();
-            self.gauge(writer);
+    fn carry_out(
+        &self,
+        id: Id,
+        at: At,
+        subject: &Subject<'_>,
+        epoch: u64,
+        concerning: &mut BTreeSet<u64>,
+    ) {
+        if self.bans.judge(subject, epoch) == Some(Mode::Hard) {
+            // One at a time: commits don't wait for all of it.
+            let mut writer = self.writer.lock();
+            if self.stands_at(id, at) {
+                self.forget(&mut writer, id);
+                self.metrics.purged_entries.inc();
+                return;
+            }
         }
+        concerning.extend(self.bans.concerning(subject, epoch));
+    }
+
+    /// As for the keys on disk, for those that are in RAM only.
+    fn drop_loose(&self, concerning: &mut BTreeSet<u64>) {
+        let mut gone = Vec::new();
+        self.warm.each(|entry| {
+            if entry.place.is_some() {
+                return;
+            }
+            if self.purged(entry) == Some(Mode::Hard) {
+                gone.push(entry.key.clone());
+            } else {
+                concerning.extend(self.bans.concerning(&entry.subject(), entry.meta.epoch));
+            }
+        });
+        for key in gone {
+            let _writer = self.writer.lock();
+            if self.warm.remove_loose(&key).is_some() {
+                self.loose.lock().remove(&key);
+                self.metrics.purged_entries.inc();
+            }
+        }
+    }
+
+    /// What a purge made of an answer whose record was just read.
+    pub(super) fn purged_record(&self, put: &Put) -> Option<Mode> {
+        let subject = Subject::new(&put.key, put.meta.headers.tags());
+        self.bans.judge(&subject, put.meta.epoch)
     }
 
     /// What a purge made of an answer. Where none is newer than the last look this is one
@@ -127,43 +187,7 @@ impl Store {
         self.bans.judge(&subject, meta.epoch).is_some()
     }
 
-    /// An answer that is described and not kept.
-    pub(super) fn unkept(&self, key: Arc<str>, meta: Meta, object: Arc<Object>) -> Arc<Entry> {
-        Arc::new(self.entry(key, meta, object, None, Arc::default()))
-    }
-
-    pub(super) fn restore_bans(&self, bans: &[(Ban, Position)]) {
-        let mut writer = self.writer.lock();
-        for (ban, position) in bans {
-            self.bans.restore(ban);
-            writer.journal.revive(*position);
-        }
-        self.gauge_bans();
-    }
-
-    /// Appends a purge anew, if it still matters, before its segment is given up.
-    pub(super) fn move_ban(
-        &self,
-        writer: &mut Writer,
-        ban: &Ban,
-        position: Option<Position>,
-    ) -> io::Result<()> {
-        if self.bans.holds(ban) {
-            self.append_ban(writer, ban)?;
-        }
-        if let Some(position) = position {
-            writer.journal.bury(position);
-        }
-        Ok(())
-    }
-
-    fn append_ban(&self, writer: &mut Writer, ban: &Ban) -> io::Result<()> {
-        let position = writer.journal.append(&Record::Ban(ban.clone()), b"")?;
-        writer.journal.revive(position);
-        Ok(())
-    }
-
-    fn gauge_bans(&self) {
+    pub(super) fn gauge_bans(&self) {
         let held = i64::try_from(self.bans.len()).unwrap_or(i64::MAX);
         self.metrics.purges_held.set(held);
     }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::Store;
 use super::entry::{BLOCK, Entry, Object};
+use super::verified::Stamp;
 
 /// Why a body did not come back from the disk.
 #[derive(Debug)]
@@ -32,6 +34,39 @@ impl From<io::Error> for Damage {
     }
 }
 
+/// Reads what is in the page cache. None: not all of it is.
+fn read_now(file: &File, offset: u64, len: usize) -> Option<Bytes> {
+    let mut bytes = BytesMut::with_capacity(len);
+    let part = libc::iovec {
+        iov_base: bytes.as_mut_ptr().cast(),
+        iov_len: len,
+    };
+    let offset = libc::off_t::try_from(offset).ok()?;
+    // SAFETY: the descriptor is open while `file` is borrowed; `part` is one buffer of `len` bytes
+    // that `bytes` has room for and nobody else uses.
+    let read = unsafe {
+        libc::preadv2(
+            file.as_raw_fd(),
+            &raw const part,
+            1,
+            offset,
+            libc::RWF_NOWAIT,
+        )
+    };
+    if usize::try_from(read).ok()? < len {
+        return None;
+    }
+    // SAFETY: the call wrote the first `len` bytes, and there is room for them.
+    unsafe { bytes.set_len(len) };
+    Some(bytes.freeze())
+}
+
+/// Asks the kernel to read nothing but what is asked for. An advice: it may fail.
+fn no_read_ahead(file: &File) {
+    // SAFETY: the descriptor is open while `file` is borrowed; no memory is passed.
+    unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_RANDOM) };
+}
+
 /// An open body.
 #[derive(Clone, Debug)]
 pub(crate) struct StoredBody {
@@ -47,16 +82,47 @@ impl StoredBody {
     /// # Errors
     /// [`Damage`]: not a byte of it may be used.
     pub(crate) fn block(&self, block: u64) -> Result<Bytes, Damage> {
+        let stamp = self.stamp()?;
         let begin = block * BLOCK;
-        let len = self.object.size.saturating_sub(begin).min(BLOCK);
-        let mut bytes = BytesMut::zeroed(usize::try_from(len).unwrap_or(0));
+        let mut bytes = BytesMut::zeroed(self.len_of(block));
         self.file.read_exact_at(&mut bytes, self.offset + begin)?;
-        let intact = self.object.verifies(block, &bytes);
-        if intact {
-            Ok(bytes.freeze())
-        } else {
-            Err(Damage::Corrupt)
+        self.checked(block, stamp, bytes.freeze())
+    }
+
+    /// One block of the body, if it is in the page cache: hashed only if it wasn't since it came
+    /// into memory (see `verified`). None: it has to be read with [`StoredBody::block`].
+    ///
+    /// # Errors
+    /// [`Damage`].
+    pub(crate) fn block_in_memory(&self, block: u64) -> Result<Option<Bytes>, Damage> {
+        let stamp = self.stamp()?;
+        let Some(bytes) = read_now(&self.file, self.offset + block * BLOCK, self.len_of(block))
+        else {
+            self.object.verified.forget();
+            return Ok(None);
+        };
+        let verified = self.object.verified.has(block, stamp) && self.stamp()? == stamp;
+        if verified {
+            return Ok(Some(bytes));
         }
+        self.checked(block, stamp, bytes).map(Some)
+    }
+
+    fn len_of(&self, block: u64) -> usize {
+        let rest = self.object.size.saturating_sub(block * BLOCK);
+        usize::try_from(rest.min(BLOCK)).unwrap_or(0)
+    }
+
+    fn checked(&self, block: u64, stamp: Stamp, bytes: Bytes) -> Result<Bytes, Damage> {
+        if !self.object.verifies(block, &bytes) {
+            return Err(Damage::Corrupt);
+        }
+        self.object.verified.add(block, stamp);
+        Ok(bytes)
+    }
+
+    fn stamp(&self) -> Result<Stamp, Damage> {
+        Ok(Stamp::from(&self.file.metadata()?))
     }
 
     /// All of the body, verified. Blocks.
@@ -86,18 +152,19 @@ impl Store {
     /// [`Damage`]; a file of another length is damage as well.
     pub(crate) fn open_body(&self, entry: &Entry) -> Result<StoredBody, Damage> {
         let object = entry.object.clone();
-        let position = entry.position.ok_or(Damage::Corrupt)?;
+        let position = entry.place.ok_or(Damage::Corrupt)?.position;
         if entry.is_packed() {
-            let file = self.segments.read().get(&position.segment).cloned();
+            let segment = self.segments.read().get(&position.segment).cloned();
             let end = u64::from(position.offset) + u64::from(position.len);
             let offset = end - u64::from(position.body);
             return Ok(StoredBody {
-                file: file.ok_or(Damage::Moved)?,
+                file: segment.ok_or(Damage::Moved)?.file.clone(),
                 offset,
                 object,
             });
         }
         let file = self.files.open_object(&object.digest)?;
+        no_read_ahead(&file);
         if file.metadata()?.len() != object.size {
             return Err(Damage::Corrupt);
         }

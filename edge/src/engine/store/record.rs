@@ -14,11 +14,10 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use modcdn_core::digest::{Hasher, Sha256};
 
 use super::entry::{Blocks, Headers, Meta};
-use crate::engine::clock::Millis;
 use crate::engine::purge::bans::Ban;
 
 /// Begins every record.
-pub(super) const MAGIC: [u8; 4] = *b"\xf3mR2";
+pub(super) const MAGIC: [u8; 4] = *b"\xf3mR1";
 /// Bytes before the meta.
 pub(super) const PREFIX: usize = 20;
 /// Bytes before a segment's first record: magic 8, salt 16.
@@ -34,17 +33,10 @@ pub(super) type Salt = [u8; 16];
 /// What happened to a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Record {
-    /// It got an answer.
+    /// It got an answer, or its answer was confirmed: then this takes the old one's place.
     Put(Put),
-    /// Its answer was confirmed.
-    Refresh {
-        key: Arc<str>,
-        validated: Millis,
-        epoch: u64,
-        headers: Headers,
-    },
-    /// Its answer is gone.
-    Drop { key: Arc<str> },
+    /// The answer whose record begins there is gone.
+    Drop { segment: u32, offset: u32 },
     /// A purge.
     Ban(Ban),
 }
@@ -74,21 +66,10 @@ pub(super) fn encode(record: &Record, body: &[u8], salt: &Salt) -> Vec<u8> {
     let mut out = vec![0; PREFIX];
     match record {
         Record::Put(put) => encode_put(&mut out, put),
-        Record::Refresh {
-            key,
-            validated,
-            epoch,
-            headers,
-        } => {
-            out.push(2);
-            put_text(&mut out, key.as_bytes());
-            out.extend_from_slice(&validated.to_le_bytes());
-            out.extend_from_slice(&epoch.to_le_bytes());
-            put_headers(&mut out, headers);
-        }
-        Record::Drop { key } => {
+        Record::Drop { segment, offset } => {
             out.push(3);
-            put_text(&mut out, key.as_bytes());
+            out.extend_from_slice(&segment.to_le_bytes());
+            out.extend_from_slice(&offset.to_le_bytes());
         }
         Record::Ban(Ban { epoch, purge }) => {
             out.push(4);
@@ -175,6 +156,11 @@ impl<'a> Records<'a> {
         Self::new(bytes, salt, SEGMENT_HEADER)
     }
 
+    /// The one record that begins here.
+    pub(super) fn one(&self) -> Option<Found<'a>> {
+        self.read(self.at)
+    }
+
     /// Bytes stepped over so far: zero if all was well.
     pub(super) fn damage(&self) -> usize {
         self.damage
@@ -225,28 +211,23 @@ impl<'a> Iterator for Records<'a> {
 fn decode(meta: &[u8]) -> Option<Record> {
     let mut fields = Fields(meta);
     let kind = fields.byte()?;
-    let key: Arc<str> = std::str::from_utf8(fields.text()?).ok()?.into();
     match kind {
-        1 => Some(Record::Put(decode_put(key, fields)?)),
-        2 => {
-            let (validated, epoch) = (fields.u64()?, fields.u64()?);
-            Some(Record::Refresh {
-                key,
-                validated,
-                epoch,
-                headers: fields.headers()?,
-            })
-        }
-        3 => Some(Record::Drop { key }),
+        1 => Some(Record::Put(decode_put(fields)?)),
+        3 => Some(Record::Drop {
+            segment: fields.u32()?,
+            offset: fields.u32()?,
+        }),
         4 => {
+            let name = std::str::from_utf8(fields.text()?).ok()?;
             let (kind, mode) = (fields.byte()?, fields.byte()?);
-            Ban::restored(fields.u64()?, kind, mode, &key).map(Record::Ban)
+            Ban::restored(fields.u64()?, kind, mode, name).map(Record::Ban)
         }
         _ => None,
     }
 }
 
-fn decode_put(key: Arc<str>, mut fields: Fields<'_>) -> Option<Put> {
+fn decode_put(mut fields: Fields<'_>) -> Option<Put> {
+    let key = std::str::from_utf8(fields.text()?).ok()?.into();
     let status = StatusCode::from_u16(fields.u16()?).ok()?;
     let immutable = fields.byte()? != 0;
     let (stored, validated) = (fields.u64()?, fields.u64()?);
@@ -357,22 +338,19 @@ pub(super) mod tests {
     }
 
     fn four() -> Vec<(Record, &'static [u8])> {
-        let headers = put("/a", b"").meta.headers;
         vec![
             (
                 Record::Put(put("/a", b"body of a")),
                 b"body of a".as_slice(),
             ),
+            (Record::Put(put("/c", b"in a file")), b""),
             (
-                Record::Refresh {
-                    key: "/a".into(),
-                    validated: 9,
-                    epoch: 4,
-                    headers,
+                Record::Drop {
+                    segment: 1,
+                    offset: 24,
                 },
                 b"",
             ),
-            (Record::Drop { key: "/b".into() }, b""),
             (Record::Ban(ban()), b""),
         ]
     }
@@ -407,7 +385,7 @@ pub(super) mod tests {
 
     #[test]
     fn another_segments_record_in_a_body_is_not_read() {
-        let forged = encode(&Record::Drop { key: "/x".into() }, b"", &[0; 16]);
+        let forged = encode(&four()[2].0, b"", &[0; 16]);
         let mut bytes = encode(&Record::Put(put("/a", &forged)), &forged, &SALT);
         bytes[PREFIX] ^= 1;
         assert_eq!(Records::new(&bytes, SALT, 0).count(), 0);

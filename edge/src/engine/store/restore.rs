@@ -1,71 +1,103 @@
-//! Opening the store: the journal is read into the index, the rest of the folder is tidied.
+//! Opening the store: at once, with an empty index; then the index is read while requests come.
+//!
+//! After a clean stop from the snapshot, else from the journal, newest record first: so the first
+//! record that turns up for a key is the true one, what is found while this goes on is never
+//! something that was replaced or dropped later, and what is asked for most lately is there first.
+//! What is put meanwhile lies in newer segments, and wins in the same way.
+//!
+//! Until the index is all there, and files that it doesn't name are gone, nothing is evicted, so only
+//! little is taken in ([`ROOM_SHARE`]).
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use modcdn_core::digest::Sha256;
+use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::admission::Admission;
-use super::entry::{Headers, Object, Position};
-use super::index::Index;
-use super::journal::Journal;
+use super::entry::Position;
+use super::index::{At, BodyFile, Fingerprint, Index};
+use super::journal::{Extent, Journal, LEAST_SEGMENT, new_salt, position_of};
+use super::live::Live;
 use super::objects::Files;
-use super::policy::Keyed;
+use super::policy::{Keyed, Policy};
 use super::purged::Walk;
-use super::record::{Found, Put, Record};
-use super::{Named, Store, Writer};
-use crate::engine::clock::{Clock, Millis, millis};
+use super::record::{Found, Record, Records};
+use super::slab::Id;
+use super::warm::Warm;
+use super::{Store, Writer, snapshot};
+use crate::engine::clock::{Clock, millis};
 use crate::engine::config::{FreshnessConfig, StoreConfig};
 use crate::engine::metrics::EngineMetrics;
 use crate::engine::purge::bans::{Ban, Bans};
 
-/// A segment of the journal, but never more than a sixteenth of the disk tier.
+/// A segment of the journal at most, and the share of the disk tier that one may take.
 const SEGMENT: u64 = 32 << 20;
+const SEGMENT_SHARE: u64 = 256;
+/// While the index is read, one part in so many of the disk tier is taken in.
+const ROOM_SHARE: u64 = 100;
+/// Records that are put into the index under one lock.
+const BATCH: usize = 1024;
 
-/// What is true after all records.
-#[derive(Default)]
-struct Replay {
-    /// The last true answer of each key.
-    answers: HashMap<Arc<str>, (Put, Position)>,
-    bans: Vec<(Ban, Position)>,
+/// What the writer knows while the index is being read.
+pub(super) struct Loading {
+    /// The segments that were there.
+    segments: Vec<Extent>,
+    /// Keys that are in the index no more, or not on disk: older records of them don't count.
+    pub(super) gone: HashSet<Fingerprint>,
+    /// Of these, keys whose answer is in RAM only: their records are to be dropped.
+    pub(super) displaced: HashSet<Fingerprint>,
+    /// Records that were dropped, by segment and offset.
+    dropped: HashSet<(u32, u32)>,
+    /// Bytes that may be taken in meanwhile.
+    pub(super) room: u64,
 }
 
-impl Replay {
-    fn take(&mut self, found: Found<'_>, position: Position) {
-        match found.record {
+/// A key and its record, as far as the index wants them.
+pub(super) struct Key {
+    pub(super) print: Fingerprint,
+    pub(super) at: At,
+    pub(super) file: Option<BodyFile>,
+    /// When it was last asked for, in hours.
+    pub(super) asked: u32,
+}
+
+/// A record of the journal.
+enum Brief {
+    Put(Key),
+    Drop(u32, u32),
+    Ban(Ban),
+}
+
+impl Brief {
+    fn of(store: &Store, number: u32, found: &Found<'_>) -> Option<Self> {
+        match &found.record {
             Record::Put(put) => {
-                self.answers.insert(put.key.clone(), (put, position));
+                let position = position_of(number, found)?;
+                store.bans.passed(put.meta.epoch);
+                Some(Self::Put(Key {
+                    print: store.print(&put.key),
+                    at: position.into(),
+                    file: file_of(put.digest, put.size, position),
+                    // Not known any more: let it stay for a while.
+                    asked: store.hours(),
+                }))
             }
-            Record::Refresh {
-                key,
-                validated,
-                epoch,
-                headers,
-            } => self.refresh(&key, validated, epoch, &headers),
-            Record::Drop { key } => drop(self.answers.remove(&key)),
-            Record::Ban(ban) => self.bans.push((ban, position)),
+            Record::Drop { segment, offset } => Some(Self::Drop(*segment, *offset)),
+            Record::Ban(ban) => Some(Self::Ban(ban.clone())),
         }
     }
+}
 
-    fn refresh(&mut self, key: &str, validated: Millis, epoch: u64, headers: &Headers) {
-        if let Some((put, _)) = self.answers.get_mut(key) {
-            put.meta.validated = validated;
-            put.meta.epoch = epoch;
-            put.meta.headers = headers.clone();
-        }
-    }
-
-    /// The answers, oldest first.
-    fn into_answers(self) -> Vec<(Put, Position)> {
-        let mut answers: Vec<_> = self.answers.into_values().collect();
-        answers.sort_unstable_by_key(|(_, position)| (position.segment, position.offset));
-        answers
-    }
+/// The file that a body has, if it isn't packed into its record.
+pub(super) fn file_of(digest: Sha256, size: u64, position: Position) -> Option<BodyFile> {
+    (u64::from(position.body) != size).then_some(BodyFile { digest, size })
 }
 
 impl Store {
-    /// Opens the store. Blocks.
+    /// Opens the store; its index is empty until [`Store::load_index`] has read it. Blocks, but
+    /// not for long: nothing but the headers of the journal's segments is read.
     ///
     /// # Errors
     /// If its folders can't be made; never because of what is in them.
@@ -77,85 +109,194 @@ impl Store {
         metrics: Arc<EngineMetrics>,
     ) -> io::Result<Self> {
         let files = Files::open(&config.dir)?;
-        let disk = config.disk.as_u64();
-        let segment = SEGMENT.min(disk / 16);
-        let mut replay = Replay::default();
-        let (journal, replayed) =
-            Journal::open(config.dir.join("journal"), segment, |found, at| {
-                replay.take(found, at);
-            })?;
-        if replayed.damage > 0 {
-            tracing::warn!(
-                bytes = replayed.damage,
-                "damaged parts of the journal passed over"
-            );
-            metrics.journal_damage.inc_by(replayed.damage);
-        }
+        let bytes = config.disk.as_u64();
+        let segment = SEGMENT.min(bytes / SEGMENT_SHARE).max(LEAST_SEGMENT);
+        let journal = Journal::open(config.dir.join("journal"), segment)?;
+        // Two segments may be dead before one is given up.
+        let disk = Policy::new(bytes.saturating_sub(2 * segment), config.keys);
         let pause = millis(config.pause.get());
-        let store = Self {
+        metrics.index_loading.set(1);
+        Ok(Self {
             segments: journal.files(),
-            // Two segments may be dead before one is given up.
+            marks: disk.marks().clone(),
             writer: Mutex::new(Writer {
+                loading: Some(Loading::new(&journal, bytes / ROOM_SHARE)),
                 journal,
-                disk: Keyed::new(disk - 2 * segment, config.keys),
+                disk,
+                unweighed: Vec::new(),
+                weighing: false,
             }),
+            loaded: Condvar::new(),
+            secret: snapshot::secret(&config.dir).unwrap_or_else(new_salt),
+            index: RwLock::new(Index::new()),
+            warm: Warm::new(config.warm.as_u64()),
+            live: Live::default(),
             ram: Mutex::new(Keyed::new(config.ram.as_u64(), usize::MAX)),
             loose: Mutex::new(Keyed::new(config.loose.as_u64(), config.keys)),
-            bodies: Mutex::default(),
-            index: Index::new(),
             bans: Arc::new(bans),
             walk: Walk::default(),
-            admission: Admission::new(clock, metrics.clone(), pause),
+            admission: Admission::new(clock.clone(), metrics.clone(), pause),
             config: config.clone(),
             bounds: bounds.clone(),
+            clock,
             files,
             metrics,
-        };
-        store.restore_bans(&replay.bans);
-        store.restore(replay.into_answers());
-        Ok(store)
+        })
     }
 
-    fn restore(&self, answers: Vec<(Put, Position)>) {
+    /// Reads the index, from the snapshot or from the journal. Requests are answered meanwhile.
+    /// Blocks.
+    pub(crate) fn load_index(&self) {
+        let started = self.clock.now();
+        let segments = match &self.writer.lock().loading {
+            Some(loading) => loading.segments.clone(),
+            None => return,
+        };
+        let clean = self.load_snapshot(&segments);
+        if !clean {
+            for (done, extent) in segments.iter().rev().enumerate() {
+                self.replay_segment(extent);
+                tracing::debug!(
+                    done = done + 1,
+                    of = segments.len(),
+                    "journal segments read"
+                );
+            }
+            self.sweep();
+        }
+        self.rank_all();
+        let took_ms = self.clock.now().saturating_sub(started);
+        let keys = self.index.read().len();
+        tracing::info!(keys, clean, took_ms, "index read");
+    }
+
+    /// Waits until the index is all there. Blocks.
+    pub(crate) fn wait_loaded(&self) {
         let mut writer = self.writer.lock();
-        for (put, position) in answers {
-            let has_file = u64::from(position.body) != put.size;
-            let object = self.restore_object(&put, has_file);
-            let Put { key, meta, .. } = put;
-            self.bans.passed(meta.epoch);
-            let entry = Arc::new(self.entry(key, meta, object, Some(position), Arc::default()));
-            self.enlist(&mut writer, &entry, position, has_file);
+        while writer.loading.is_some() {
+            self.loaded.wait(&mut writer);
+        }
+    }
+
+    fn replay_segment(&self, extent: &Extent) {
+        let Some(segment) = self.segments.read().get(&extent.number).cloned() else {
+            return;
+        };
+        let bytes = match segment.read() {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                tracing::warn!(segment = extent.number, %error, "journal segment can't be read");
+                return;
+            }
+        };
+        let mut records = Records::in_segment(&bytes, segment.salt);
+        let brief = |found: Found<'_>| Brief::of(self, extent.number, &found);
+        let briefs: Vec<Brief> = records.by_ref().filter_map(brief).collect();
+        let damage = records.damage() as u64;
+        if damage > 0 {
+            self.metrics.journal_damage.inc_by(damage);
+            tracing::warn!(
+                segment = extent.number,
+                bytes = damage,
+                "damage passed over"
+            );
+        }
+        for batch in briefs.rchunks(BATCH) {
+            let mut writer = self.writer.lock();
+            batch
+                .iter()
+                .rev()
+                .for_each(|brief| self.replay(&mut writer, brief));
+            self.gauge(&writer);
+        }
+    }
+
+    fn replay(&self, writer: &mut Writer, brief: &Brief) {
+        match (brief, &mut writer.loading) {
+            (Brief::Put(key), _) => self.take_in(writer, key),
+            (Brief::Ban(ban), _) => self.bans.restore(ban),
+            (Brief::Drop(segment, offset), Some(loading)) => {
+                loading.dropped.insert((*segment, *offset));
+            }
+            (Brief::Drop(..), None) => {}
+        }
+    }
+
+    /// Takes a key into the index, unless a newer record or this process has settled the matter.
+    pub(super) fn take_in(&self, writer: &mut Writer, key: &Key) {
+        let Some(loading) = &mut writer.loading else {
+            return;
+        };
+        let (segment, offset) = (key.at.segment, key.at.offset);
+        let displaced = loading.displaced.remove(&key.print);
+        if loading.dropped.remove(&(segment, offset)) || displaced {
+            loading.gone.insert(key.print);
+        }
+        if displaced {
+            // Should it fail, an old answer comes back after the next start.
+            let _ = writer
+                .journal
+                .append(&Record::Drop { segment, offset }, b"");
+        }
+        let mut index = self.index.write();
+        if loading.gone.contains(&key.print) || index.find(&key.print).is_some() {
+            return;
+        }
+        if index.put(key.print, key.at, key.file, key.asked).is_some() {
+            writer.journal.revive(key.at.len);
+        }
+    }
+
+    /// The index is all there: now it is known what has to go.
+    fn rank_all(&self) {
+        let mut writer = self.writer.lock();
+        writer.loading = None;
+        let mut keys: Vec<(At, Id)> = {
+            let index = self.index.read();
+            index.slots().map(|(id, slot)| (slot.at(), id)).collect()
+        };
+        keys.sort_unstable();
+        for (_, id) in keys {
+            if self.index.read().slot(id).is_some() {
+                self.weigh(&mut writer, id);
+            }
         }
         self.compact(&mut writer);
         self.gauge(&writer);
-        tracing::info!(keys = self.index.len(), "store opened");
-    }
-
-    fn restore_object(&self, put: &Put, has_file: bool) -> Arc<Object> {
-        let mut bodies = self.bodies.lock();
-        let named = bodies.entry(put.digest).or_insert_with(|| Named {
-            object: Arc::new(Object::new(put.digest, put.size, put.blocks.clone())),
-            keys: 0,
-            has_file: false,
-        });
-        named.keys += 1;
-        named.has_file |= has_file;
-        named.object.clone()
+        self.gauge_bans();
+        self.metrics.index_loading.set(0);
+        self.loaded.notify_all();
     }
 
     /// Removes files that no key names: bodies whose record did not make it to the disk, bodies of
-    /// a lost index. One walk over the objects, for the background. Blocks.
-    pub(crate) fn sweep(&self) {
+    /// a lost index. One walk over the objects, not needed after a clean stop. Blocks.
+    fn sweep(&self) {
         let mut removed = 0_u64;
         self.files.walk(|path, digest| {
-            let bodies = self.bodies.lock();
-            let wanted = digest.is_some_and(|d| bodies.get(&d).is_some_and(|named| named.has_file));
-            if !wanted && std::fs::remove_file(path).is_ok() {
+            let named = || digest.is_some_and(|digest| self.index.read().names(&digest));
+            if named() {
+                return;
+            }
+            // A body is put in its place and named under this lock.
+            let _writer = self.writer.lock();
+            if !named() && std::fs::remove_file(path).is_ok() {
                 removed += 1;
             }
         });
         if removed > 0 {
             tracing::info!(files = removed, "objects without a key removed");
+        }
+    }
+}
+
+impl Loading {
+    fn new(journal: &Journal, room: u64) -> Self {
+        Self {
+            segments: journal.segments(),
+            gone: HashSet::new(),
+            displaced: HashSet::new(),
+            dropped: HashSet::new(),
+            room,
         }
     }
 }

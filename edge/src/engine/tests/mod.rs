@@ -340,7 +340,10 @@ impl Rig {
 fn open(config: &EngineConfig, origin: &Arc<Script>, clock: &Arc<Clock>) -> Arc<Engine> {
     let metrics = EngineMetrics::new(&prometheus::Registry::new());
     let origin: Arc<dyn Origin> = origin.clone();
-    Engine::open_at(config, origin, Handle::current(), metrics, clock.clone()).unwrap()
+    let engine =
+        Engine::open_at(config, origin, Handle::current(), metrics, clock.clone()).unwrap();
+    engine.store.wait_loaded();
+    engine
 }
 
 fn asked(path: &str) -> Asked {

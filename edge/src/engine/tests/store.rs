@@ -261,8 +261,7 @@ async fn files_that_no_key_names_are_removed() {
     let rig = small_ram();
     fill_all(&rig).await;
     fs::remove_dir_all(rig.config.store.dir.join("journal")).unwrap();
-    let reopened = rig.reopened();
-    reopened.engine.store.sweep();
+    rig.reopened();
     assert!(files(&rig.config.store.dir.join("objects")).is_empty());
 }
 

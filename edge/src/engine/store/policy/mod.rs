@@ -33,7 +33,6 @@ use self::marks::MOST_VISITS;
 use self::queues::{HEAVIEST, Place, Queues};
 
 pub(crate) use self::keyed::{Keyed, Visited, Visits};
-#[allow(unused_imports, reason = "for the store's slab")]
 pub(crate) use self::marks::Marks;
 
 /// Entries are scarce when no more than one part in this many is left of the number allowed.
@@ -135,7 +134,6 @@ impl Policy {
 
     /// Changes the weight of an id that is held; what no longer fits is appended to `evicted`, the
     /// id itself perhaps among it.
-    #[allow(dead_code, reason = "for the store's slab")]
     pub(crate) fn reweigh(&mut self, id: u32, weight: u64, evicted: &mut Vec<u32>) {
         if self.queues.place(id) == Place::Nowhere {
             return;
@@ -160,7 +158,6 @@ impl Policy {
     }
 
     /// Whether the id is held.
-    #[allow(dead_code, reason = "for the store's slab")]
     pub(crate) fn contains(&self, id: u32) -> bool {
         self.queues.place(id) != Place::Nowhere
     }
