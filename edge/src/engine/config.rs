@@ -31,6 +31,13 @@ pub const DEFAULT_WARM: ByteSize = ByteSize::mib(64);
 /// How long nothing is admitted after the disk refused a write.
 pub const DEFAULT_PAUSE: Period = Period::secs(30);
 
+/// Default time after which what nobody asked for is dropped.
+pub const DEFAULT_UNUSED: Period = Period::secs(30 * 86400);
+/// Default bytes a second that the scrub reads.
+pub const DEFAULT_SCRUB_RATE: ByteSize = ByteSize::mib(8);
+/// Default pause before each round of the scrub.
+pub const DEFAULT_SCRUB_PAUSE: Period = Period::secs(86400);
+
 /// The most that [`StoreConfig::packed_body`] may be: a packed body is one block.
 pub const MAX_PACKED_BODY: ByteSize = ByteSize::kib(256);
 /// The least that [`StoreConfig::disk`] may be.
@@ -61,6 +68,30 @@ pub struct StoreConfig {
     pub packed_body: ByteSize,
     /// After the disk refused a write: how long until the next try.
     pub pause: Period,
+    /// What nobody asked for in this time is dropped, however much room there is; in whole hours,
+    /// and no sooner than the scrub comes by. 0: it stays.
+    pub unused: Period,
+    /// The scrub, which reads everything stored and compares it with its digests.
+    pub scrub: ScrubConfig,
+}
+
+/// How the scrub goes about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ScrubConfig {
+    /// Most bytes a second that it reads. 0: it reads nothing.
+    pub rate: ByteSize,
+    /// How long it rests before each round.
+    pub pause: Period,
+}
+
+impl Default for ScrubConfig {
+    fn default() -> Self {
+        Self {
+            rate: DEFAULT_SCRUB_RATE,
+            pause: DEFAULT_SCRUB_PAUSE,
+        }
+    }
 }
 
 impl Default for StoreConfig {
@@ -75,6 +106,8 @@ impl Default for StoreConfig {
             ram_body: DEFAULT_RAM_BODY,
             packed_body: DEFAULT_PACKED_BODY,
             pause: DEFAULT_PAUSE,
+            unused: DEFAULT_UNUSED,
+            scrub: ScrubConfig::default(),
         }
     }
 }
@@ -99,6 +132,11 @@ impl StoreConfig {
             self.packed_body <= self.ram_body,
             "packed_body",
             "must not be above ram_body",
+        );
+        claim(
+            self.scrub.pause >= Period::secs(1),
+            "scrub.pause",
+            "must be at least 1s",
         );
         claim(
             self.ram_body <= self.ram,

@@ -26,6 +26,10 @@ pub struct EngineMetrics {
     stored_bytes: IntGaugeVec,
     pub(crate) entries: IntGauge,
     pub(crate) index_loading: IntGauge,
+    pub(crate) scrubbed_bytes: IntCounter,
+    pub(crate) scrub_rounds: IntCounter,
+    pub(crate) scrub_progress: IntGauge,
+    pub(crate) unused: IntCounter,
     evictions: IntCounterVec,
     pub(crate) corrupt: IntCounter,
     pub(crate) write_errors: IntCounter,
@@ -140,6 +144,22 @@ impl EngineMetrics {
             index_loading: gauge(
                 "modcdn_edge_index_loading",
                 "1 while the index is read after a start; index_entries says how far it is",
+            ),
+            scrubbed_bytes: counter(
+                "modcdn_edge_scrubbed_bytes_total",
+                "Bytes that the scrub read and compared with their digests",
+            ),
+            scrub_rounds: counter(
+                "modcdn_edge_scrub_rounds_total",
+                "Rounds of the scrub that were finished",
+            ),
+            scrub_progress: gauge(
+                "modcdn_edge_scrub_position",
+                "Number of the key that the scrub is at, about index_entries at a round's end; 0: it rests",
+            ),
+            unused: counter(
+                "modcdn_edge_unused_dropped_total",
+                "Keys dropped because nobody asked for them in store.unused",
             ),
             evictions: counters(
                 "modcdn_edge_evictions_total",

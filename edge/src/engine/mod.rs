@@ -64,7 +64,7 @@ use self::purge::bans::Bans;
 pub use self::purge::bans::Full;
 use self::purge::{Purge, Purged, Subject};
 use self::store::entry::Entry;
-use self::store::{Damage, Look, Store};
+use self::store::{Damage, Look, Store, scrub};
 #[cfg(doc)]
 use crate::exchange::{Answer, Asked};
 use crate::origin::Origin;
@@ -178,6 +178,8 @@ impl Engine {
             store.load_index();
             store.carry_out_purges();
         });
+        let scrubbed = Arc::downgrade(&engine.store);
+        engine.fills.spawn(scrub(scrubbed, engine.fills.clone()));
         Ok(engine)
     }
 

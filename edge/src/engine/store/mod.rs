@@ -41,6 +41,7 @@ mod put;
 mod read;
 mod record;
 mod restore;
+mod scrub;
 mod slab;
 mod snapshot;
 mod verified;
@@ -73,6 +74,9 @@ use super::purge::bans::Bans;
 pub(crate) use self::look::Look;
 pub(crate) use self::objects::Spool;
 pub(crate) use self::read::{Damage, StoredBody};
+#[cfg(test)]
+pub(crate) use self::scrub::Round;
+pub(crate) use self::scrub::scrub;
 
 /// What an entry costs in RAM beside its body; counted with bodies that are in RAM only.
 const ENTRY_COST: u64 = 512;

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 
 use super::super::metrics::Tier;
+use super::super::purge::bans::Bans;
+use super::super::store::entry::{BodyHasher, Headers, Meta};
+use super::super::store::{Arrival, Payload, Round, Store};
 use super::*;
 
 const BIG: usize = 1_000_000;
@@ -451,4 +454,202 @@ async fn the_future_of_an_answer_is_small() {
     let size = std::mem::size_of_val(&answer);
     // Every request's task is made of it, and moved to the heap.
     assert!(size <= 1536, "{size} bytes");
+}
+
+/// A round of the scrub.
+fn scrub(rig: &Rig) {
+    let mut round = Some(Round::default());
+    while let Some(now) = round {
+        round = rig.engine.store.scrub_step(now).next;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_scrub_finds_what_nobody_reads() {
+    let rig = small_ram();
+    fill_all(&rig).await;
+    scrub(&rig);
+    assert_eq!(rig.engine.metrics.corrupt.get(), 0);
+    assert!(rig.engine.metrics.scrubbed_bytes.get() > 1_050_000);
+    for (path, len) in kinds() {
+        let (file, at) = place(&rig, &bytes(len));
+        flip(&file, at + len as u64 - 1);
+        scrub(&rig);
+        assert!(rig.engine.store.find(path).is_none(), "{path}");
+    }
+    assert_eq!(rig.engine.metrics.corrupt.get(), 3);
+    rig.engine.store.check();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nobody_asks_for_goes_and_the_rest_stays() {
+    let rig = small_ram();
+    fill_all(&rig).await;
+    rig.advance(20 * 86400).await;
+    assert_eq!(rig.got(ZIP).await.0, 200);
+    scrub(&rig);
+    rig.engine.shutdown().await;
+    let rig = rig.reopened();
+    rig.advance(11 * 86400).await;
+    scrub(&rig);
+    let kept = kinds().map(|(path, _)| rig.engine.store.find(path).is_some());
+    assert_eq!(kept, [false, false, true]);
+    rig.engine.store.check();
+}
+
+/// A store on the rig's folder whose index isn't read yet.
+fn unread(rig: &Rig) -> Arc<Store> {
+    let metrics = Arc::new(EngineMetrics::new(&prometheus::Registry::new()));
+    let (store, freshness) = (&rig.config.store, &rig.config.freshness);
+    let bans = Bans::new(rig.config.purge.bans);
+    Arc::new(Store::open(store, freshness, bans, rig.clock.clone(), metrics).unwrap())
+}
+
+fn arrival(path: &str, body: &Bytes, rig: &Rig) -> Arrival {
+    let mut hasher = BodyHasher::new();
+    hasher.block(body);
+    Arrival {
+        key: path.into(),
+        meta: Meta {
+            status: StatusCode::OK,
+            headers: Headers::keep(&HeaderMap::new()),
+            immutable: true,
+            stored: rig.clock.now(),
+            validated: rig.clock.now(),
+            epoch: 0,
+        },
+        object: Arc::new(hasher.finish()),
+        body: Payload::Ram(body.clone()),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_put_while_the_index_is_read_wins() {
+    for clean in [true, false] {
+        let rig = small_ram();
+        fill_all(&rig).await;
+        if clean {
+            rig.engine.shutdown().await;
+        }
+        let store = unread(&rig);
+        assert!(store.find(INFO).is_none());
+        let newer = Bytes::from_static(b"newer");
+        store.put(arrival(INFO, &newer, &rig));
+        assert_eq!(store.find(INFO).unwrap().object.digest, Sha256::of(&newer));
+        store.load_index();
+        assert_eq!(store.find(INFO).unwrap().object.digest, Sha256::of(&newer));
+        assert_eq!(
+            store.find(ZIP).unwrap().object.digest,
+            Sha256::of(&bytes(BIG))
+        );
+        store.check();
+        drop(store);
+        let again = unread(&rig);
+        again.load_index();
+        assert_eq!(again.find(INFO).unwrap().object.digest, Sha256::of(&newer));
+        again.check();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_snapshot_or_one_of_another_journal_is_not_used() {
+    type Damage = fn(&Path);
+    let damages: [Damage; 4] = [
+        |path| fs::write(path, b"garbage").unwrap(),
+        |path| flip(path, fs::metadata(path).unwrap().len() / 2),
+        |path| {
+            let bytes = fs::read(path).unwrap();
+            fs::write(path, &bytes[..bytes.len() - 5]).unwrap();
+        },
+        |path| {
+            let other = small_ram();
+            other.engine.store.write_snapshot().unwrap();
+            fs::copy(other.config.store.dir.join("index"), path).unwrap();
+        },
+    ];
+    for damage in damages {
+        let rig = small_ram();
+        fill_all(&rig).await;
+        rig.engine.shutdown().await;
+        damage(&rig.config.store.dir.join("index"));
+        let reopened = rig.reopened();
+        for (path, len) in kinds() {
+            assert_eq!(reopened.got(path).await.2, bytes(len), "{path}");
+        }
+        assert_eq!(rig.origin.asked(), 3);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_names_of_one_body_weigh_as_one() {
+    let rig = Rig::with(|config| config.store.disk = ByteSize::mib(1));
+    let body = bytes(200_000);
+    let name = |n: usize| format!("/example.com/m/@v/v1.{n}.0.zip");
+    for n in 0..100 {
+        rig.engine.store.put(arrival(&name(n), &body, &rig));
+        rig.engine.store.check();
+    }
+    assert_eq!(rig.engine.metrics.evictions(Tier::Disk), 0);
+    // Whoever goes first, the file stays with the others.
+    let others = (200_001..).map(bytes).take(4);
+    for (n, body) in (1000..).zip(others) {
+        rig.engine.store.put(arrival(&name(n), &body, &rig));
+        rig.engine.store.check();
+    }
+}
+
+/// `cargo test --release -p modcdn-edge --lib a_million_keys -- --ignored --nocapture`
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes a minute and 1 GB of disk"]
+async fn a_million_keys() {
+    const KEYS: usize = 1_000_000;
+    let rig = Rig::with(|config| {
+        config.store.disk = ByteSize::gib(8);
+        config.store.ram = ByteSize::mib(8);
+        config.store.warm = ByteSize::mib(1);
+        config.store.keys = 2 * KEYS;
+    });
+    let before = resident();
+    let started = std::time::Instant::now();
+    for n in 0..KEYS {
+        let path = format!("/example.com/organisation/some-repository-{n:07}/v2/@v/v2.14.3.info");
+        let body =
+            format!("{{\"Version\":\"v2.14.3\",\"Time\":\"2026-01-01T00:00:00Z\",\"N\":{n}}}");
+        rig.engine.store.put(arrival(&path, &body.into(), &rig));
+    }
+    let grown = resident().saturating_sub(before);
+    eprintln!(
+        "filled in {:?}: {} bytes of RSS a key",
+        started.elapsed(),
+        grown / KEYS
+    );
+    for clean in [true, false] {
+        if clean {
+            let started = std::time::Instant::now();
+            rig.engine.shutdown().await;
+            eprintln!("stopped in {:?}", started.elapsed());
+        } else {
+            fs::remove_file(rig.config.store.dir.join("index")).unwrap();
+        }
+        let started = std::time::Instant::now();
+        let store = unread(&rig);
+        let opened = started.elapsed();
+        store.load_index();
+        eprintln!(
+            "clean {clean}: opened in {opened:?}, index read in {:?}",
+            started.elapsed()
+        );
+        let path = format!(
+            "/example.com/organisation/some-repository-{:07}/v2/@v/v2.14.3.info",
+            7
+        );
+        assert!(store.find(&path).is_some());
+    }
+}
+
+/// Bytes of this process in RAM.
+fn resident() -> usize {
+    let statm = fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: usize = statm.split(' ').nth(1).unwrap().parse().unwrap();
+    pages * 4096
 }
