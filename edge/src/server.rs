@@ -49,7 +49,7 @@ const LAST_LINES: Duration = Duration::from_millis(50);
 const RESERVED_DESCRIPTORS: usize = 512;
 
 /// How long the store may take to write its index through.
-const LAST_WRITES: Duration = Duration::from_secs(2);
+const LAST_WRITES: Duration = Duration::from_secs(10);
 
 /// Why an edge can't start.
 #[derive(Debug, thiserror::Error)]

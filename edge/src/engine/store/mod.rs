@@ -78,7 +78,7 @@ pub(crate) use self::read::{Damage, StoredBody};
 pub(crate) use self::scrub::Round;
 pub(crate) use self::scrub::scrub;
 
-/// What an entry costs in RAM beside its body; counted with bodies that are in RAM only.
+/// What an object or an entry costs in RAM beside its body; counted with bodies in RAM.
 const ENTRY_COST: u64 = 512;
 /// Milliseconds in an hour: as exactly as the index knows when a key was asked for.
 const HOUR: u64 = 3_600_000;
@@ -222,7 +222,7 @@ impl Store {
             *old.ram.write() = None;
         }
         *object.ram.write() = Some(bytes);
-        for (_, gone) in ram.insert(object.digest, object.clone(), object.size) {
+        for (_, gone) in ram.insert(object.digest, object.clone(), object.size + ENTRY_COST) {
             *gone.ram.write() = None;
             self.metrics.evicted(Tier::Ram);
         }

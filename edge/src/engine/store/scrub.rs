@@ -10,7 +10,7 @@ use std::time::Duration;
 use modcdn_core::digest::Sha256;
 use tokio::runtime::Handle;
 
-use super::index::{At, FILE_BLOCK};
+use super::index::{At, FILE_BLOCK, Slot};
 use super::look::Thawed;
 use super::read::Damage;
 use super::slab::Id;
@@ -137,7 +137,7 @@ impl Store {
     /// Drops a key that nobody has asked for in a long time.
     fn drop_unused(&self, id: Id) -> bool {
         let most = millis(self.config.unused.get()) / HOUR;
-        let asked = self.index.read().slot(id).map(|slot| slot.asked());
+        let asked = self.index.read().slot(id).map(Slot::asked);
         let rests = asked.map_or(0, |asked| self.hours().saturating_sub(asked));
         if most == 0 || u64::from(rests) < most {
             return false;

@@ -653,3 +653,72 @@ fn resident() -> usize {
     let pages: usize = statm.split(' ').nth(1).unwrap().parse().unwrap();
     pages * 4096
 }
+
+const FULL_DISK_CHILD: &str = "MODCDN_TEST_FULL_DISK";
+
+/// Lets no file of this process grow beyond that: writes fail then as on a full disk.
+fn limit_files(bytes: u64) {
+    let limit = libc::rlimit {
+        rlim_cur: bytes,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: the signal is ignored from now on, no handler is installed; `limit` is a valid
+    // pointer that lives through the call.
+    let set = unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+        libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit)
+    };
+    assert_eq!(set, 0);
+}
+
+/// In a process of its own, since the limit is the process's.
+#[test]
+fn a_disk_that_is_full_for_real_stops_admission_and_nothing_else() {
+    if std::env::var_os(FULL_DISK_CHILD).is_some() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        return runtime.block_on(live_through_a_full_disk());
+    }
+    let name =
+        "engine::tests::store::a_disk_that_is_full_for_real_stops_admission_and_nothing_else";
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env(FULL_DISK_CHILD, "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&child.stdout);
+    assert!(
+        child.status.success() && said.contains("1 passed"),
+        "{said}"
+    );
+}
+
+async fn live_through_a_full_disk() {
+    let rig = small_ram();
+    fill_all(&rig).await;
+    limit_files(1000);
+    let (mod_file, other) = (
+        "/example.com/n/@v/v1.0.0.mod",
+        "/example.com/n/@v/v1.0.0.zip",
+    );
+    for (path, len) in [(mod_file, 5_000), (other, 2_000_000), (other, 2_000_000)] {
+        // Once more where it was noticed in the midst.
+        for _ in 0..2 {
+            rig.origin.will(path, Reply::stored(&bytes(len), IMMUTABLE));
+        }
+        assert_eq!(rig.got(path).await.2, bytes(len), "{path}");
+        rig.settle().await;
+    }
+    assert!(rig.engine.health().admission_stopped.is_some());
+    for (path, len) in kinds() {
+        assert_eq!(rig.got(path).await.2, bytes(len), "{path}");
+    }
+    limit_files(libc::RLIM_INFINITY);
+    rig.advance(31).await;
+    rig.origin
+        .will(other, Reply::stored(&bytes(2_000_000), IMMUTABLE));
+    assert_eq!(rig.got(other).await.2, bytes(2_000_000));
+    rig.settle().await;
+    assert_eq!(rig.engine.health().admission_stopped, None);
+    assert_eq!(rig.got(other).await.1, "eu; hit; ttl=31536000");
+    rig.engine.store.check();
+}
