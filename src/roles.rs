@@ -41,7 +41,9 @@ impl Role {
 pub(crate) fn run(role: Role, file: &Path) -> Result<(), Failure> {
     match role {
         Role::Origin => serve(role, file, modcdn_origin::run),
-        Role::Edge => serve(role, file, |config| modcdn_edge::run(&config)),
+        Role::Edge => serve(role, file, |config| {
+            modcdn_edge::run(&config, &|| config::load(file))
+        }),
         Role::Dns => serve(role, file, modcdn_dns::run),
     }
 }

@@ -5,8 +5,10 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use http::StatusCode;
 use serde::Serialize;
 
@@ -19,10 +21,10 @@ use crate::metrics::Metrics;
 /// Where entries go.
 #[derive(Clone)]
 pub(crate) struct Access {
-    pub(crate) log: AccessLog,
+    log: Arc<ArcSwap<AccessLog>>,
     pub(crate) metrics: Metrics,
     /// The node's name.
-    pub(crate) name: String,
+    name: Arc<str>,
 }
 
 /// One request, on its way to being answered.
@@ -71,6 +73,20 @@ pub(crate) const HEALTH_KIND: &str = "health";
 const LOGGED_PATH: usize = 2048;
 
 impl Access {
+    /// Lines of the node `name` go to `log`.
+    pub(crate) fn new(log: AccessLog, metrics: Metrics, name: &str) -> Access {
+        Access {
+            log: Arc::new(ArcSwap::from_pointee(log)),
+            metrics,
+            name: name.into(),
+        }
+    }
+
+    /// Later lines go to `log`. The one before ends when its last line is written.
+    pub(crate) fn redirect(&self, log: AccessLog) {
+        self.log.store(Arc::new(log));
+    }
+
     /// A request has been read. Method and path are kept only if there is a log to write them to.
     pub(crate) fn enter(
         &self,
@@ -80,12 +96,9 @@ impl Access {
         path: &str,
     ) -> Entry<'_> {
         self.metrics.requests_in_flight.inc();
+        let on = self.log.load().is_on();
         let kept = |text: &str| {
-            if self.log.is_on() {
-                text.to_owned()
-            } else {
-                String::new()
-            }
+            if on { text.to_owned() } else { String::new() }
         };
         Entry {
             access: self,
@@ -146,8 +159,9 @@ impl Drop for Entry<'_> {
         metrics.requests_in_flight.dec();
         metrics.body_bytes.inc_by(self.bytes);
         metrics.request(self.kind, self.status, self.cache, self.reason);
-        if self.access.log.is_on() && !self.is_routine() {
-            self.access.log.write(&self.line());
+        let log = self.access.log.load();
+        if log.is_on() && !self.is_routine() {
+            log.write(&self.line());
         }
     }
 }
@@ -160,11 +174,7 @@ mod tests {
 
     fn access() -> Access {
         let metrics = Metrics::new(&Registry::new());
-        Access {
-            log: AccessLog::off(),
-            metrics,
-            name: "eu".to_owned(),
-        }
+        Access::new(AccessLog::off(), metrics, "eu")
     }
 
     #[test]
@@ -182,10 +192,7 @@ mod tests {
 
     #[test]
     fn a_line_has_the_agreed_fields() {
-        let access = Access {
-            name: "eu".to_owned(),
-            ..access()
-        };
+        let access = access();
         let client = "192.0.2.1:5".parse().ok();
         let mut entry = access.enter(client, "HTTP/2", "GET", "/m/@v/list");
         (entry.status, entry.bytes, entry.cache) = (StatusCode::OK, 7, Cached::Hit);

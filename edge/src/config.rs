@@ -86,8 +86,11 @@ impl Default for Config {
     }
 }
 
+/// Pause between two looks at the certificate's files.
+pub const DEFAULT_TLS_RELOAD: Period = Period::secs(60);
+
 /// TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1 by ALPN.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TlsConfig {
     /// Addresses for TLS; none by default.
@@ -96,6 +99,19 @@ pub struct TlsConfig {
     pub certificate: Option<PathBuf>,
     /// PEM file with the leaf's private key (PKCS #8, PKCS #1 or SEC 1).
     pub key: Option<PathBuf>,
+    /// How often both files are looked at; changed ones are taken up without a restart.
+    pub reload: Period,
+}
+
+impl Default for TlsConfig {
+    fn default() -> Self {
+        Self {
+            listen: Vec::new(),
+            certificate: None,
+            key: None,
+            reload: DEFAULT_TLS_RELOAD,
+        }
+    }
 }
 
 /// Where an origin with its defaults listens, on the same machine.
@@ -412,6 +428,11 @@ impl Config {
             files || self.tls.listen.is_empty(),
             "tls.listen",
             "TLS needs tls.certificate and tls.key",
+        );
+        claim(
+            !self.tls.reload.is_zero(),
+            "tls.reload",
+            "must be above zero",
         );
         claim(self.fill_threads > 0, "fill_threads", "must be at least 1");
         for host in &self.hosts {

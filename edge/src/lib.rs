@@ -3,7 +3,7 @@
 //! The modules, in the order a request flows through them:
 //!
 //! - [`config`]: what an edge can be told.
-//! - `server`: everything put together, started, and ended.
+//! - `server`: everything put together, started, and ended; `reload`: changed while it runs.
 //! - `front`: listeners, TLS, the coalescing stream, HTTP sessions, the border, writing answers.
 //! - [`exchange`]: what passes between the front door and the engine.
 //! - [`engine`]: the store, fills, freshness: it knows the answers and nothing of connections.
@@ -19,15 +19,18 @@
 mod access;
 mod backoff;
 pub mod config;
+mod descriptors;
 pub mod engine;
 pub mod exchange;
 mod front;
 pub mod metrics;
 pub mod origin;
 mod purge;
+mod reload;
 mod server;
 
 pub use config::Config;
+pub use front::certificate::TlsError;
 pub use front::listen::ListenError;
-pub use front::tls::TlsError;
+pub use reload::Loader;
 pub use server::{Error, run};

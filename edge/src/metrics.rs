@@ -6,7 +6,7 @@
 use std::sync::{Arc, OnceLock};
 
 use http::StatusCode;
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 use modcdn_core::refusal::Reason;
 use modcdn_core::telemetry::register;
@@ -39,6 +39,13 @@ pub struct Metrics {
     pub connections_shed: IntCounter,
     /// TLS handshakes that failed or took too long.
     pub handshake_failures: IntCounter,
+    /// Days until the certificate in use expires; looked at every `tls.reload`.
+    pub certificate_days_left: Gauge,
+    /// New certificates taken up.
+    pub certificate_reloads: IntCounter,
+    /// New certificates refused.
+    pub certificate_reload_failures: IntCounter,
+    reloads: IntCounterVec,
     requests: IntCounterVec,
     everyday: Arc<Everyday>,
     refusals: IntCounterVec,
@@ -80,6 +87,26 @@ impl Metrics {
             handshake_failures: counter(
                 "modcdn_edge_handshake_failures_total",
                 "TLS handshakes that failed or took longer than timeouts.handshake",
+            ),
+            certificate_days_left: register(
+                registry,
+                Gauge::new(
+                    "modcdn_edge_certificate_days_left",
+                    "Days until the certificate in use expires; negative once it has",
+                ),
+            ),
+            certificate_reloads: counter(
+                "modcdn_edge_certificate_reloads_total",
+                "New certificates taken up while running",
+            ),
+            certificate_reload_failures: counter(
+                "modcdn_edge_certificate_reload_failures_total",
+                "Changed certificate or key files that were refused; the old ones stay in use",
+            ),
+            reloads: counters(
+                "modcdn_edge_reloads_total",
+                "Reloads of the configuration at SIGHUP, by outcome: applied or refused",
+                &["outcome"],
             ),
             requests: counters(
                 "modcdn_edge_requests_total",
@@ -134,6 +161,12 @@ impl Metrics {
             self.refusals.with_label_values(&[reason.name()]).inc();
         }
     }
+
+    /// A reload at SIGHUP.
+    pub fn reload(&self, applied: bool) {
+        let outcome = if applied { "applied" } else { "refused" };
+        self.reloads.with_label_values(&[outcome]).inc();
+    }
 }
 
 #[cfg(test)]
@@ -178,12 +211,13 @@ mod tests {
             .answered(StatusCode::OK, Duration::from_millis(3));
         metrics.origin.rejected(Rejected::Breaker);
         metrics.origin.resolved(true);
+        metrics.reload(true);
         let names: Vec<String> = registry
             .gather()
             .iter()
             .map(|family| family.name().to_owned())
             .collect();
-        assert_eq!(names.len(), 28);
+        assert_eq!(names.len(), 32);
         assert!(names.iter().all(|name| name.starts_with("modcdn_edge_")));
     }
 }

@@ -4,6 +4,9 @@
 //! store is opened, sockets are bound. Then Pingora's server runs in a thread of its own, and the
 //! caller's thread runs the admin listener and waits for a signal.
 //!
+//! In between, SIGHUP reloads the configuration, and the certificate's files are looked at
+//! (`reload`).
+//!
 //! End, at SIGTERM or SIGINT: `/-/healthz` and `/readyz` say 503, listeners close, connections
 //! finish what is in flight. When the last one is gone, or after `timeouts.shutdown`, [`run`]
 //! returns; a second signal makes it return at once. Pingora's own ending (a fixed sleep) is never
@@ -13,7 +16,7 @@ use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -21,32 +24,32 @@ use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
 use prometheus::Registry;
 use tokio::runtime::{Builder, Runtime};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::timeout;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{sleep, timeout};
 
 use modcdn_core::admin::{self, Admin};
 use modcdn_core::telemetry::AccessLog;
 
 use crate::access::Access;
 use crate::config::Config;
+use crate::descriptors;
 use crate::engine::Engine;
 use crate::engine::config::EngineConfig;
 use crate::engine::metrics::EngineMetrics;
 use crate::exchange::{Answer, Asked};
 use crate::front::Front;
+use crate::front::certificate::{Certificates, TlsError};
 use crate::front::drain::Drain;
 use crate::front::listen::{Bound, ListenError, bind, bind_one};
 use crate::front::service::{Answers, Service, Settings};
-use crate::front::tls::{Acceptor, TlsError};
+use crate::front::tls::Acceptor;
 use crate::metrics::Metrics;
 use crate::origin::Client;
 use crate::purge::PurgeEndpoint;
+use crate::reload::{self, Loader, Reload};
 
 /// How long the access log's writer may take for the last lines.
 const LAST_LINES: Duration = Duration::from_millis(50);
-
-/// Descriptors that clients' connections leave alone.
-const RESERVED_DESCRIPTORS: usize = 512;
 
 /// How long the store may take to write its index through.
 const LAST_WRITES: Duration = Duration::from_secs(10);
@@ -86,63 +89,45 @@ pub enum Error {
     Threads(#[source] io::Error),
 }
 
-/// Runs an edge until SIGTERM or SIGINT, then ends it gracefully.
+/// Runs an edge until SIGTERM or SIGINT, then ends it gracefully. At SIGHUP the configuration is read
+/// again with `again` and takes the place of `config`, whole or not at all.
 ///
 /// # Errors
 /// Why it can't start. Nothing was served then.
-pub fn run(config: &Config) -> Result<(), Error> {
+pub fn run(config: &Config, again: &Loader<'_>) -> Result<(), Error> {
     // Pingora would install ring: first come, first served. The binary may have been first.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let listeners = Listeners::bind(config)?;
     let registry = Registry::new();
     let metrics = Metrics::new(&registry);
-    let drain = Drain::new(connection_limit(config.limits.connections), &metrics);
+    let listeners = Listeners::bind(config)?;
+    let certificates = reload::files(config)
+        .map(|files| Certificates::open(files, &metrics))
+        .transpose()?;
+    let connections = descriptors::connection_limit(config.limits.connections);
+    let drain = Drain::new(connections, &metrics);
     let fills = fill_runtime(config.fill_threads).map_err(Error::Threads)?;
     let engine = open_engine(config, &fills, &metrics, &registry)?;
-    let access = open_access_log(config, metrics)?;
-    let grace = config.timeouts.shutdown.get();
-    let service = Service {
+    let service = Arc::new(Service {
         answers: Arc::clone(&engine),
-        access,
-        drain: drain.clone(),
+        access: open_access_log(config, metrics)?,
+        drain,
         settings: ArcSwap::from_pointee(Settings::of(config)),
-    };
-    let admin_socket = listeners.start(&Arc::new(service), grace)?;
+    });
+    let acceptor = certificates.clone().map(Acceptor::new);
+    let admin_socket = listeners.start(&service, acceptor, config.timeouts.shutdown.get())?;
     let purge = PurgeEndpoint::new(Arc::clone(&engine), config.purge.token_file.clone());
     let admin = Admin::with("edge", registry, vec![Box::new(purge)]);
-    let ended = supervise(grace, admin_socket, &admin, &drain).map_err(Error::Threads);
+    let reload = Reload {
+        config: config.clone(),
+        again,
+        service,
+        certificates,
+    };
+    let ended = supervise(reload, admin_socket, &admin).map_err(Error::Threads);
     // The index reaches the disk; a process that ends without it loses nothing either.
     let _ = fills.block_on(async { timeout(LAST_WRITES, engine.shutdown()).await });
     fills.shutdown_background();
     ended
-}
-
-/// As many connections as configured, but never so many that no descriptor is left for files, the
-/// origin and the admin listener.
-fn connection_limit(configured: usize) -> usize {
-    let Some(descriptors) = descriptor_limit() else {
-        return configured;
-    };
-    let most = descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(1);
-    if most < configured {
-        tracing::warn!(
-            configured,
-            most,
-            "fewer connections than configured: open file limit"
-        );
-    }
-    configured.min(most)
-}
-
-/// How many files this process may have open; the binary raises it before it runs a role.
-fn descriptor_limit() -> Option<usize> {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: the call gets a valid pointer to an `rlimit` that lives through it.
-    let read = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
-    (read == 0).then(|| usize::try_from(limit.rlim_cur).ok())?
 }
 
 /// The engine, as the front door knows it.
@@ -156,7 +141,6 @@ impl Answers for Arc<Engine> {
 struct Listeners {
     clear: Vec<Bound>,
     tls: Vec<Bound>,
-    acceptor: Option<Acceptor>,
     admin: TcpListener,
 }
 
@@ -172,16 +156,9 @@ impl Listeners {
                 .map(|address| bind(*address, threads))
                 .collect::<Result<Vec<_>, _>>()
         };
-        let acceptor = match (&config.tls.certificate, &config.tls.key) {
-            (Some(certificate), Some(key)) if !config.tls.listen.is_empty() => Some(
-                Acceptor::load(certificate, key, config.timeouts.handshake.get())?,
-            ),
-            _ => None,
-        };
         Ok(Listeners {
             clear: bind_all(&config.listen)?,
             tls: bind_all(&config.tls.listen)?,
-            acceptor,
             admin: bind_one(config.admin)?,
         })
     }
@@ -190,6 +167,7 @@ impl Listeners {
     fn start(
         self,
         service: &Arc<Service<Arc<Engine>>>,
+        acceptor: Option<Acceptor>,
         grace: Duration,
     ) -> Result<TcpListener, Error> {
         let mut server = Server::new_with_opt_and_conf(None, server_conf(grace));
@@ -204,7 +182,7 @@ impl Listeners {
             }
         };
         add(self.clear, "http", None);
-        add(self.tls, "https", self.acceptor);
+        add(self.tls, "https", acceptor);
         let ending = Ending(service.drain.clone());
         thread::Builder::new()
             .name("pingora".to_owned())
@@ -285,46 +263,80 @@ fn open_access_log(config: &Config, metrics: Metrics) -> Result<Access, Error> {
         target: config.access_log.to_string(),
         error,
     })?;
-    Ok(Access {
-        log,
-        metrics,
-        name: config.name.clone(),
-    })
+    Ok(Access::new(log, metrics, &config.name))
 }
 
-/// Runs the admin listener and waits for the end.
-fn supervise(
-    grace: Duration,
+/// Runs the admin listener, reloads, and waits for the end.
+fn supervise<A: Answers>(
+    mut reload: Reload<'_, A>,
     socket: TcpListener,
     admin: &Arc<Admin>,
-    drain: &Drain,
 ) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut signals = Signals::new()?;
         let listener = tokio::net::TcpListener::from_std(socket)?;
         let forever = std::future::pending();
         tokio::spawn(admin::serve(listener, Arc::clone(admin), forever));
         admin.readiness().set_ready();
         tracing::info!("edge is ready");
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        until_told(&mut signals, &mut reload).await;
         admin.readiness().set_unready("going down");
-        drain.begin();
-        tracing::info!("draining");
-        tokio::select! {
-            ended = timeout(grace, drain.finished()) => {
-                if ended.is_err() {
-                    tracing::warn!("requests were still in flight after timeouts.shutdown");
-                }
-            }
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tokio::time::sleep(LAST_LINES).await;
+        let grace = reload.config.timeouts.shutdown.get();
+        end(&mut signals, &reload.service.drain, grace).await;
+        sleep(LAST_LINES).await;
         Ok(())
     })
+}
+
+/// What an operator tells the process.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// SIGTERM or SIGINT.
+    async fn end(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Reloads when told and looks at the certificate now and then, until the end is wanted.
+async fn until_told<A: Answers>(signals: &mut Signals, reload: &mut Reload<'_, A>) {
+    loop {
+        let pause = reload.config.tls.reload.get();
+        tokio::select! {
+            _ = signals.hangup.recv() => reload.run(SystemTime::now()),
+            () = sleep(pause) => reload.look_at_certificate(SystemTime::now()),
+            _ = signals.terminate.recv() => return,
+            _ = signals.interrupt.recv() => return,
+        }
+    }
+}
+
+/// Drains: until nothing is open, `grace` is over, or a second signal comes.
+async fn end(signals: &mut Signals, drain: &Drain, grace: Duration) {
+    drain.begin();
+    tracing::info!("draining");
+    tokio::select! {
+        ended = timeout(grace, drain.finished()) => {
+            if ended.is_err() {
+                tracing::warn!("requests were still in flight after timeouts.shutdown");
+            }
+        }
+        () = signals.end() => {}
+    }
 }

@@ -117,15 +117,15 @@ fn an_edge_serves_from_its_cache_and_ends_when_told() {
     let (public, admin) = (config.listen[0], config.admin);
     let running = thread::spawn({
         let config = config.clone();
-        move || run(&config)
+        move || run(&config, &|| Ok(config.clone()))
     });
     wait_until_ready(admin);
 
-    let error = run(&Config {
+    let second = Config {
         admin: free_port(),
         ..config.clone()
-    })
-    .unwrap_err();
+    };
+    let error = run(&second, &|| Ok(second.clone())).unwrap_err();
     assert!(matches!(error, Error::Listen(_)), "{error}");
     assert!(error.to_string().contains(&public.to_string()), "{error}");
 

@@ -5,6 +5,7 @@
 
 use std::future::pending;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use prometheus::{IntCounter, IntGauge};
 use tokio::sync::watch;
@@ -16,7 +17,7 @@ use crate::metrics::Metrics;
 pub(crate) struct Drain {
     begun: Arc<watch::Sender<bool>>,
     open: Arc<watch::Sender<usize>>,
-    most: usize,
+    most: Arc<AtomicUsize>,
     gauge: IntGauge,
     shed: IntCounter,
 }
@@ -37,15 +38,20 @@ impl Drain {
         Drain {
             begun: Arc::new(watch::Sender::new(false)),
             open: Arc::new(watch::Sender::new(0)),
-            most,
+            most: Arc::new(AtomicUsize::new(most)),
             gauge: metrics.connections_open.clone(),
             shed: metrics.connections_shed.clone(),
         }
     }
 
+    /// From now on at most `most`; those that are open stay.
+    pub(crate) fn set_most(&self, most: usize) {
+        self.most.store(most, Ordering::Relaxed);
+    }
+
     /// Counts a connection; `None` if there are too many.
     pub(crate) fn enter(&self) -> Option<Open> {
-        let most = self.most;
+        let most = self.most.load(Ordering::Relaxed);
         let entered = self.open.send_if_modified(|open| {
             let room = *open < most;
             *open += usize::from(room);

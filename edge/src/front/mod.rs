@@ -1,13 +1,14 @@
 //! The front door: from an accepted connection to answered requests.
 //!
 //! In the order in which bytes flow: [`listen`] binds sockets and makes Pingora services of them;
-//! [`Front`] takes each connection, counts it, shakes hands ([`tls`], then [`tls_stream`]) and puts
-//! the coalescing stream on top ([`wire`]); [`h1`] and [`h2`] read requests ([`head`] checks the older
-//! protocol's bytes, [`chunked`] its bodies') into one form ([`request`]); [`border`] lets them in;
-//! [`service`] has them answered and writes the answer through [`session`]. [`drain`] ends it all at
-//! shutdown.
+//! [`Front`] takes each connection, counts it, shakes hands ([`tls`] with the [`certificate`] of the
+//! moment, then [`tls_stream`]) and puts the coalescing stream on top ([`wire`]); [`h1`] and [`h2`]
+//! read requests ([`head`] checks the older protocol's bytes, [`chunked`] its bodies') into one form
+//! ([`request`]); [`border`] lets them in; [`service`] has them answered and writes the answer through
+//! [`session`]. [`drain`] ends it all at shutdown.
 
 pub(crate) mod border;
+pub(crate) mod certificate;
 mod chunked;
 pub(crate) mod drain;
 mod h1;
@@ -96,9 +97,10 @@ impl<A: Answers> Front<A> {
 
     async fn serve_tls(&self, acceptor: &Acceptor, stream: Box<dyn IO>) {
         let metrics = &self.service.access.metrics;
+        let limit = self.service.settings.load().timeouts.handshake.get();
         let accepted = tokio::select! {
             biased;
-            accepted = acceptor.accept(stream) => accepted,
+            accepted = acceptor.accept(stream, limit) => accepted,
             () = self.service.drain.begun() => return,
         };
         let accepted = match accepted {

@@ -38,11 +38,7 @@ impl Door {
         let drain = Drain::new(config.limits.connections, &metrics);
         let service = Service {
             answers,
-            access: Access {
-                log: AccessLog::off(),
-                metrics: metrics.clone(),
-                name: config.name.clone(),
-            },
+            access: Access::new(AccessLog::off(), metrics.clone(), &config.name),
             drain: drain.clone(),
             settings: ArcSwap::from_pointee(Settings::of(config)),
         };

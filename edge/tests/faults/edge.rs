@@ -42,7 +42,7 @@ impl Edge {
         config.store.disk = ByteSize::mib(64);
         config.store.ram = ByteSize::mib(16);
         change(&mut config);
-        thread::spawn(move || modcdn_edge::run(&config).unwrap());
+        thread::spawn(move || modcdn_edge::run(&config, &|| Ok(config.clone())).unwrap());
         let edge = Edge {
             address,
             admin,

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use http::Method;
 use modcdn_core::units::Period;
+use prometheus::Registry;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use rustls_pki_types::{CertificateDer, ServerName};
@@ -11,9 +12,11 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::super::certificate::{Certificates, Files};
 use super::super::tls::Acceptor;
 use super::over_h2::{ask, over, whole};
 use super::*;
+use crate::metrics::Metrics;
 
 struct Secure {
     door: Door,
@@ -36,12 +39,12 @@ async fn secure(change: impl FnOnce(&mut Config)) -> Secure {
         .unwrap()
         .self_signed(&key)
         .unwrap();
-    let acceptor = Acceptor::load(
-        &file("cert.pem", certificate.pem()),
-        &file("key.pem", key.serialize_pem()),
-        config.timeouts.handshake.get(),
-    );
-    let door = Door::open(Engine, &config, Some(acceptor.unwrap())).await;
+    let files = Files {
+        certificate: file("cert.pem", certificate.pem()),
+        key: file("key.pem", key.serialize_pem()),
+    };
+    let certificates = Certificates::open(files, &Metrics::new(&Registry::new())).unwrap();
+    let door = Door::open(Engine, &config, Some(Acceptor::new(certificates))).await;
     Secure {
         door,
         root: certificate.der().clone(),
