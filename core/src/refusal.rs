@@ -61,6 +61,8 @@ reasons! {
     RangeNotSatisfiable = "range-not-satisfiable", RANGE_NOT_SATISFIABLE;
     /// The client did not send its request in time.
     RequestTimeout = "request-timeout", REQUEST_TIMEOUT;
+    /// More requests than the client's address may send.
+    RateLimited = "rate-limited", TOO_MANY_REQUESTS;
     /// A path under `/-/` that doesn't exist.
     NoSuchEndpoint = "no-such-endpoint", NOT_FOUND;
 

@@ -4,6 +4,8 @@
 //! every scrape. Some are kept from clients ([`RESERVED`], at most half), so that an edge under more
 //! connections than it can hold goes on serving those it has, and tells what is going on.
 
+use std::os::fd::RawFd;
+
 /// Descriptors that clients' connections leave alone.
 const RESERVED: usize = 512;
 
@@ -21,6 +23,14 @@ pub(crate) fn connection_limit(configured: usize) -> usize {
         );
     }
     configured.min(most)
+}
+
+/// The highest descriptor that a client's connection may be. The system gives the lowest that is
+/// free: above this one only the reserve is left, whatever took the others.
+pub(crate) fn highest_for_clients() -> RawFd {
+    let most = limit().map(left_for_clients);
+    most.and_then(|most| RawFd::try_from(most).ok())
+        .unwrap_or(RawFd::MAX)
 }
 
 fn left_for_clients(descriptors: usize) -> usize {

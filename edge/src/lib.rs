@@ -32,5 +32,6 @@ mod server;
 pub use config::Config;
 pub use front::certificate::TlsError;
 pub use front::listen::ListenError;
+pub use front::{meter, proxy};
 pub use reload::Loader;
 pub use server::{Error, run};

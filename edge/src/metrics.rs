@@ -12,6 +12,7 @@ use modcdn_core::refusal::Reason;
 use modcdn_core::telemetry::register;
 
 use crate::exchange::Cached;
+use crate::front::meter::Flood;
 use crate::origin::metrics::OriginMetrics;
 
 /// The kinds of paths whose 200s are counted without a look-up.
@@ -28,6 +29,26 @@ const EVERYDAY: [&str; 8] = [
 
 /// One for each kind and use of the cache.
 type Everyday = [[OnceLock<IntCounter>; Cached::ALL.len()]; EVERYDAY.len()];
+/// Why a connection is closed at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shed {
+    /// `limits.connections`.
+    All,
+    /// `limits.connections_per_address`.
+    Address,
+    /// The reserve of open files.
+    Descriptors,
+}
+
+impl Shed {
+    const fn name(self) -> &'static str {
+        match self {
+            Shed::All => "all",
+            Shed::Address => "address",
+            Shed::Descriptors => "descriptors",
+        }
+    }
+}
 
 /// Everything that is counted outside the engine.
 #[derive(Clone)]
@@ -35,8 +56,12 @@ pub struct Metrics {
     connections: IntCounterVec,
     /// Connections that are open now.
     pub connections_open: IntGauge,
-    /// Connections closed at once because of `limits.connections`.
-    pub connections_shed: IntCounter,
+    connections_shed: IntCounterVec,
+    /// Connections from a trusted balancer that did not begin with a PROXY protocol header.
+    pub proxy_failures: IntCounter,
+    /// Requests delayed by `limits.rate`.
+    pub requests_delayed: IntCounter,
+    floods: IntCounterVec,
     /// TLS handshakes that failed or took too long.
     pub handshake_failures: IntCounter,
     /// Days until the certificate in use expires; looked at every `tls.reload`.
@@ -80,9 +105,24 @@ impl Metrics {
                 &["protocol", "tls"],
             ),
             connections_open: gauge("modcdn_edge_connections_open", "Connections open now"),
-            connections_shed: counter(
+            connections_shed: counters(
                 "modcdn_edge_connections_shed_total",
-                "Connections closed at once because limits.connections was reached",
+                "Connections closed at once, by cause: all (limits.connections), address \
+                 (limits.connections_per_address), descriptors (the reserve of open files)",
+                &["cause"],
+            ),
+            proxy_failures: counter(
+                "modcdn_edge_proxy_protocol_failures_total",
+                "Connections from a trusted balancer without a PROXY protocol header",
+            ),
+            requests_delayed: counter(
+                "modcdn_edge_requests_delayed_total",
+                "Requests that waited because of limits.rate",
+            ),
+            floods: counters(
+                "modcdn_edge_h2_floods_total",
+                "HTTP/2 connections closed because of limits.h2_frames, by kind of frame",
+                &["frame"],
             ),
             handshake_failures: counter(
                 "modcdn_edge_handshake_failures_total",
@@ -162,6 +202,17 @@ impl Metrics {
         }
     }
 
+    /// Connections closed at once for this cause.
+    #[must_use]
+    pub fn shed(&self, cause: Shed) -> IntCounter {
+        self.connections_shed.with_label_values(&[cause.name()])
+    }
+
+    /// A connection closed because of too many frames that serve no request.
+    pub fn flood(&self, flood: Flood) {
+        self.floods.with_label_values(&[flood.name()]).inc();
+    }
+
     /// A reload at SIGHUP.
     pub fn reload(&self, applied: bool) {
         let outcome = if applied { "applied" } else { "refused" };
@@ -212,12 +263,14 @@ mod tests {
         metrics.origin.rejected(Rejected::Breaker);
         metrics.origin.resolved(true);
         metrics.reload(true);
+        metrics.shed(Shed::All).inc();
+        metrics.flood(Flood::Ping);
         let names: Vec<String> = registry
             .gather()
             .iter()
             .map(|family| family.name().to_owned())
             .collect();
-        assert_eq!(names.len(), 32);
+        assert_eq!(names.len(), 35);
         assert!(names.iter().all(|name| name.starts_with("modcdn_edge_")));
     }
 }

@@ -29,6 +29,7 @@ const LIVE: &[&str] = &[
     "access_log",
     "hosts",
     "limits",
+    "proxy_protocol",
     "timeouts",
     "tls.certificate",
     "tls.key",
@@ -183,6 +184,7 @@ mod tests {
     use super::*;
     use crate::access::Access;
     use crate::exchange::{Answer, Asked};
+    use crate::front::clients::Clients;
     use crate::front::drain::Drain;
     use crate::metrics::Metrics;
 
@@ -198,6 +200,7 @@ mod tests {
         let metrics = Metrics::new(&Registry::new());
         Arc::new(Service {
             answers: Nobody,
+            clients: Clients::new(&metrics, std::time::Instant::now()),
             drain: Drain::new(config.limits.connections, &metrics),
             access: Access::new(AccessLog::off(), metrics, "edge"),
             settings: arc_swap::ArcSwap::from_pointee(Settings::of(config)),

@@ -16,7 +16,7 @@ use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -39,6 +39,7 @@ use crate::engine::metrics::EngineMetrics;
 use crate::exchange::{Answer, Asked};
 use crate::front::Front;
 use crate::front::certificate::{Certificates, TlsError};
+use crate::front::clients::Clients;
 use crate::front::drain::Drain;
 use crate::front::listen::{Bound, ListenError, bind, bind_one};
 use crate::front::service::{Answers, Service, Settings};
@@ -109,6 +110,7 @@ pub fn run(config: &Config, again: &Loader<'_>) -> Result<(), Error> {
     let engine = open_engine(config, &fills, &metrics, &registry)?;
     let service = Arc::new(Service {
         answers: Arc::clone(&engine),
+        clients: Clients::new(&metrics, Instant::now()),
         access: open_access_log(config, metrics)?,
         drain,
         settings: ArcSwap::from_pointee(Settings::of(config)),

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use prometheus::{IntCounter, IntGauge};
 use tokio::sync::watch;
 
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Shed};
 
 /// The shared state; clones are handles to the same one.
 #[derive(Clone)]
@@ -40,7 +40,7 @@ impl Drain {
             open: Arc::new(watch::Sender::new(0)),
             most: Arc::new(AtomicUsize::new(most)),
             gauge: metrics.connections_open.clone(),
-            shed: metrics.connections_shed.clone(),
+            shed: metrics.shed(Shed::All),
         }
     }
 

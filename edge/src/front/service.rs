@@ -15,11 +15,12 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use modcdn_core::refusal::{Reason, Refusal};
 
 use super::border::{self, Names, Raw, Target};
+use super::clients::{Clients, Visit};
 use super::drain::Drain;
 use super::request::Request;
 use super::session::{Gone, Session, within};
 use crate::access::{Access, Entry, HEALTH_KIND};
-use crate::config::{Config, LimitConfig, TimeoutConfig};
+use crate::config::{Config, LimitConfig, ProxyProtocolConfig, TimeoutConfig};
 use crate::exchange::{Answer, Asked, Body, BodyStream, Cached};
 
 /// Whoever knows the answers: the engine, or a test.
@@ -33,6 +34,7 @@ pub(crate) struct Service<A> {
     pub(crate) answers: A,
     pub(crate) access: Access,
     pub(crate) drain: Drain,
+    pub(crate) clients: Clients,
     pub(crate) settings: ArcSwap<Settings>,
 }
 
@@ -43,6 +45,7 @@ pub(crate) struct Settings {
     pub(crate) limits: LimitConfig,
     /// Names served, in lower case; empty means any.
     pub(crate) hosts: Vec<String>,
+    pub(crate) proxy_protocol: ProxyProtocolConfig,
 }
 
 impl Settings {
@@ -56,15 +59,19 @@ impl Settings {
                 .iter()
                 .map(|host| host.to_ascii_lowercase())
                 .collect(),
+            proxy_protocol: config.proxy_protocol.clone(),
         }
     }
 }
 
 /// What is known of a connection.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Peer {
     pub(crate) settings: Arc<Settings>,
+    /// The client's: the socket's, or what a trusted balancer says.
     pub(crate) address: Option<SocketAddr>,
+    /// Its place among the client's connections.
+    pub(crate) visit: Option<Arc<Visit>>,
     /// The name TLS was told, in lower case.
     pub(crate) sni: Option<Arc<str>>,
 }
@@ -111,13 +118,23 @@ impl<A: Answers> Service<A> {
             Ok(Target::Module(asked)) => {
                 entry.kind = asked.request.kind();
                 head = asked.head;
-                let answering = pin!(self.answers.answer(asked));
+                let answering = pin!(self.in_turn(asked, request.target(), peer));
                 unless_given_up(session, answering).await?
             }
             Err(refusal) => refused(&refusal),
         };
         let limit = peer.settings.timeouts.write.get();
         self.write(session, answer, head, limit, entry).await
+    }
+
+    /// The engine's answer, once it is this client's turn.
+    async fn in_turn(&self, asked: Asked, target: &str, peer: &Peer) -> Answer {
+        if let Some(visit) = &peer.visit
+            && let Err(too_many) = visit.turn(&peer.settings.limits.rate, target).await
+        {
+            return too_many;
+        }
+        self.answers.answer(asked).await
     }
 
     /// Answers a request that is malformed in a way only its protocol knows of.

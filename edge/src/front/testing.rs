@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use pingora::protocols::l4::stream::Stream as L4Stream;
@@ -13,6 +14,7 @@ use tokio::net::TcpListener;
 use modcdn_core::telemetry::AccessLog;
 
 use super::Front;
+use super::clients::Clients;
 use super::drain::Drain;
 use super::service::{Answers, Service, Settings};
 use super::tls::Acceptor;
@@ -25,20 +27,23 @@ pub(crate) struct Door {
     pub(crate) address: SocketAddr,
     pub(crate) drain: Drain,
     pub(crate) metrics: Metrics,
+    registry: Registry,
 }
 
 impl Door {
-    /// Starts one on a port of its own. Of `config` only `timeouts`, `limits` and `hosts` matter.
+    /// Starts one on a port of its own. Of `config` only `timeouts`, `limits`, `hosts` and `proxy_protocol` matter.
     pub(crate) async fn open<A: Answers>(
         answers: A,
         config: &Config,
         tls: Option<Acceptor>,
     ) -> Door {
-        let metrics = Metrics::new(&Registry::new());
+        let registry = Registry::new();
+        let metrics = Metrics::new(&registry);
         let drain = Drain::new(config.limits.connections, &metrics);
         let service = Service {
             answers,
             access: Access::new(AccessLog::off(), metrics.clone(), &config.name),
+            clients: Clients::new(&metrics, Instant::now()),
             drain: drain.clone(),
             settings: ArcSwap::from_pointee(Settings::of(config)),
         };
@@ -49,7 +54,14 @@ impl Door {
             address,
             drain,
             metrics,
+            registry,
         }
+    }
+
+    /// Whether this line is among the metrics.
+    pub(crate) fn shows(&self, line: &str) -> bool {
+        let text = prometheus::TextEncoder::new().encode_to_string(&self.registry.gather());
+        text.unwrap().lines().any(|found| found == line)
     }
 }
 

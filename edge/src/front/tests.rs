@@ -1,5 +1,6 @@
 //! The front door as clients meet it, in front of a fake engine.
 
+mod limits;
 mod over_h1;
 mod over_h2;
 mod over_tls;

@@ -28,7 +28,7 @@ use std::os::fd::BorrowedFd;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use parking_lot::Mutex;
@@ -36,6 +36,7 @@ use pingora::protocols::{IO, SocketDigest, UniqueIDType};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::timeout;
 
+use super::meter::{Flood, Meter};
 use super::tls_stream::{RECORD, TlsStream};
 
 /// Most bytes collected before they are written out, and most that one write may add to them.
@@ -123,6 +124,8 @@ struct Inner {
     ahead: BytesMut,
     /// Grows whenever bytes came or left.
     activity: u64,
+    /// Watches what an HTTP/2 client sends.
+    meter: Option<Box<Meter>>,
 }
 
 impl Wire {
@@ -139,6 +142,7 @@ impl Wire {
             broken: None,
             ahead: BytesMut::new(),
             activity: 0,
+            meter: None,
         });
         Wire {
             shared: Arc::new(Shared { id, digest, inner }),
@@ -183,11 +187,6 @@ impl Wire {
         let _ = socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO));
     }
 
-    /// The peer's address, if it is a socket's.
-    pub(crate) fn peer(&self) -> Option<std::net::SocketAddr> {
-        self.shared.digest.as_ref()?.peer_addr()?.as_inet().copied()
-    }
-
     /// A number that grows whenever bytes came or left.
     pub(crate) fn activity(&self) -> u64 {
         self.shared.inner.lock().activity
@@ -224,6 +223,16 @@ impl Wire {
             IoSlice::advance_slices(&mut slices, taken);
         }
         Ok(())
+    }
+
+    /// From the first byte on, what sessions read is HTTP/2 and is metered.
+    pub(crate) fn meter(&self, meter: Meter) {
+        self.shared.inner.lock().meter = Some(Box::new(meter));
+    }
+
+    /// What the client has flooded us with, if so: reading has failed then.
+    pub(crate) fn flood(&self) -> Option<Flood> {
+        self.shared.inner.lock().meter.as_ref()?.flood()
     }
 
     fn poll_drain(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -350,6 +359,9 @@ impl Inner {
             _ => self.poll_take(cx, slices, length),
         };
         self.starved = polled.is_pending().then(|| cx.waker().clone());
+        if let (Some(meter), Poll::Ready(Ok(n))) = (&mut self.meter, &polled) {
+            meter.sent(*n);
+        }
         polled
     }
 
@@ -445,6 +457,20 @@ impl Inner {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(self.poll_read_any(cx, buf))?;
+        if let Some(meter) = &mut self.meter {
+            let metered = meter.received(&buf.filled()[before..], Instant::now);
+            metered.map_err(|flood| io::Error::other(flood.name()))?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_read_any(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let n = self.ahead.len().min(buf.remaining());
         if n > 0 {
             buf.put_slice(&self.ahead[..n]);

@@ -18,13 +18,13 @@ use super::over_h2::{ask, over, whole};
 use super::*;
 use crate::metrics::Metrics;
 
-struct Secure {
-    door: Door,
+pub(super) struct Secure {
+    pub(super) door: Door,
     root: CertificateDer<'static>,
     _dir: tempfile::TempDir,
 }
 
-async fn secure(change: impl FnOnce(&mut Config)) -> Secure {
+pub(super) async fn secure(change: impl FnOnce(&mut Config)) -> Secure {
     let mut config = Config::default();
     change(&mut config);
     let dir = tempfile::tempdir().unwrap();
@@ -58,6 +58,16 @@ impl Secure {
         version: &'static SupportedProtocolVersion,
         alpn: &[u8],
     ) -> TlsStream<TcpStream> {
+        let stream = TcpStream::connect(self.door.address).await.unwrap();
+        self.shake_hands(stream, version, alpn).await
+    }
+
+    pub(super) async fn shake_hands(
+        &self,
+        stream: TcpStream,
+        version: &'static SupportedProtocolVersion,
+        alpn: &[u8],
+    ) -> TlsStream<TcpStream> {
         let mut roots = RootCertStore::empty();
         roots.add(self.root.clone()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -67,7 +77,6 @@ impl Secure {
             .with_root_certificates(roots)
             .with_no_client_auth();
         config.alpn_protocols = vec![alpn.to_vec()];
-        let stream = TcpStream::connect(self.door.address).await.unwrap();
         let name = ServerName::try_from("go.test").unwrap();
         TlsConnector::from(Arc::new(config))
             .connect(name, stream)
