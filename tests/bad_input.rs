@@ -5,12 +5,14 @@ mod harness;
 
 use std::time::Duration;
 
+use harness::certificate::Certificate;
 use harness::http::Client;
 use harness::modules::{LARGE, Modules, UPPER_CASE};
 use harness::node::Node;
-use harness::observe::{access_log, accesses};
+use harness::observe::{Metrics, access_log, accesses};
 use harness::raw::{self, RawReply, h2};
-use harness::until_true;
+use harness::scratch::Scratch;
+use harness::{ports, until_true};
 
 /// How long a server may take to close a connection by itself: below every time limit of ours.
 const SOON: Duration = Duration::from_secs(8);
@@ -351,6 +353,10 @@ fn too_much_header_is_431_and_too_long_a_path_414() {
         assert!(reply.closed, "{what}: the connection was left open");
     }
     let h2 = Client::h2(pop.edge.url());
+    let large = "x".repeat(64 * 1024);
+    if let Ok(answer) = h2.send(&http::Method::GET, &path, &[("x-large", &large)]) {
+        assert_eq!(answer.status, 431, "{}", answer.text());
+    }
     let headers: Vec<String> = (0..300).map(|number| format!("x-{number}")).collect();
     let headers: Vec<(&str, &str)> = headers.iter().map(|name| (name.as_str(), "y")).collect();
     // A server may refuse them as a connection's fault, too; but never answer as if all were well.
@@ -488,6 +494,111 @@ fn http2_attacks_cost_their_own_connection_and_nobody_elses() {
         );
         pop.works();
     }
+}
+
+#[test]
+fn http2_floods_close_their_connection() {
+    let pop = Pop::start();
+    let authority = pop.edge.address();
+    let path = format!("{UPPER_CASE}.mod");
+    pop.works();
+    let many = |frame: Vec<u8>| frame.repeat(4000);
+    let opened = |frame: Vec<u8>| {
+        let mut frames = h2::get(1, authority, &path);
+        frames.extend(many(frame));
+        frames
+    };
+    // A stream error that is the client's fault makes the server reset a stream it works for.
+    let made_you_reset: Vec<u8> = (0..3000_u32)
+        .flat_map(|number| {
+            let stream = 2 * number + 1;
+            let mut frames = h2::get(stream, authority, &path);
+            frames.extend(h2::frame(h2::WINDOW_UPDATE, 0, stream, &[0; 4]));
+            frames
+        })
+        .collect();
+    for (what, frames, counted) in [
+        (
+            "PING",
+            many(h2::frame(h2::PING, 0, 0, &[7; 8])),
+            Some("ping"),
+        ),
+        (
+            "SETTINGS",
+            many(h2::frame(h2::SETTINGS, 0, 0, &[])),
+            Some("settings"),
+        ),
+        ("empty DATA", opened(h2::frame(h2::DATA, 0, 1, &[])), None),
+        (
+            "PRIORITY",
+            many(h2::frame(h2::PRIORITY, 0, 3, &[0, 0, 0, 0, 1])),
+            Some("priority"),
+        ),
+        (
+            "WINDOW_UPDATE",
+            many(h2::frame(h2::WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1])),
+            Some("window-update"),
+        ),
+        ("MadeYouReset", made_you_reset, None),
+    ] {
+        let frames = h2::exchange(authority, &frames, SOON, h2::Frames::gave_up);
+        assert!(
+            frames.gave_up(),
+            "{what}: the connection was left open, {:?}",
+            frames.kinds()
+        );
+        if let Some(kind) = counted {
+            until_true(what, || {
+                let metrics = Metrics::scrape(pop.edge.admin());
+                metrics.value("modcdn_edge_h2_floods_total", &[("frame", kind)]) >= 1.0
+            });
+        }
+        pop.works();
+    }
+    let metrics = Metrics::scrape(pop.edge.admin());
+    assert_eq!(metrics.value("modcdn_edge_all_panics_total", &[]), 0.0);
+}
+
+#[test]
+fn another_host_than_the_one_tls_was_told_is_421() {
+    let scratch = Scratch::new("tls");
+    let certificate = Certificate::in_folder(scratch.path());
+    let address = format!("127.0.0.1:{}", ports::free());
+    let origin = Node::origin(&Modules::fetch().url(), "");
+    let edge = Node::edge(&origin, &format!("tls: {}", certificate.section(&address)));
+    let url = format!("https://{address}");
+    let (path, ca) = (format!("{UPPER_CASE}.mod"), certificate.file());
+    let host = [("host", "evil.example")];
+    let named = || Client::tls_h1(&url, &ca).calling_it("go.test");
+    named().get(&path).ok();
+    assert_eq!(named().get_with(&path, &host).status, 421);
+    let named = Client::tls_h2(&url, &ca).calling_it("go.test");
+    named.get(&path).ok();
+    assert_eq!(named.get_with(&path, &host).status, 400, "two authorities");
+    drop(edge);
+}
+
+#[test]
+fn slow_and_silent_clients_meet_their_deadlines() {
+    let scratch = Scratch::new("tls");
+    let certificate = Certificate::in_folder(scratch.path());
+    let address = format!("127.0.0.1:{}", ports::free());
+    let origin = Node::origin(&Modules::fetch().url(), "");
+    let tls = certificate.section(&address);
+    let limits = "timeouts: {handshake: 1s, header: 1s, keep_alive: 1s}";
+    let edge = Node::edge(&origin, &format!("tls: {tls}\n{limits}"));
+    let path = format!("{UPPER_CASE}.mod");
+    let header = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n", edge.address());
+    let dripped = raw::drip(edge.address(), header.as_bytes(), b"X-A: b\r\n", SOON);
+    assert_eq!(dripped.status(), Some(408), "{}", shown(&dripped));
+    assert!(dripped.closed, "a header without an end");
+    let silent = raw::exchange(&address, b"", SOON);
+    assert!(silent.closed && silent.bytes.is_empty(), "TLS in silence");
+    let half = raw::exchange(&address, b"\x16\x03\x01\x02\x00", SOON);
+    assert!(half.closed, "half a ClientHello");
+    let preface = raw::exchange(edge.address(), &h2::preface()[..20], SOON);
+    assert!(preface.closed, "half a preface");
+    Client::h1(edge.url()).get(&path).ok();
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -79,12 +79,16 @@ pub trait Endpoint: Send + Sync {
     async fn answer(&self, request: Request<Bytes>) -> Response<Full<Bytes>>;
 }
 
+/// What an operator should know although the node wants traffic; `None` if all is well.
+pub type Notice = Box<dyn Fn() -> Option<String> + Send + Sync>;
+
 /// What the admin listener of one node speaks of.
 pub struct Admin {
     role: &'static str,
     registry: Registry,
     readiness: Readiness,
     endpoints: Vec<Box<dyn Endpoint>>,
+    notice: OnceLock<Notice>,
 }
 
 impl Admin {
@@ -106,7 +110,14 @@ impl Admin {
             registry,
             readiness: Readiness::default(),
             endpoints,
+            notice: OnceLock::new(),
         })
+    }
+
+    /// From now on `/readyz` of a node that is ready also shows what `notice` says. Only the first
+    /// call counts.
+    pub fn set_notice(&self, notice: Notice) {
+        let _ = self.notice.set(notice);
     }
 
     /// Whether the node wants traffic.
@@ -152,7 +163,7 @@ impl Admin {
         match path {
             "/healthz" => text(StatusCode::OK, "ok\n"),
             "/readyz" => match self.readiness.get() {
-                Ok(()) => text(StatusCode::OK, "ready\n"),
+                Ok(()) => text(StatusCode::OK, self.ready()),
                 Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
             },
             "/metrics" => self.metrics(),
@@ -169,6 +180,13 @@ impl Admin {
             overview += &format!(", {} {}", endpoint.method(), endpoint.path());
         }
         overview + " here\n"
+    }
+
+    fn ready(&self) -> String {
+        match self.notice.get().and_then(|notice| notice()) {
+            Some(notice) => format!("ready\nwarning: {notice}\n"),
+            None => "ready\n".to_owned(),
+        }
     }
 
     fn metrics(&self) -> Response<Full<Bytes>> {
@@ -288,6 +306,19 @@ mod tests {
         admin.readiness().set_unready("draining");
         assert_eq!(status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(admin.readiness().get(), Err("draining".to_owned()));
+    }
+
+    #[test]
+    fn a_notice_is_shown_and_changes_nothing_else() {
+        let admin = Admin::new("edge", Registry::new());
+        admin.set_notice(Box::new(|| Some("nothing is stored: disk full".to_owned())));
+        admin.readiness().set_ready();
+        let answer = admin.answer(&Method::GET, "/readyz");
+        assert_eq!(answer.status(), StatusCode::OK);
+        assert_eq!(
+            admin.ready(),
+            "ready\nwarning: nothing is stored: disk full\n"
+        );
     }
 
     #[test]

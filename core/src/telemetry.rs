@@ -37,6 +37,17 @@ pub fn init(default: &str) {
         .try_init();
 }
 
+/// Has every panic of the process logged as an error, with its place, and counted. What happens
+/// next stays as it is: a task's panic ends the task, the main thread's the process.
+pub fn watch_panics(counter: prometheus::IntCounter) {
+    std::panic::set_hook(Box::new(move |panic| {
+        counter.inc();
+        let place = panic.location().map(ToString::to_string);
+        let said = panic.payload_as_str().unwrap_or("not a text");
+        tracing::error!(place, said, "panic");
+    }));
+}
+
 /// Registers a metric and hands it back.
 ///
 /// # Panics

@@ -82,6 +82,8 @@ pub struct Metrics {
     pub aborted: IntCounter,
     /// Handlers that panicked.
     pub panics: IntCounter,
+    /// Panics anywhere in the process: handlers, fills, the admin listener.
+    pub all_panics: IntCounter,
     /// The origin client's.
     pub origin: OriginMetrics,
 }
@@ -174,6 +176,10 @@ impl Metrics {
             panics: counter(
                 "modcdn_edge_panics_total",
                 "Handlers of a request that panicked",
+            ),
+            all_panics: counter(
+                "modcdn_edge_all_panics_total",
+                "Panics anywhere in the process, those of handlers included",
             ),
             origin: OriginMetrics::new(registry),
         }
@@ -270,7 +276,7 @@ mod tests {
             .iter()
             .map(|family| family.name().to_owned())
             .collect();
-        assert_eq!(names.len(), 35);
+        assert_eq!(names.len(), 36);
         assert!(names.iter().all(|name| name.starts_with("modcdn_edge_")));
     }
 }

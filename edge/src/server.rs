@@ -28,7 +28,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{sleep, timeout};
 
 use modcdn_core::admin::{self, Admin};
-use modcdn_core::telemetry::AccessLog;
+use modcdn_core::telemetry::{AccessLog, watch_panics};
 
 use crate::access::Access;
 use crate::config::Config;
@@ -100,6 +100,7 @@ pub fn run(config: &Config, again: &Loader<'_>) -> Result<(), Error> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let registry = Registry::new();
     let metrics = Metrics::new(&registry);
+    watch_panics(metrics.all_panics.clone());
     let listeners = Listeners::bind(config)?;
     let certificates = reload::files(config)
         .map(|files| Certificates::open(files, &metrics))
@@ -119,6 +120,11 @@ pub fn run(config: &Config, again: &Loader<'_>) -> Result<(), Error> {
     let admin_socket = listeners.start(&service, acceptor, config.timeouts.shutdown.get())?;
     let purge = PurgeEndpoint::new(Arc::clone(&engine), config.purge.token_file.clone());
     let admin = Admin::with("edge", registry, vec![Box::new(purge)]);
+    let asked = Arc::clone(&engine);
+    admin.set_notice(Box::new(move || {
+        let why = asked.health().admission_stopped?;
+        Some(format!("nothing is stored at present: {why}"))
+    }));
     let reload = Reload {
         config: config.clone(),
         again,

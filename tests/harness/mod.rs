@@ -1,5 +1,5 @@
 //! What the end-to-end tests share, in the order a test meets it: [`modules`] brings real modules,
-//! [`upstream`] plays a proxy with faults, [`cluster`] runs `modcdn up`, [`node`] a single role,
+//! [`upstream`] plays a proxy with faults, [`certificate`] an authority, [`cluster`] runs `modcdn up`, [`node`] a single role,
 //! [`go`], [`dig`], [`http`] and [`raw`] are the clients, [`observe`] reads metrics and access logs.
 //!
 //! Nothing here sleeps for a fixed time: a test waits for a fact with [`until`], under a deadline.
@@ -13,6 +13,7 @@
     reason = "`pub` marks what tests call, each test being a crate"
 )]
 
+pub mod certificate;
 pub mod cluster;
 pub mod dig;
 pub mod go;

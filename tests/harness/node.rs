@@ -22,6 +22,7 @@ pub struct Node {
     admin: String,
     process: Option<Process>,
     starts: u32,
+    open_files: Option<u32>,
 }
 
 impl Node {
@@ -69,6 +70,7 @@ impl Node {
             admin,
             process: None,
             starts: 0,
+            open_files: None,
         };
         node.start();
         node
@@ -77,17 +79,7 @@ impl Node {
     /// Starts it, or starts it again with the same configuration and data; waits until it listens.
     pub fn start(&mut self) {
         self.starts += 1;
-        let mut command = Command::new(MODCDN);
-        command
-            .arg(self.role)
-            .arg("--config")
-            .arg(self.config())
-            .stdout(Stdio::null());
-        let log = self
-            .scratch
-            .path()
-            .join(format!("{}-{}.log", self.role, self.starts));
-        let mut process = Process::spawn(command, &log);
+        let mut process = self.spawn(&[]);
         let admin = Client::h1(&format!("http://{}", self.admin));
         until(&format!("the {} to listen", self.role), || {
             if let Some(status) = process.ended() {
@@ -102,6 +94,59 @@ impl Node {
             (healthy.status == 200).then_some(())
         });
         self.process = Some(process);
+    }
+
+    fn spawn(&self, flags: &[&str]) -> Process {
+        let mut command = match self.open_files {
+            None => Command::new(MODCDN),
+            Some(most) => {
+                let mut shell = Command::new("sh");
+                let limited = format!("ulimit -n {most} && exec \"$0\" \"$@\"");
+                shell.args(["-c", &limited, MODCDN]);
+                shell
+            }
+        };
+        command
+            .arg(self.role)
+            .arg("--config")
+            .arg(self.config())
+            .args(flags)
+            .stdout(Stdio::null());
+        let log = self
+            .scratch
+            .path()
+            .join(format!("{}-{}.log", self.role, self.starts));
+        Process::spawn(command, &log)
+    }
+
+    /// Starts it again with at most so many open files.
+    pub fn start_with_open_files(&mut self, most: u32) {
+        self.open_files = Some(most);
+        self.start();
+    }
+
+    /// Lays `overrides` over its configuration file. A running node knows nothing of it.
+    pub fn configure(&self, overrides: &str) {
+        let text = fs::read_to_string(self.config()).expect("the configuration");
+        let mut config = parse(&text);
+        merge(&mut config, parse(overrides));
+        let text = serde_yaml::to_string(&config).expect("a mapping can be printed");
+        self.write_config(&text);
+    }
+
+    /// Replaces its configuration file.
+    pub fn write_config(&self, text: &str) {
+        fs::write(self.config(), text).expect("the configuration can be written");
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&mut self, signal: i32) {
+        self.running().signal(signal);
+    }
+
+    /// What it wrote to standard error since its last start.
+    pub fn log(&mut self) -> String {
+        self.running().log()
     }
 
     /// kill -9.
@@ -146,7 +191,8 @@ impl Node {
         self.scratch.path().join("data")
     }
 
-    fn config(&self) -> PathBuf {
+    /// Its configuration file.
+    pub fn config(&self) -> PathBuf {
         self.scratch.path().join(format!("{}.yaml", self.role))
     }
 

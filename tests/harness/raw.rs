@@ -2,7 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What came back for some bytes.
 #[derive(Debug)]
@@ -34,6 +34,25 @@ pub fn exchange(address: &str, bytes: &[u8], wait: Duration) -> RawReply {
     let mut stream = connect(address);
     let _ = stream.write_all(bytes);
     read_all(&mut stream, wait)
+}
+
+/// Sends `first`, then `drop` again and again in small intervals until the server closes or `wait`
+/// is over.
+pub fn drip(address: &str, first: &[u8], drop: &[u8], wait: Duration) -> RawReply {
+    let mut stream = connect(address);
+    let mut writer = stream.try_clone().expect("a second handle");
+    let _ = stream.write_all(first);
+    let drop = drop.to_vec();
+    let dripping = std::thread::spawn(move || {
+        let until = Instant::now() + wait;
+        while Instant::now() < until && writer.write_all(&drop).is_ok() {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    });
+    let reply = read_all(&mut stream, wait);
+    let _ = stream.shutdown(std::net::Shutdown::Both);
+    let _ = dripping.join();
+    reply
 }
 
 fn connect(address: &str) -> TcpStream {
@@ -74,12 +93,18 @@ pub mod h2 {
     pub const DATA: u8 = 0;
     /// HEADERS.
     pub const HEADERS: u8 = 1;
+    /// PRIORITY.
+    pub const PRIORITY: u8 = 2;
     /// RST_STREAM.
     pub const RST_STREAM: u8 = 3;
     /// SETTINGS.
     pub const SETTINGS: u8 = 4;
+    /// PING.
+    pub const PING: u8 = 6;
     /// GOAWAY.
     pub const GOAWAY: u8 = 7;
+    /// WINDOW_UPDATE.
+    pub const WINDOW_UPDATE: u8 = 8;
     /// CONTINUATION.
     pub const CONTINUATION: u8 = 9;
     /// The flag END_STREAM.
