@@ -42,7 +42,7 @@ pub(crate) enum Command {
     /// Run an origin: the only role that talks to the outside
     Origin(RoleArgs),
     /// Run an edge: the cache that `go` talks to
-    Edge(RoleArgs),
+    Edge(EdgeArgs),
     /// Run a DNS server: leads every client to its nearest healthy edge
     Dns(RoleArgs),
     /// Check a configuration file without running anything
@@ -141,6 +141,18 @@ pub(crate) struct RoleArgs {
     /// Configuration file (YAML)
     #[arg(long, value_name = "FILE")]
     pub(crate) config: PathBuf,
+}
+
+/// Flags of `edge`.
+#[derive(Debug, Args)]
+pub(crate) struct EdgeArgs {
+    /// Configuration file (YAML)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+
+    /// Take over from the edge that runs with this file: no request fails, the old process ends
+    #[arg(long)]
+    pub(crate) upgrade: bool,
 }
 
 const CHECK_NOTES: &str = "\

@@ -22,6 +22,7 @@ mod up;
 use std::process::ExitCode;
 
 use clap::Parser;
+use modcdn_edge::Start;
 
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
@@ -49,7 +50,14 @@ fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Up(args) => up::run(&args),
         Command::Origin(args) => roles::run(roles::Role::Origin, &args.config),
-        Command::Edge(args) => roles::run(roles::Role::Edge, &args.config),
+        Command::Edge(args) => {
+            let start = if args.upgrade {
+                Start::Upgrade
+            } else {
+                Start::Fresh
+            };
+            roles::run_edge(&args.config, start)
+        }
         Command::Dns(args) => roles::run(roles::Role::Dns, &args.config),
         Command::Check(args) => check::run(&args.file, args.role),
         Command::Purge(args) => purge::run(&args),

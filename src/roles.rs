@@ -6,6 +6,7 @@ use std::path::Path;
 use clap::ValueEnum;
 use modcdn_core::config;
 use modcdn_core::telemetry;
+use modcdn_edge::Start;
 
 use crate::failure::Failure;
 
@@ -41,11 +42,19 @@ impl Role {
 pub(crate) fn run(role: Role, file: &Path) -> Result<(), Failure> {
     match role {
         Role::Origin => serve(role, file, modcdn_origin::run),
-        Role::Edge => serve(role, file, |config| {
-            modcdn_edge::run(&config, &|| config::load(file))
-        }),
+        Role::Edge => run_edge(file, Start::Fresh),
         Role::Dns => serve(role, file, modcdn_dns::run),
     }
+}
+
+/// Runs an edge, as [`run`], in place of the one that is running if `start` says so.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn run_edge(file: &Path, start: Start) -> Result<(), Failure> {
+    serve(Role::Edge, file, |config| {
+        modcdn_edge::run(&config, start, &|| config::load(file))
+    })
 }
 
 fn serve<C: config::Config, E: fmt::Display>(

@@ -5,11 +5,12 @@ mod harness;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use harness::certificate::Certificate;
 use harness::http::Client;
-use harness::modules::{Modules, UPPER_CASE};
+use harness::modules::{LARGE, Modules, UPPER_CASE};
 use harness::node::Node;
 use harness::observe::{Metrics, accesses};
 use harness::scratch::Scratch;
@@ -153,4 +154,115 @@ fn f20_without_descriptors_new_connections_are_shed_and_all_else_goes_on() {
         answer.is_ok_and(|answer| answer.status == 200)
     });
     assert_eq!(metric(&edge, "modcdn_edge_all_panics_total", &[]), 0.0);
+}
+
+/// Asks for a path again and again until told to stop; says how often, and what went wrong.
+fn load(client: &Client, path: &str, stop: &AtomicBool) -> (u32, Vec<String>) {
+    let right = Modules::fetch().read(path);
+    let (mut asked, mut failures) = (0, Vec::new());
+    while !stop.load(Ordering::Relaxed) {
+        asked += 1;
+        match client.send(&http::Method::GET, path, &[]) {
+            Ok(answer) if answer.status == 200 && answer.complete && answer.body == right => {}
+            Ok(answer) => failures.push(format!("{} {}", answer.status, answer.text())),
+            Err(error) => failures.push(error),
+        }
+    }
+    (asked, failures)
+}
+
+/// Runs `during` while clients of both protocols ask; none of their requests may fail.
+fn without_a_failed_request(edge: &mut Node, during: impl FnOnce(&mut Node)) {
+    let url = edge.url().to_owned();
+    let stop = AtomicBool::new(false);
+    let paths = [format!("{UPPER_CASE}.mod"), format!("{LARGE}.zip")];
+    std::thread::scope(|scope| {
+        let mut clients = Vec::new();
+        for path in &paths {
+            for client in [Client::h1(&url), Client::h2(&url), Client::h1(&url)] {
+                let stop = &stop;
+                clients.push(scope.spawn(move || load(&client, path, stop)));
+            }
+        }
+        during(edge);
+        stop.store(true, Ordering::Relaxed);
+        for client in clients {
+            let (asked, failures) = client.join().expect("a client");
+            assert!(asked > 1, "only {asked} requests");
+            assert!(failures.is_empty(), "of {asked} requests: {failures:?}");
+        }
+    });
+}
+
+#[test]
+fn f22_an_upgrade_fails_no_request_and_keeps_what_is_stored() {
+    let mut origin = Node::origin(&Modules::fetch().url(), "");
+    let mut edge = Node::edge(&origin, "threads: 2");
+    let client = Client::h1(edge.url());
+    let stored = [format!("{UPPER_CASE}.mod"), format!("{LARGE}.zip")];
+    for path in &stored {
+        client.get(path).ok();
+    }
+    without_a_failed_request(&mut edge, |edge| {
+        for _ in 0..3 {
+            edge.upgrade();
+        }
+    });
+    // What the first process stored, the fourth one has; and it stores.
+    let new = format!("{UPPER_CASE}.zip");
+    client.get(&new).ok();
+    origin.kill();
+    for path in [&stored[0], &stored[1], &new] {
+        let answer = client.get(path).ok();
+        assert!(answer.header("cache-status").contains("hit"), "{path}");
+    }
+    let ready = Client::h1(&format!("http://{}", edge.admin())).get("/readyz");
+    assert_eq!(ready.ok().text(), "ready\n");
+    edge.stop();
+}
+
+#[test]
+fn f22_an_upgrade_that_fails_leaves_the_old_process_serving() {
+    let origin = Node::origin(&Modules::fetch().url(), "");
+    let mut edge = Node::edge(&origin, "");
+    let good = fs::read_to_string(edge.config()).expect("the configuration");
+    let pid = edge.pid();
+    without_a_failed_request(&mut edge, |edge| {
+        // It fails before it has asked for the store.
+        edge.write_config(&format!("{good}\ntls: {{listen: ['127.0.0.1:1']}}\n"));
+        let status = edge.try_upgrade().wait("the end of a wrong configuration");
+        assert!(!status.success());
+        edge.write_config(&good.replace("access.log", "no/such/folder/access.log"));
+        let mut failing = edge.try_upgrade();
+        let status = failing.wait("the end of an upgrade that can't be");
+        assert!(!status.success() && failing.log().contains("access log"));
+    });
+    edge.write_config(&good);
+    assert_eq!(edge.pid(), pid);
+    let path = format!("{UPPER_CASE}.zip");
+    Client::h1(edge.url()).get(&path).ok();
+    assert!(
+        Client::h1(edge.url())
+            .get(&path)
+            .ok()
+            .header("cache-status")
+            .contains("hit")
+    );
+}
+
+#[test]
+fn f22_sigusr2_starts_the_new_process() {
+    let origin = Node::origin(&Modules::fetch().url(), "");
+    let mut edge = Node::edge(&origin, "");
+    let path = format!("{UPPER_CASE}.mod");
+    Client::h1(edge.url()).get(&path).ok();
+    without_a_failed_request(&mut edge, |edge| {
+        edge.signal(libc::SIGUSR2);
+        edge.wait();
+    });
+    // The successor is no child of ours: one that is takes its place.
+    let mut heir = edge.try_upgrade();
+    until_true("the heir to serve", || heir.log().contains("edge is ready"));
+    heir.signal(libc::SIGTERM);
+    assert!(heir.wait("a graceful end").success());
 }

@@ -43,7 +43,9 @@ pub fn watch_panics(counter: prometheus::IntCounter) {
     std::panic::set_hook(Box::new(move |panic| {
         counter.inc();
         let place = panic.location().map(ToString::to_string);
-        let said = panic.payload_as_str().unwrap_or("not a text");
+        let said = panic.payload().downcast_ref::<&str>().copied();
+        let formatted = || panic.payload().downcast_ref::<String>().map(String::as_str);
+        let said = said.or_else(formatted).unwrap_or("not a text");
         tracing::error!(place, said, "panic");
     }));
 }

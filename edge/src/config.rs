@@ -65,6 +65,8 @@ pub struct Config {
     pub timeouts: TimeoutConfig,
     /// How much a client may ask for.
     pub limits: LimitConfig,
+    /// How a new process takes over.
+    pub upgrade: UpgradeConfig,
 }
 
 impl Default for Config {
@@ -86,6 +88,7 @@ impl Default for Config {
             purge: PurgeConfig::default(),
             timeouts: TimeoutConfig::default(),
             limits: LimitConfig::default(),
+            upgrade: UpgradeConfig::default(),
         }
     }
 }
@@ -521,6 +524,31 @@ impl ProxyProtocolConfig {
     }
 }
 
+/// Name of the upgrade's socket in the store's folder.
+pub const UPGRADE_SOCKET: &str = "upgrade.sock";
+/// A large index may have to be read in between.
+pub const DEFAULT_UPGRADE_WAIT: Period = Period::secs(120);
+
+/// How a new process (`--upgrade`) takes over from a running one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct UpgradeConfig {
+    /// Unix socket at which the running process is asked; none means `upgrade.sock` in the store's
+    /// folder.
+    pub socket: Option<PathBuf>,
+    /// How long either may keep the other waiting.
+    pub wait: Period,
+}
+
+impl Default for UpgradeConfig {
+    fn default() -> Self {
+        Self {
+            socket: None,
+            wait: DEFAULT_UPGRADE_WAIT,
+        }
+    }
+}
+
 /// The largest HTTP/2 window (RFC 9113 §6.9.1).
 const MAX_WINDOW: u64 = (1 << 31) - 1;
 /// The smallest that makes sense: the protocol's own default.
@@ -546,6 +574,13 @@ impl config::Config for Config {
 }
 
 impl Config {
+    /// Where a running edge is asked to hand over.
+    #[must_use]
+    pub fn upgrade_socket(&self) -> PathBuf {
+        let in_store = || self.store.dir.join(UPGRADE_SOCKET);
+        self.upgrade.socket.clone().unwrap_or_else(in_store)
+    }
+
     fn check_listeners(&self, problems: &mut Vec<Problem>) {
         let mut claim = claims(problems);
         claim(!self.name.is_empty(), "name", "must not be empty");
@@ -563,6 +598,11 @@ impl Config {
         claim(
             !self.tls.reload.is_zero(),
             "tls.reload",
+            "must be above zero",
+        );
+        claim(
+            !self.upgrade.wait.is_zero(),
+            "upgrade.wait",
             "must be above zero",
         );
         claim(self.fill_threads > 0, "fill_threads", "must be at least 1");

@@ -3,7 +3,8 @@
 //! The modules, in the order a request flows through them:
 //!
 //! - [`config`]: what an edge can be told.
-//! - `server`: everything put together, started, and ended; `reload`: changed while it runs.
+//! - `server`: everything put together, started, and ended; `reload`: changed while it
+//!   runs; `upgrade`: taken over by a new process.
 //! - `front`: listeners, TLS, the coalescing stream, HTTP sessions, the border, writing answers.
 //! - [`exchange`]: what passes between the front door and the engine.
 //! - [`engine`]: the store, fills, freshness: it knows the answers and nothing of connections.
@@ -28,10 +29,13 @@ pub mod origin;
 mod purge;
 mod reload;
 mod server;
+mod systemd;
+mod upgrade;
 
 pub use config::Config;
 pub use front::certificate::TlsError;
 pub use front::listen::ListenError;
 pub use front::{meter, proxy};
 pub use reload::Loader;
-pub use server::{Error, run};
+pub use server::{Error, Start, run};
+pub use upgrade::UpgradeError;

@@ -4,32 +4,25 @@
 //! store is opened, sockets are bound. Then Pingora's server runs in a thread of its own, and the
 //! caller's thread runs the admin listener and waits for a signal.
 //!
-//! In between, SIGHUP reloads the configuration, and the certificate's files are looked at
-//! (`reload`).
-//!
-//! End, at SIGTERM or SIGINT: `/-/healthz` and `/readyz` say 503, listeners close, connections
-//! finish what is in flight. When the last one is gone, or after `timeouts.shutdown`, [`run`]
-//! returns; a second signal makes it return at once. Pingora's own ending (a fixed sleep) is never
-//! waited for: its threads end with the process.
+//! What follows is in [`supervise`]: reloads, an upgrade, the end. [`listeners`] has the sockets.
+
+mod listeners;
+mod supervise;
 
 use std::io;
-use std::net::TcpListener;
 use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use async_trait::async_trait;
-use pingora::server::configuration::ServerConf;
-use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
 use prometheus::Registry;
 use tokio::runtime::{Builder, Runtime};
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
-use modcdn_core::admin::{self, Admin};
+use modcdn_core::admin::Admin;
 use modcdn_core::telemetry::{AccessLog, watch_panics};
 
+use self::listeners::Listeners;
+use self::supervise::Running;
 use crate::access::Access;
 use crate::config::Config;
 use crate::descriptors;
@@ -37,20 +30,17 @@ use crate::engine::Engine;
 use crate::engine::config::EngineConfig;
 use crate::engine::metrics::EngineMetrics;
 use crate::exchange::{Answer, Asked};
-use crate::front::Front;
 use crate::front::certificate::{Certificates, TlsError};
 use crate::front::clients::Clients;
 use crate::front::drain::Drain;
-use crate::front::listen::{Bound, ListenError, bind, bind_one};
+use crate::front::listen::ListenError;
 use crate::front::service::{Answers, Service, Settings};
 use crate::front::tls::Acceptor;
 use crate::metrics::Metrics;
 use crate::origin::Client;
 use crate::purge::PurgeEndpoint;
 use crate::reload::{self, Loader, Reload};
-
-/// How long the access log's writer may take for the last lines.
-const LAST_LINES: Duration = Duration::from_millis(50);
+use crate::upgrade::{Handover, Takeover, UpgradeError};
 
 /// How long the store may take to write its index through.
 const LAST_WRITES: Duration = Duration::from_secs(10);
@@ -85,144 +75,109 @@ pub enum Error {
         #[source]
         error: io::Error,
     },
+    /// A running edge can't be taken over from.
+    #[error("upgrade: {0}")]
+    Upgrade(#[from] UpgradeError),
     /// The system gave no threads or signal handlers.
     #[error("cannot start: {0}")]
     Threads(#[source] io::Error),
 }
 
-/// Runs an edge until SIGTERM or SIGINT, then ends it gracefully. At SIGHUP the configuration is read
-/// again with `again` and takes the place of `config`, whole or not at all.
+/// How an edge comes to its sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// It binds them.
+    Fresh,
+    /// It takes them, and the store, over from the edge that is running.
+    Upgrade,
+}
+
+/// Runs an edge until SIGTERM or SIGINT, or until a new process has taken over, then ends it
+/// gracefully. At SIGHUP the configuration is read again with `again` and takes the place of
+/// `config`, whole or not at all.
 ///
 /// # Errors
-/// Why it can't start. Nothing was served then.
-pub fn run(config: &Config, again: &Loader<'_>) -> Result<(), Error> {
+/// Why it can't start. Nothing was served then, and a running edge that was to be taken over from
+/// goes on.
+pub fn run(config: &Config, start: Start, again: &Loader<'_>) -> Result<(), Error> {
     // Pingora would install ring: first come, first served. The binary may have been first.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let registry = Registry::new();
     let metrics = Metrics::new(&registry);
     watch_panics(metrics.all_panics.clone());
-    let listeners = Listeners::bind(config)?;
+    let mut takeover = match start {
+        Start::Fresh => None,
+        Start::Upgrade => Some(Takeover::begin(
+            &config.upgrade_socket(),
+            config.upgrade.wait.get(),
+        )?),
+    };
+    let listeners = Listeners::bind(config, takeover.as_mut())?;
     let certificates = reload::files(config)
         .map(|files| Certificates::open(files, &metrics))
         .transpose()?;
     let connections = descriptors::connection_limit(config.limits.connections);
     let drain = Drain::new(connections, &metrics);
+    let access = open_access_log(config, metrics.clone())?;
     let fills = fill_runtime(config.fill_threads).map_err(Error::Threads)?;
+    // From here on little can fail: the old process may let go of the store.
+    if let Some(takeover) = &takeover {
+        takeover.retire_old()?;
+    }
     let engine = open_engine(config, &fills, &metrics, &registry)?;
+    let handover = Handover {
+        sockets: listeners.second_handles().map_err(Error::Threads)?,
+        retire: retire(&engine),
+        wait: config.upgrade.wait.get(),
+    };
     let service = Arc::new(Service {
         answers: Arc::clone(&engine),
         clients: Clients::new(&metrics, Instant::now()),
-        access: open_access_log(config, metrics)?,
+        access,
         drain,
         settings: ArcSwap::from_pointee(Settings::of(config)),
     });
     let acceptor = certificates.clone().map(Acceptor::new);
     let admin_socket = listeners.start(&service, acceptor, config.timeouts.shutdown.get())?;
-    let purge = PurgeEndpoint::new(Arc::clone(&engine), config.purge.token_file.clone());
-    let admin = Admin::with("edge", registry, vec![Box::new(purge)]);
-    let asked = Arc::clone(&engine);
-    admin.set_notice(Box::new(move || {
-        let why = asked.health().admission_stopped?;
-        Some(format!("nothing is stored at present: {why}"))
-    }));
-    let reload = Reload {
-        config: config.clone(),
-        again,
-        service,
-        certificates,
+    let running = Running {
+        reload: Reload {
+            config: config.clone(),
+            again,
+            service,
+            certificates,
+        },
+        admin: open_admin(config, registry, &engine),
+        admin_socket,
+        takeover,
+        handover,
     };
-    let ended = supervise(reload, admin_socket, &admin).map_err(Error::Threads);
+    let ended = running.supervise().map_err(Error::Threads);
     // The index reaches the disk; a process that ends without it loses nothing either.
     let _ = fills.block_on(async { timeout(LAST_WRITES, engine.shutdown()).await });
     fills.shutdown_background();
     ended
 }
 
+fn retire(engine: &Arc<Engine>) -> Box<dyn Fn() -> io::Result<()> + Send> {
+    let engine = Arc::clone(engine);
+    Box::new(move || engine.retire())
+}
+
+fn open_admin(config: &Config, registry: Registry, engine: &Arc<Engine>) -> Arc<Admin> {
+    let purge = PurgeEndpoint::new(Arc::clone(engine), config.purge.token_file.clone());
+    let admin = Admin::with("edge", registry, vec![Box::new(purge)]);
+    let engine = Arc::clone(engine);
+    admin.set_notice(Box::new(move || {
+        let why = engine.health().admission_stopped?;
+        Some(format!("nothing is stored at present: {why}"))
+    }));
+    admin
+}
+
 /// The engine, as the front door knows it.
 impl Answers for Arc<Engine> {
     fn answer(&self, asked: Asked) -> impl Future<Output = Answer> + Send {
         Engine::answer(self, asked)
-    }
-}
-
-/// Everything that is bound before anything is started.
-struct Listeners {
-    clear: Vec<Bound>,
-    tls: Vec<Bound>,
-    admin: TcpListener,
-}
-
-impl Listeners {
-    fn bind(config: &Config) -> Result<Listeners, Error> {
-        let threads = match config.threads {
-            0 => thread::available_parallelism().map_or(1, usize::from),
-            threads => threads,
-        };
-        let bind_all = |addresses: &[_]| {
-            addresses
-                .iter()
-                .map(|address| bind(*address, threads))
-                .collect::<Result<Vec<_>, _>>()
-        };
-        Ok(Listeners {
-            clear: bind_all(&config.listen)?,
-            tls: bind_all(&config.tls.listen)?,
-            admin: bind_one(config.admin)?,
-        })
-    }
-
-    /// Starts Pingora's server with a service for each socket; hands the admin's socket back.
-    fn start(
-        self,
-        service: &Arc<Service<Arc<Engine>>>,
-        acceptor: Option<Acceptor>,
-        grace: Duration,
-    ) -> Result<TcpListener, Error> {
-        let mut server = Server::new_with_opt_and_conf(None, server_conf(grace));
-        server.bootstrap();
-        let mut add = |bounds: Vec<Bound>, name: &str, acceptor: Option<Acceptor>| {
-            for bound in bounds {
-                tracing::info!(address = %bound.address, protocol = name, "listening");
-                let front = Front::new(Arc::clone(service), acceptor.clone());
-                for listening in bound.into_services(name, || front.clone()) {
-                    server.add_service(listening);
-                }
-            }
-        };
-        add(self.clear, "http", None);
-        add(self.tls, "https", acceptor);
-        let ending = Ending(service.drain.clone());
-        thread::Builder::new()
-            .name("pingora".to_owned())
-            .spawn(move || {
-                server.run(RunArgs {
-                    shutdown_signal: Box::new(ending),
-                });
-            })
-            .map_err(Error::Threads)?;
-        Ok(self.admin)
-    }
-}
-
-/// Pingora is told to stop when we begin to drain: it handles no signals of its own.
-struct Ending(Drain);
-
-#[async_trait]
-impl ShutdownSignalWatch for Ending {
-    async fn recv(&self) -> ShutdownSignal {
-        self.0.begun().await;
-        ShutdownSignal::GracefulTerminate
-    }
-}
-
-fn server_conf(grace: Duration) -> ServerConf {
-    ServerConf {
-        threads: 1,
-        // One thread a service: nothing to steal from, and stealing costs.
-        work_stealing: false,
-        grace_period_seconds: Some(grace.as_secs() + 1),
-        graceful_shutdown_timeout_seconds: Some(1),
-        ..ServerConf::default()
     }
 }
 
@@ -272,79 +227,4 @@ fn open_access_log(config: &Config, metrics: Metrics) -> Result<Access, Error> {
         error,
     })?;
     Ok(Access::new(log, metrics, &config.name))
-}
-
-/// Runs the admin listener, reloads, and waits for the end.
-fn supervise<A: Answers>(
-    mut reload: Reload<'_, A>,
-    socket: TcpListener,
-    admin: &Arc<Admin>,
-) -> io::Result<()> {
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let mut signals = Signals::new()?;
-        let listener = tokio::net::TcpListener::from_std(socket)?;
-        let forever = std::future::pending();
-        tokio::spawn(admin::serve(listener, Arc::clone(admin), forever));
-        admin.readiness().set_ready();
-        tracing::info!("edge is ready");
-        until_told(&mut signals, &mut reload).await;
-        admin.readiness().set_unready("going down");
-        let grace = reload.config.timeouts.shutdown.get();
-        end(&mut signals, &reload.service.drain, grace).await;
-        sleep(LAST_LINES).await;
-        Ok(())
-    })
-}
-
-/// What an operator tells the process.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Signals> {
-        Ok(Signals {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    /// SIGTERM or SIGINT.
-    async fn end(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
-
-/// Reloads when told and looks at the certificate now and then, until the end is wanted.
-async fn until_told<A: Answers>(signals: &mut Signals, reload: &mut Reload<'_, A>) {
-    loop {
-        let pause = reload.config.tls.reload.get();
-        tokio::select! {
-            _ = signals.hangup.recv() => reload.run(SystemTime::now()),
-            () = sleep(pause) => reload.look_at_certificate(SystemTime::now()),
-            _ = signals.terminate.recv() => return,
-            _ = signals.interrupt.recv() => return,
-        }
-    }
-}
-
-/// Drains: until nothing is open, `grace` is over, or a second signal comes.
-async fn end(signals: &mut Signals, drain: &Drain, grace: Duration) {
-    drain.begin();
-    tracing::info!("draining");
-    tokio::select! {
-        ended = timeout(grace, drain.finished()) => {
-            if ended.is_err() {
-                tracing::warn!("requests were still in flight after timeouts.shutdown");
-            }
-        }
-        () = signals.end() => {}
-    }
 }

@@ -15,7 +15,7 @@ use modcdn_core::digest::Sha256;
 use modcdn_core::telemetry::AccessTarget;
 use modcdn_core::units::ByteSize;
 use modcdn_edge::config::{Config, OriginConfig, StoreConfig};
-use modcdn_edge::{Error, run};
+use modcdn_edge::{Error, Start, run};
 
 const INFO: &str = "/example.com/m/@v/v1.0.0.info";
 const BODY: &str = r#"{"Version":"v1.0.0"}"#;
@@ -117,7 +117,7 @@ fn an_edge_serves_from_its_cache_and_ends_when_told() {
     let (public, admin) = (config.listen[0], config.admin);
     let running = thread::spawn({
         let config = config.clone();
-        move || run(&config, &|| Ok(config.clone()))
+        move || run(&config, Start::Fresh, &|| Ok(config.clone()))
     });
     wait_until_ready(admin);
 
@@ -125,7 +125,7 @@ fn an_edge_serves_from_its_cache_and_ends_when_told() {
         admin: free_port(),
         ..config.clone()
     };
-    let error = run(&second, &|| Ok(second.clone())).unwrap_err();
+    let error = run(&second, Start::Fresh, &|| Ok(second.clone())).unwrap_err();
     assert!(matches!(error, Error::Listen(_)), "{error}");
     assert!(error.to_string().contains(&public.to_string()), "{error}");
 

@@ -149,6 +149,33 @@ impl Node {
         self.running().log()
     }
 
+    /// Starts a new process that takes over from the running one, and waits until that has ended
+    /// well.
+    pub fn upgrade(&mut self) {
+        self.starts += 1;
+        let new = self.spawn(&["--upgrade"]);
+        let mut old = self.process.replace(new).expect("the node was started");
+        let status = old.wait("the old process' end");
+        assert!(status.success(), "{status:?}\n{}", tail(&old.log()));
+    }
+
+    /// Starts a new process that is to take over, and hands it out: it may fail.
+    pub fn try_upgrade(&mut self) -> Process {
+        self.starts += 1;
+        self.spawn(&["--upgrade"])
+    }
+
+    /// The process id.
+    pub fn pid(&mut self) -> u32 {
+        self.running().pid()
+    }
+
+    /// Waits until its process has ended by itself, well.
+    pub fn wait(&mut self) {
+        let status = self.running().wait("a graceful end");
+        assert!(status.success(), "{status:?}");
+    }
+
     /// kill -9.
     pub fn kill(&mut self) {
         self.running().kill();

@@ -183,6 +183,15 @@ impl Engine {
         Ok(engine)
     }
 
+    /// Leaves the store to another process: what is stored can still be read, but nothing is written
+    /// or removed any more. For good. Blocks.
+    ///
+    /// # Errors
+    /// The disk did not take the last writes; they may be lost if the machine goes down.
+    pub fn retire(&self) -> io::Result<()> {
+        self.store.hand_over()
+    }
+
     /// Writes the index down, so that the next start need not read the journal. Without it nothing
     /// is lost when the process ends, only when the machine does.
     pub async fn shutdown(&self) {

@@ -1,21 +1,30 @@
 //! How many connections are open, and the end of them all.
 //!
-//! [`Drain::begin`] is called once, at shutdown. Connections hear of it, finish what they have in
+//! [`Drain::begin`] is called once, at shutdown, or [`Drain::hand_over`], when another process serves
+//! on. Connections hear of it, finish what they have in
 //! flight, take nothing new, and close; [`Drain::finished`] waits for the last one.
 
 use std::future::pending;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use prometheus::{IntCounter, IntGauge};
 use tokio::sync::watch;
+use tokio::time::sleep;
 
 use crate::metrics::{Metrics, Shed};
+
+/// Once the end has begun, a connection that waits for a request has this long: one may be on its
+/// way, and a client that sees its connection closed instead may not try again.
+const LAST_CALL: Duration = Duration::from_secs(1);
 
 /// The shared state; clones are handles to the same one.
 #[derive(Clone)]
 pub(crate) struct Drain {
     begun: Arc<watch::Sender<bool>>,
+    /// Somebody else serves on.
+    handed_over: Arc<AtomicBool>,
     open: Arc<watch::Sender<usize>>,
     most: Arc<AtomicUsize>,
     gauge: IntGauge,
@@ -37,6 +46,7 @@ impl Drain {
     pub(crate) fn new(most: usize, metrics: &Metrics) -> Drain {
         Drain {
             begun: Arc::new(watch::Sender::new(false)),
+            handed_over: Arc::default(),
             open: Arc::new(watch::Sender::new(0)),
             most: Arc::new(AtomicUsize::new(most)),
             gauge: metrics.connections_open.clone(),
@@ -68,6 +78,23 @@ impl Drain {
     /// Starts the end.
     pub(crate) fn begin(&self) {
         self.begun.send_replace(true);
+    }
+
+    /// Starts the end of this process: another one serves on.
+    pub(crate) fn hand_over(&self) {
+        self.handed_over.store(true, Ordering::Relaxed);
+        self.begin();
+    }
+
+    /// Whether this node goes down, and not only this process.
+    pub(crate) fn is_going_down(&self) -> bool {
+        self.has_begun() && !self.handed_over.load(Ordering::Relaxed)
+    }
+
+    /// Waits until nothing new may be asked for.
+    pub(crate) async fn last_call(&self) {
+        self.begun().await;
+        sleep(LAST_CALL).await;
     }
 
     /// Whether the end has begun.

@@ -63,7 +63,7 @@ pub(crate) async fn opening<A: Answers>(service: &Service<A>, wire: &Wire, peer:
     tokio::select! {
         biased;
         told = told => told.unwrap_or(Opening::Closed),
-        () = service.drain.begun() => Opening::Closed,
+        () = service.drain.last_call() => Opening::Closed,
     }
 }
 
@@ -106,7 +106,7 @@ async fn next_header<A: Answers>(service: &Service<A>, wire: &Wire, peer: &Peer)
         tokio::select! {
             biased;
             read = silence => if !matches!(read, Ok(Ok(1..))) { return Next::Closed },
-            () = service.drain.begun() => return Next::Closed,
+            () = service.drain.last_call() => return Next::Closed,
         }
     }
     match timeout(

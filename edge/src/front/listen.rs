@@ -46,7 +46,7 @@ pub struct ListenError {
 pub(crate) struct Bound {
     /// The address, its port resolved if it was 0.
     pub(crate) address: SocketAddr,
-    sockets: Vec<TcpListener>,
+    pub(crate) sockets: Vec<TcpListener>,
 }
 
 /// Binds `threads` sockets to one address.

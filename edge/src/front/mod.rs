@@ -162,7 +162,7 @@ impl<A: Answers> Front<A> {
         let accepted = tokio::select! {
             biased;
             accepted = acceptor.accept(stream, limit) => accepted,
-            () = self.service.drain.begun() => return,
+            () = self.service.drain.last_call() => return,
         };
         let accepted = match accepted {
             Ok(accepted) => accepted,

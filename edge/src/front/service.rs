@@ -161,7 +161,7 @@ impl<A: Answers> Service<A> {
     }
 
     fn health(&self) -> Answer {
-        if self.drain.has_begun() {
+        if self.drain.is_going_down() {
             let refusal = Refusal::new(Reason::Draining, border::HEALTH, "this node is going down");
             return refused(&refusal);
         }

@@ -42,7 +42,9 @@ impl Edge {
         config.store.disk = ByteSize::mib(64);
         config.store.ram = ByteSize::mib(16);
         change(&mut config);
-        thread::spawn(move || modcdn_edge::run(&config, &|| Ok(config.clone())).unwrap());
+        thread::spawn(move || {
+            modcdn_edge::run(&config, modcdn_edge::Start::Fresh, &|| Ok(config.clone())).unwrap();
+        });
         let edge = Edge {
             address,
             admin,

@@ -6,7 +6,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -21,6 +21,8 @@ pub(super) struct Admission {
     /// 0: all is well. Otherwise no write is tried before this time.
     until: AtomicU64,
     why: Mutex<String>,
+    /// Another process has the store.
+    retired: AtomicBool,
 }
 
 impl Admission {
@@ -31,21 +33,38 @@ impl Admission {
             pause,
             until: AtomicU64::new(0),
             why: Mutex::default(),
+            retired: AtomicBool::new(false),
         }
     }
 
     /// Whether a write may be tried.
     pub(super) fn is_open(&self) -> bool {
-        self.clock.now() >= self.until.load(Ordering::Relaxed)
+        !self.is_retired() && self.clock.now() >= self.until.load(Ordering::Relaxed)
     }
 
     /// Why nothing is admitted, if so: until a write succeeds, not only during the pause.
     pub(super) fn stopped(&self) -> Option<String> {
+        if self.is_retired() {
+            return Some("another process has the store".to_owned());
+        }
         (self.until.load(Ordering::Relaxed) != 0).then(|| self.why.lock().clone())
     }
 
-    /// A write failed.
+    /// Closes it for good.
+    pub(super) fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is closed for good.
+    pub(super) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Relaxed)
+    }
+
+    /// A write failed. (Once the store is another's, none is meant to succeed.)
     pub(super) fn failed(&self, error: &io::Error) {
+        if self.is_retired() {
+            return;
+        }
         self.metrics.write_errors.inc();
         self.metrics.admission_stopped.set(1);
         *self.why.lock() = error.to_string();

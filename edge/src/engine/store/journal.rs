@@ -47,6 +47,8 @@ pub(super) struct Journal {
     next: u32,
     /// Bytes of records that are still true, as the store reports them.
     live: u64,
+    /// Another process appends to it.
+    retired: bool,
 }
 
 struct Segment {
@@ -107,6 +109,7 @@ impl Journal {
             active: None,
             next: 1,
             live: 0,
+            retired: false,
         };
         for number in numbers(&journal.dir)? {
             journal.next = number.saturating_add(1);
@@ -138,6 +141,9 @@ impl Journal {
     /// # Errors
     /// What the disk said; the log is as it was.
     pub(super) fn append(&mut self, record: &Record, body: &[u8]) -> io::Result<Position> {
+        if self.retired {
+            return Err(io::Error::other("another process has the store"));
+        }
         let (number, segment) = self.active_segment()?;
         let bytes = encode(record, body, &segment.file.salt);
         let offset = usize::try_from(segment.len).unwrap_or(usize::MAX);
@@ -155,6 +161,11 @@ impl Journal {
             self.active = None;
         }
         Ok(position)
+    }
+
+    /// From now on nothing is appended or given up: another process does that.
+    pub(super) fn retire(&mut self) {
+        self.retired = true;
     }
 
     /// The files, for readers.

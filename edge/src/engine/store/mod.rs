@@ -212,6 +212,20 @@ impl Store {
         self.admission.failed(error);
     }
 
+    /// Leaves the disk to another process, for good: the index is written down for it, and nothing is
+    /// written or removed after that. Blocks.
+    ///
+    /// # Errors
+    /// What the disk said of the last writes.
+    pub(crate) fn hand_over(&self) -> io::Result<()> {
+        self.admission.retire();
+        // Under the lock that every change of the disk takes: one that is under way is finished.
+        let mut writer = self.writer.lock();
+        writer.journal.retire();
+        self.files.retire();
+        self.write_snapshot_locked(&writer)
+    }
+
     /// Takes a body into the RAM tier, if it isn't too long for it.
     fn promote(&self, object: &Arc<Object>, bytes: Bytes) {
         if object.size > self.config.ram_body.as_u64() {

@@ -1,7 +1,7 @@
 //! Bodies as files: written in the spool, renamed to their digest.
 //!
 //! ```text
-//! spool/17            a body that is arriving; whatever is here at start is left over
+//! spool/4711-17       a body that is arriving at process 4711; what is here at start is left over
 //! objects/ab/cdef…    a body whose SHA-256 is abcdef…; never changed after the rename
 //! ```
 //! Nothing is synced: a body that a power cut tore is found by its digest when it is read.
@@ -11,7 +11,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use modcdn_core::digest::Sha256;
 use modcdn_core::durable::{self, Sync};
@@ -22,6 +22,8 @@ pub(super) struct Files {
     objects: PathBuf,
     spool: PathBuf,
     next: AtomicU64,
+    /// Another process has them.
+    retired: AtomicBool,
 }
 
 impl Files {
@@ -34,6 +36,7 @@ impl Files {
             objects: dir.join("objects"),
             spool: dir.join("spool"),
             next: AtomicU64::new(0),
+            retired: AtomicBool::new(false),
         };
         fs::create_dir_all(&files.objects)?;
         fs::create_dir_all(&files.spool)?;
@@ -49,7 +52,7 @@ impl Files {
     /// What the disk said.
     pub(super) fn spool(&self) -> io::Result<Spool> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let path = self.spool.join(number.to_string());
+        let path = self.spool.join(format!("{}-{number}", std::process::id()));
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -66,6 +69,9 @@ impl Files {
     /// # Errors
     /// What the disk said.
     pub(super) fn publish(&self, spool: Spool, digest: &Sha256) -> io::Result<()> {
+        if self.is_retired() {
+            return Err(io::Error::other("another process has the store"));
+        }
         let published = durable::publish(&spool.path, &self.path(digest), Sync::Relaxed);
         drop(spool);
         published
@@ -79,8 +85,21 @@ impl Files {
         File::open(self.path(digest))
     }
 
+    /// From now on no file is put in place or removed: another process has them.
+    pub(super) fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether another process has them.
+    pub(super) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Relaxed)
+    }
+
     /// Removes a body; its present readers can finish.
     pub(super) fn remove(&self, digest: &Sha256) {
+        if self.is_retired() {
+            return;
+        }
         if let Err(error) = fs::remove_file(self.path(digest))
             && error.kind() != io::ErrorKind::NotFound
         {

@@ -279,7 +279,7 @@ impl Store {
             }
             // A body is put in its place and named under this lock.
             let _writer = self.writer.lock();
-            if !named() && std::fs::remove_file(path).is_ok() {
+            if !named() && !self.files.is_retired() && std::fs::remove_file(path).is_ok() {
                 removed += 1;
             }
         });

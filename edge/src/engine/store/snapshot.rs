@@ -20,12 +20,12 @@ use std::path::{Path, PathBuf};
 use modcdn_core::digest::Sha256;
 use modcdn_core::durable::{self, Sync};
 
-use super::Store;
 use super::index::{At, BodyFile, FILE_BLOCK, Fingerprint, Index, Secret, Slot};
 use super::journal::Extent;
 use super::record::{self, Record, Records};
 use super::restore::Key;
 use super::slab::Id;
+use super::{Store, Writer};
 use crate::engine::purge::bans::{Ban, Bans};
 
 const MAGIC: [u8; 8] = *b"modcdnI1";
@@ -52,6 +52,14 @@ impl Store {
     /// What the disk said; the next start reads the journal then.
     pub(crate) fn write_snapshot(&self) -> io::Result<()> {
         let writer = self.writer.lock();
+        if self.admission.is_retired() {
+            // It was written when the store was handed over, and is another's by now.
+            return Ok(());
+        }
+        self.write_snapshot_locked(&writer)
+    }
+
+    pub(super) fn write_snapshot_locked(&self, writer: &Writer) -> io::Result<()> {
         if writer.loading.is_some() {
             return Ok(());
         }
