@@ -299,7 +299,7 @@ pub const DEFAULT_HEADER: Period = Period::secs(10);
 pub const DEFAULT_KEEP_ALIVE: Period = Period::secs(75);
 /// An HTTP/2 connection without a request.
 pub const DEFAULT_H2_IDLE: Period = Period::secs(180);
-/// 128 KiB of a body: 30 s mean at least 4.3 KiB/s.
+/// How long a client may stall in the midst of an answer.
 pub const DEFAULT_WRITE: Period = Period::secs(30);
 /// Some more of a request's body.
 pub const DEFAULT_READ: Period = Period::secs(30);
@@ -320,7 +320,8 @@ pub struct TimeoutConfig {
     pub keep_alive: Period,
     /// An HTTP/2 connection without a request is closed after one to two times this.
     pub h2_idle: Period,
-    /// Each 128 KiB of a body must be taken within this.
+    /// A client that takes an answer more slowly than `limits.send_rate` is given up once it has cost
+    /// this much time; taking it faster earns that back. Other waits for the client: at most this.
     pub write: Period,
     /// Of a request's body some more must come within this.
     pub read: Period,
@@ -351,6 +352,8 @@ pub const DEFAULT_MAX_CONNECTIONS: usize = 20_000;
 pub const DEFAULT_CONNECTIONS_PER_ADDRESS: usize = 1000;
 /// Addresses that are told apart, some 150 bytes each.
 pub const DEFAULT_ADDRESSES: usize = 65_536;
+/// Slower than any link that a build could wait for: 1 MiB in four minutes.
+pub const DEFAULT_SEND_RATE: ByteSize = ByteSize::kib(4);
 /// A customer of an IPv6 provider has at least a /64.
 pub const DEFAULT_IPV6_PREFIX: u8 = 64;
 /// A request's header.
@@ -383,6 +386,8 @@ pub struct LimitConfig {
     pub ipv6_prefix: u8,
     /// Requests of one address.
     pub rate: RateConfig,
+    /// Bytes a second that a client must take of an answer, beyond stalls of `timeouts.write`.
+    pub send_rate: ByteSize,
     /// Bytes of a request's header.
     pub header_size: ByteSize,
     /// Fields of a request's header.
@@ -407,6 +412,7 @@ impl Default for LimitConfig {
             addresses: DEFAULT_ADDRESSES,
             ipv6_prefix: DEFAULT_IPV6_PREFIX,
             rate: RateConfig::default(),
+            send_rate: DEFAULT_SEND_RATE,
             header_size: DEFAULT_HEADER_SIZE,
             header_fields: DEFAULT_HEADER_FIELDS,
             h2_streams: DEFAULT_H2_STREAMS,
@@ -713,6 +719,11 @@ impl LimitConfig {
             (1..=128).contains(&self.ipv6_prefix),
             "limits.ipv6_prefix",
             "must be from 1 to 128",
+        );
+        claim(
+            self.send_rate.as_u64() > 0,
+            "limits.send_rate",
+            "must be at least 1B",
         );
         claim(
             self.rate.burst > 0,

@@ -6,7 +6,7 @@
 //! coalescing stream on top ([`wire`]); [`h1`] and [`h2`] read requests ([`head`] checks the older
 //! protocol's bytes, [`chunked`] its bodies') into one form ([`request`]); [`border`] lets them in;
 //! [`service`] has them answered and writes the answer through [`session`]. [`meter`] watches what
-//! HTTP/2 clients send. [`drain`] ends it all at shutdown.
+//! HTTP/2 clients send, [`pace`] how slowly answers are taken. [`drain`] ends it all at shutdown.
 
 pub(crate) mod border;
 pub(crate) mod certificate;
@@ -18,6 +18,7 @@ mod h2;
 mod head;
 pub(crate) mod listen;
 pub mod meter;
+mod pace;
 pub mod proxy;
 mod request;
 pub(crate) mod service;

@@ -17,6 +17,7 @@ use modcdn_core::refusal::{Reason, Refusal};
 use super::border::{self, Names, Raw, Target};
 use super::clients::{Clients, Visit};
 use super::drain::Drain;
+use super::pace::Pace;
 use super::request::Request;
 use super::session::{Gone, Session, within};
 use crate::access::{Access, Entry, HEALTH_KIND};
@@ -61,6 +62,11 @@ impl Settings {
                 .collect(),
             proxy_protocol: config.proxy_protocol.clone(),
         }
+    }
+
+    /// How slowly a client may take an answer.
+    fn pace(&self) -> Pace {
+        Pace::new(self.limits.send_rate.as_u64(), self.timeouts.write.get())
     }
 }
 
@@ -123,8 +129,8 @@ impl<A: Answers> Service<A> {
             }
             Err(refusal) => refused(&refusal),
         };
-        let limit = peer.settings.timeouts.write.get();
-        self.write(session, answer, head, limit, entry).await
+        self.write(session, answer, head, peer.settings.pace(), entry)
+            .await
     }
 
     /// The engine's answer, once it is this client's turn.
@@ -150,9 +156,9 @@ impl<A: Answers> Service<A> {
             .access
             .enter(peer.address, request.protocol(), method, target);
         let answer = refused(&Refusal::new(Reason::BadRequest, target, what));
-        let limit = peer.settings.timeouts.write.get();
+        let pace = peer.settings.pace();
         if self
-            .write(session, answer, false, limit, &mut entry)
+            .write(session, answer, false, pace, &mut entry)
             .await
             .is_err()
         {
@@ -174,13 +180,13 @@ impl<A: Answers> Service<A> {
         text(StatusCode::OK, headers, Bytes::from_static(b"ok\n"))
     }
 
-    /// The one place that writes an answer. `head`: nothing of its body. Each piece has `limit`.
+    /// The one place that writes an answer. `head`: nothing of its body.
     async fn write(
         &self,
         session: &mut Session,
         answer: Answer,
         head: bool,
-        limit: Duration,
+        mut pace: Pace,
         entry: &mut Entry<'_>,
     ) -> Result<(), Gone> {
         (entry.cache, entry.reason) = (answer.cache, answer.reason);
@@ -195,14 +201,14 @@ impl<A: Answers> Service<A> {
             Body::Whole(bytes) if !head && !bytes.is_empty() => {
                 session.write_head(status, headers, false).await?;
                 let length = bytes.len() as u64;
-                session.write_body(bytes, true, limit).await?;
+                session.write_body(bytes, true, &mut pace).await?;
                 entry.bytes += length;
                 Ok(())
             }
             Body::Stream(stream) if !head => {
                 let announced = content_length(&headers);
                 session.write_head(status, headers, false).await?;
-                Box::pin(stream_body(session, stream, announced, limit, entry)).await
+                Box::pin(stream_body(session, stream, announced, pace, entry)).await
             }
             _ => session.write_head(status, headers, true).await,
         }
@@ -248,14 +254,14 @@ async fn stream_body(
     session: &mut Session,
     mut stream: Box<dyn BodyStream>,
     announced: Option<u64>,
-    limit: Duration,
+    mut pace: Pace,
     entry: &mut Entry<'_>,
 ) -> Result<(), Gone> {
     loop {
         match stream.next().await {
             Ok(Some(piece)) => {
                 let length = piece.len() as u64;
-                session.write_body(piece, false, limit).await?;
+                session.write_body(piece, false, &mut pace).await?;
                 entry.bytes += length;
             }
             // HTTP/2 would let a short body end cleanly.

@@ -13,7 +13,7 @@ mod over_h2;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::poll;
@@ -28,12 +28,12 @@ use crate::exchange::Aborted;
 use self::date::date;
 pub(crate) use self::over_h1::{H1, head_bytes};
 pub(crate) use self::over_h2::H2;
+use super::pace::Pace;
 
-/// So much of a body has `timeouts.write` to be taken. HTTP/2 bodies are handed on in such pieces.
+/// HTTP/2 bodies are handed on in pieces of at most this, each judged by the client's pace.
 pub(crate) const PIECE: usize = 128 << 10;
 
-/// What is handed on at once over HTTP/1.x, with as many times the limit as it holds pieces: a `write`
-/// of 512 KiB cost two thirds of four of 128, but a client that takes nothing is noticed later.
+/// What is handed on at once over HTTP/1.x: a `write` of 512 KiB cost two thirds of four of 128, but a client that takes nothing is noticed later.
 const BULK: usize = 4 * PIECE;
 
 /// The client is gone, too slow, or the session is in a state in which nothing more can be said.
@@ -98,13 +98,13 @@ impl Session {
         }
     }
 
-    /// Writes some of the body; `end` with its last byte. Each [`PIECE`] has `limit`, or several
-    /// have several times as much.
+    /// Writes some of the body; `end` with its last byte. Gives up on a client that is slower than
+    /// his `pace`, which is judged for each [`PIECE`], or for several at once.
     pub(crate) async fn write_body(
         &mut self,
         mut bytes: Bytes,
         end: bool,
-        limit: Duration,
+        pace: &mut Pace,
     ) -> Result<(), Gone> {
         let most = match self {
             Session::H1(_) => BULK,
@@ -112,11 +112,10 @@ impl Session {
         };
         while !bytes.is_empty() {
             let piece = bytes.split_to(bytes.len().min(most));
-            let last = end && bytes.is_empty();
-            let pieces = u32::try_from(piece.len().div_ceil(PIECE)).unwrap_or(1);
-            let limit = limit.saturating_mul(pieces);
+            let (length, last) = (piece.len(), end && bytes.is_empty());
             let writing = pin!(self.write_piece(piece, last));
-            within(limit, writing).await.unwrap_or(Err(Gone))?;
+            let written = at_pace(pace, length, writing).await;
+            written.unwrap_or(Err(Gone))?;
         }
         Ok(())
     }
@@ -152,6 +151,23 @@ impl Session {
             Session::H2(h2) => h2.given_up().await,
         }
     }
+}
+
+/// `future` as fast as a client must take `bytes`; `None` if he is slower. The clock is read only where
+/// there is something to wait for.
+async fn at_pace<F: Future>(
+    pace: &mut Pace,
+    bytes: usize,
+    mut future: Pin<&mut F>,
+) -> Option<F::Output> {
+    if let Poll::Ready(output) = poll!(future.as_mut()) {
+        pace.took(bytes, Duration::ZERO);
+        return Some(output);
+    }
+    let began = Instant::now();
+    let output = timeout(pace.limit(bytes), future).await.ok()?;
+    pace.took(bytes, began.elapsed());
+    Some(output)
 }
 
 /// `future` with a time limit, which costs nothing where there is nothing to wait for; `None` if it

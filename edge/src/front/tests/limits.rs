@@ -1,7 +1,7 @@
 //! What a client may not do, and who a client is.
 
 use http::Method;
-use modcdn_core::units::Period;
+use modcdn_core::units::{ByteSize, Period};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -142,4 +142,55 @@ async fn a_flood_is_answered_with_goaway_and_counted() {
     assert!(all.ends_with(&CALM), "{all:x?}");
     let flood = r#"modcdn_edge_h2_floods_total{frame="ping"} 1"#;
     assert!(door.shows(flood), "{flood}");
+}
+
+/// A rate that nobody reaches, and little grace.
+async fn impatient() -> Door {
+    door(|config| {
+        config.limits.send_rate = ByteSize::gib(100);
+        config.timeouts.write = Period::millis(150);
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_trickle_is_cut_off_although_it_never_stalls() {
+    let door = impatient().await;
+    let mut stream = connect(&door).await;
+    let request = "GET /endless.test/m/@v/list HTTP/1.1\r\nHost: go.test\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut buffer = vec![0; 64 << 10];
+    while stream.read(&mut buffer).await.is_ok_and(|n| n > 0) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(door.metrics.aborted.get(), 1);
+
+    let (sender, _connection) = over(connect(&door).await).await;
+    let url = "http://go.test/endless.test/m/@v/list";
+    let mut body = ask(&sender, Method::GET, url).await.unwrap().into_body();
+    let ended = loop {
+        match body.data().await {
+            Some(Ok(piece)) => {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                body.flow_control().release_capacity(piece.len()).unwrap();
+            }
+            Some(Err(error)) => break error,
+            None => panic!("an endless body has ended"),
+        }
+    };
+    assert!(ended.is_reset(), "{ended}");
+    assert_eq!(door.metrics.aborted.get(), 2);
+}
+
+#[tokio::test]
+async fn a_slow_origin_is_not_held_against_the_client() {
+    let door = door(|config| {
+        config.limits.send_rate = ByteSize::gib(100);
+        config.timeouts.write = Period::millis(20);
+    })
+    .await;
+    let (sender, _connection) = over(connect(&door).await).await;
+    let url = "http://go.test/slow.test/m/@v/list";
+    let response = ask(&sender, Method::GET, url).await.unwrap();
+    assert_eq!(whole(response).await.unwrap(), b"abcdefghi");
 }
