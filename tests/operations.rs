@@ -13,6 +13,7 @@ use harness::http::Client;
 use harness::modules::{LARGE, Modules, UPPER_CASE};
 use harness::node::Node;
 use harness::observe::{Metrics, accesses};
+use harness::raw;
 use harness::scratch::Scratch;
 use harness::{ports, until_true};
 
@@ -157,6 +158,28 @@ fn f20_without_descriptors_new_connections_are_shed_and_all_else_goes_on() {
         answer.is_ok_and(|answer| answer.status == 200)
     });
     assert_eq!(metric(&edge, "modcdn_edge_all_panics_total", &[]), 0.0);
+}
+
+#[test]
+fn behind_a_balancer_the_log_names_the_client() {
+    let origin = Node::origin(&Modules::fetch().url(), "");
+    let edge = Node::edge(&origin, "proxy_protocol: {trusted: [127.0.0.0/8]}");
+    let path = format!("{UPPER_CASE}.mod");
+    let request = format!(
+        "PROXY TCP4 192.0.2.7 192.0.2.1 5000 80\r\n\
+         GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+        edge.address()
+    );
+    let answer = raw::exchange(edge.address(), request.as_bytes(), Duration::from_secs(20));
+    assert_eq!(answer.status(), Some(200));
+    until_true("the client in the access log", || {
+        let lines = accesses(&edge.access_log(), &path);
+        lines.iter().any(|line| line.field("client") == "192.0.2.7")
+    });
+    let bare = Client::h1(edge.url()).send(&http::Method::GET, &path, &[]);
+    assert!(bare.is_err(), "a balancer must say who it speaks for");
+    let failures = metric(&edge, "modcdn_edge_proxy_protocol_failures_total", &[]);
+    assert!(failures >= 1.0, "{failures}");
 }
 
 /// Asks for a path again and again until told to stop; says how often, and what went wrong.

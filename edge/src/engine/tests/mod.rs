@@ -3,6 +3,7 @@
 mod faults;
 mod fills;
 mod freshness;
+mod handover;
 mod model;
 mod purge;
 mod ranges;
