@@ -71,6 +71,8 @@ reasons! {
     NotFound = "not-found", NOT_FOUND;
     /// Upstream says that it is gone for good.
     Gone = "gone", GONE;
+    /// Only stored answers were asked for (`only-if-cached`), and none may be given.
+    OnlyIfCached = "only-if-cached", GATEWAY_TIMEOUT;
     /// Only stored answers were asked for (`Disable-Module-Fetch`), and there is none.
     NotStored = "not-stored", NOT_FOUND;
     /// The upstream list ends in `off`: nothing may be fetched.

@@ -69,6 +69,9 @@ struct Line<'a> {
 /// What [`Entry::kind`] calls a health check.
 pub(crate) const HEALTH_KIND: &str = "health";
 
+/// What [`Entry::kind`] calls a request to a plain HTTP mount.
+pub(crate) const HTTP_KIND: &str = "http";
+
 /// The longest path that is logged; the grammar allows less.
 const LOGGED_PATH: usize = 2048;
 

@@ -14,9 +14,15 @@ use modcdn_core::config::{self, Problem};
 use modcdn_core::telemetry::AccessTarget;
 use modcdn_core::units::{ByteSize, Period};
 
-pub use crate::engine::config::{FillConfig, FreshnessConfig, PurgeConfig, StoreConfig};
+pub use crate::engine::config::{
+    FillConfig, FreshnessConfig, HttpConfig, PurgeConfig, StoreConfig,
+};
 use crate::origin::Endpoint;
 use crate::origin::breaker::LONGEST_WINDOW;
+
+pub mod mounts;
+
+use self::mounts::{MountConfig, default_mounts};
 
 /// The node's name in logs and in `Cache-Status`.
 pub const DEFAULT_NAME: &str = "edge";
@@ -51,8 +57,12 @@ pub struct Config {
     pub threads: usize,
     /// Threads for fills and connections to the origin.
     pub fill_threads: usize,
-    /// The origin and how it is spoken to.
+    /// What lies below which prefix.
+    pub mounts: Vec<MountConfig>,
+    /// The origin of the modules, and how it is spoken to.
     pub origin: OriginConfig,
+    /// Plain HTTP mounts.
+    pub http: HttpConfig,
     /// The cache's two tiers.
     pub store: StoreConfig,
     /// Bounds on how long mutable answers live.
@@ -81,7 +91,9 @@ impl Default for Config {
             hosts: Vec::new(),
             threads: DEFAULT_THREADS,
             fill_threads: DEFAULT_FILL_THREADS,
+            mounts: default_mounts(),
             origin: OriginConfig::default(),
+            http: HttpConfig::default(),
             store: StoreConfig::default(),
             freshness: FreshnessConfig::default(),
             fill: FillConfig::default(),
@@ -567,6 +579,8 @@ impl config::Config for Config {
         self.origin.check(&mut problems);
         self.timeouts.check(&mut problems);
         self.limits.check(&mut problems);
+        problems.extend(mounts::problems(&self.mounts));
+        nest("http", self.http.problems(), &mut problems);
         nest("store", self.store.problems(), &mut problems);
         nest("freshness", self.freshness.problems(), &mut problems);
         nest("purge", self.purge.problems(), &mut problems);

@@ -6,6 +6,7 @@
 //! the announced length; HTTP/2: `RST_STREAM`). It never ends such a body cleanly.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -37,7 +38,7 @@ pub struct Asked {
 /// mount's prefix.
 #[derive(Debug)]
 pub struct HttpAsked {
-    /// Which of the configured mounts: its place in the list.
+    /// Which of the plain HTTP mounts: its place among them in the configuration.
     pub mount: usize,
     /// The method.
     pub method: Method,
@@ -48,6 +49,12 @@ pub struct HttpAsked {
     pub headers: HeaderMap,
     /// The request's body, if it has one.
     pub upload: Option<Upload>,
+    /// What the client named as the host.
+    pub host: String,
+    /// The client's address, where it is known.
+    pub client: Option<IpAddr>,
+    /// Whether the client came over TLS.
+    pub tls: bool,
 }
 
 /// The body of a request on its way in: pieces, then `None`. A body that the client broke off ends

@@ -183,9 +183,10 @@ mod tests {
 
     use super::*;
     use crate::access::Access;
-    use crate::exchange::{Answer, Asked};
+    use crate::exchange::{Answer, Asked, HttpAsked};
     use crate::front::clients::Clients;
     use crate::front::drain::Drain;
+    use crate::front::mounts::Mounts;
     use crate::metrics::Metrics;
 
     struct Nobody;
@@ -193,6 +194,10 @@ mod tests {
     impl Answers for Nobody {
         async fn answer(&self, _asked: Asked) -> Answer {
             std::future::pending().await
+        }
+
+        async fn pass(&self, asked: HttpAsked) -> Answer {
+            panic!("nobody is asked for {}", asked.target)
         }
     }
 
@@ -204,6 +209,7 @@ mod tests {
             drain: Drain::new(config.limits.connections, &metrics),
             access: Access::new(AccessLog::off(), metrics, "edge"),
             settings: arc_swap::ArcSwap::from_pointee(Settings::of(config)),
+            mounts: Mounts::default(),
         })
     }
 

@@ -25,19 +25,23 @@ use self::listeners::Listeners;
 use self::supervise::Running;
 use crate::access::Access;
 use crate::config::Config;
+use crate::config::mounts::{MountConfig, http_mounts};
 use crate::descriptors;
-use crate::engine::Engine;
 use crate::engine::config::EngineConfig;
 use crate::engine::metrics::EngineMetrics;
-use crate::exchange::{Answer, Asked};
+use crate::engine::{Engine, Origins};
+use crate::exchange::{Answer, Asked, HttpAsked};
 use crate::front::certificate::{Certificates, TlsError};
 use crate::front::clients::Clients;
 use crate::front::drain::Drain;
 use crate::front::listen::ListenError;
+use crate::front::mounts::Mounts;
 use crate::front::service::{Answers, Service, Settings};
 use crate::front::tls::Acceptor;
 use crate::metrics::Metrics;
 use crate::origin::Client;
+use crate::origin::web::metrics::WebMetrics;
+use crate::origin::web::{Web, WebOrigin};
 use crate::purge::PurgeEndpoint;
 use crate::reload::{self, Loader, Reload};
 use crate::upgrade::{Handover, Takeover, UpgradeError};
@@ -136,6 +140,7 @@ pub fn run(config: &Config, start: Start, again: &Loader<'_>) -> Result<(), Erro
         access,
         drain,
         settings: ArcSwap::from_pointee(Settings::of(config)),
+        mounts: Mounts::new(&config.mounts),
     });
     let acceptor = certificates.clone().map(Acceptor::new);
     let admin_socket = listeners.start(&service, acceptor, config.timeouts.shutdown.get())?;
@@ -179,6 +184,10 @@ impl Answers for Arc<Engine> {
     fn answer(&self, asked: Asked) -> impl Future<Output = Answer> + Send {
         Engine::answer(self, asked)
     }
+
+    fn pass(&self, asked: HttpAsked) -> impl Future<Output = Answer> + Send {
+        Engine::pass(self, asked)
+    }
 }
 
 fn fill_runtime(threads: usize) -> io::Result<Runtime> {
@@ -207,18 +216,31 @@ fn open_engine(
         freshness: config.freshness.clone(),
         fill: config.fill.clone(),
         purge: config.purge.clone(),
+        http: config.http.clone(),
+    };
+    let origins = Origins {
+        modules: Arc::new(client),
+        mounts: open_mounts(config, registry)?,
     };
     let engine_metrics = EngineMetrics::new(registry);
-    Engine::open(
-        &engine,
-        Arc::new(client),
-        fills.handle().clone(),
-        engine_metrics,
-    )
-    .map_err(|error| Error::Store {
-        dir: config.store.dir.display().to_string(),
-        error,
+    Engine::open(&engine, origins, fills.handle().clone(), engine_metrics).map_err(|error| {
+        Error::Store {
+            dir: config.store.dir.display().to_string(),
+            error,
+        }
     })
+}
+
+/// A client for each plain HTTP mount.
+fn open_mounts(config: &Config, registry: &Registry) -> Result<Vec<Arc<dyn WebOrigin>>, Error> {
+    let metrics = WebMetrics::new(registry);
+    let open = |mount: &MountConfig| {
+        let resolvers = &config.origin.resolvers;
+        let web = Web::new(mount, resolvers, &config.http, metrics.clone());
+        let web = web.map_err(|error| Error::Origin(format!("{}: {error}", mount.prefix)))?;
+        Ok(Arc::new(web) as Arc<dyn WebOrigin>)
+    };
+    http_mounts(&config.mounts).map(open).collect()
 }
 
 fn open_access_log(config: &Config, metrics: Metrics) -> Result<Access, Error> {

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 
+use modcdn_core::goproxy::Request;
 use modcdn_core::refusal::{Reason, Refusal};
 
 use super::cache_status::{CacheStatus, Forward};
@@ -203,26 +204,28 @@ impl Engine {
             self.metrics.hit(Tier::Head);
             return Ok(self.reply(asked, fate, &described, selected, None));
         };
-        let body = self.stored_body(asked, entry, start, end).await?;
+        let request = Some(&asked.request);
+        let body = self.stored_body(request, entry, start, end).await?;
         Ok(self.reply(asked, fate, &described, selected, Some(body)))
     }
 
-    async fn stored_body(
+    /// The bytes `start..end` of a stored body; `request` fetches it anew if it is damaged.
+    pub(super) async fn stored_body(
         self: &Arc<Self>,
-        asked: &Asked,
+        request: Option<&Request>,
         entry: &Arc<Entry>,
         start: u64,
         end: u64,
     ) -> Result<Body, Damage> {
         if let Some(bytes) = self.store.in_ram(entry) {
             self.metrics.hit(self.store.ram_tier(entry));
-            return Ok(whole(asked, part(&bytes, start, end)));
+            return Ok(in_ram(part(&bytes, start, end)));
         }
         let body = if self.store.loads(entry) {
             let loaded = Box::pin(self.load(entry)).await?;
-            whole(asked, part(&loaded, start, end))
+            in_ram(part(&loaded, start, end))
         } else {
-            let body = Box::pin(DiskBody::open(self, &asked.request, entry, start, end)).await?;
+            let body = Box::pin(DiskBody::open(self, request, entry, start, end)).await?;
             Body::Stream(Box::new(body))
         };
         self.metrics.hit(Tier::Disk);
@@ -461,7 +464,15 @@ fn span(asked: &Asked, selected: Selected, size: u64) -> Option<(u64, u64)> {
     }
 }
 
-fn part(bytes: &Bytes, start: u64, end: u64) -> Bytes {
+fn in_ram(bytes: Bytes) -> Body {
+    if bytes.is_empty() {
+        Body::Empty
+    } else {
+        Body::Whole(bytes)
+    }
+}
+
+pub(super) fn part(bytes: &Bytes, start: u64, end: u64) -> Bytes {
     let at = |offset: u64| {
         usize::try_from(offset)
             .unwrap_or(usize::MAX)

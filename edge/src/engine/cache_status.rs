@@ -11,8 +11,14 @@ pub(crate) enum Forward {
     UriMiss,
     /// Something was, but it could not be used.
     Miss,
+    /// Something was, but not what this request's fields select.
+    VaryMiss,
     /// What was stored is stale.
     Stale,
+    /// What was stored is fresh, but the client wants it from the origin.
+    Request,
+    /// The method is not one that a cache answers.
+    Method,
     /// The cache was told to keep out of it.
     Bypass,
 }
@@ -22,7 +28,10 @@ impl Forward {
         match self {
             Self::UriMiss => "uri-miss",
             Self::Miss => "miss",
+            Self::VaryMiss => "vary-miss",
             Self::Stale => "stale",
+            Self::Request => "request",
+            Self::Method => "method",
             Self::Bypass => "bypass",
         }
     }

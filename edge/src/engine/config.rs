@@ -10,6 +10,7 @@ use modcdn_core::units::{ByteSize, Period};
 use serde::{Deserialize, Serialize};
 
 use super::failed::FailedFills;
+pub use super::http::config::HttpConfig;
 use crate::backoff::Backoff;
 
 /// Default folder of the store.
@@ -341,6 +342,8 @@ pub struct EngineConfig {
     pub fill: FillConfig,
     /// The section `purge`.
     pub purge: PurgeConfig,
+    /// The section `http`.
+    pub http: HttpConfig,
 }
 
 impl EngineConfig {

@@ -29,7 +29,8 @@ const REFETCHES: usize = 3;
 /// A part of a stored body.
 pub(super) struct DiskBody {
     engine: Arc<Engine>,
-    request: Request,
+    /// What fetches it anew; None: damage in its midst is its end.
+    request: Option<Request>,
     entry: Arc<Entry>,
     source: Source,
     at: u64,
@@ -52,7 +53,7 @@ impl DiskBody {
     /// [`Damage`].
     pub(super) async fn open(
         engine: &Arc<Engine>,
-        request: &Request,
+        request: Option<&Request>,
         entry: &Arc<Entry>,
         start: u64,
         end: u64,
@@ -71,7 +72,7 @@ impl DiskBody {
             .await?;
         let mut opened = Self {
             engine: engine.clone(),
-            request: request.clone(),
+            request: request.cloned(),
             entry: entry.clone(),
             source: Source::Stored(body),
             at: start,
@@ -133,12 +134,12 @@ impl DiskBody {
             return Err(aborted);
         }
         self.engine.condemn(&self.entry).await;
+        let Some(request) = &self.request else {
+            return Err(aborted);
+        };
         let digest = self.entry.object.digest;
         let entry = &self.entry;
-        let growing = match self
-            .engine
-            .join(&self.request, &entry.key, None, Some(entry))
-        {
+        let growing = match self.engine.join(request, &entry.key, None, Some(entry)) {
             Joined::Fill { growing, .. } => growing,
             Joined::Stored(entry) if entry.object.digest == digest => {
                 let opening = (self.engine.store.clone(), entry.clone());

@@ -36,7 +36,7 @@ use super::intake::{Finished, Intake};
 use super::memory::Held;
 use super::purge::bans::Awaited;
 use super::resume::{Broken, Tries};
-use super::store::entry::{BodyHasher, Entry, Headers, Meta};
+use super::store::entry::{BodyHasher, Entry, Headers, Meta, Rules};
 use super::store::{Arrival, Payload};
 use crate::origin::{OriginBody, OriginError, OriginRequest, OriginResponse};
 
@@ -46,7 +46,7 @@ pub(crate) const PROMPT: u64 = 64 * 1024;
 pub(super) struct Fill {
     pub(super) engine: Arc<Engine>,
     pub(super) key: Arc<str>,
-    pub(super) immutable: bool,
+    pub(super) rules: Rules,
     /// The answer that is to be confirmed.
     pub(super) stale: Option<Arc<Entry>>,
     pub(super) growing: Arc<Growing>,
@@ -90,12 +90,13 @@ impl Fill {
         stale: &Arc<Entry>,
         headers: HeaderMap,
     ) -> Result<&'static str, Failure> {
-        let (now, update) = (self.validated(&headers), Headers::keep(&headers));
+        let now = self.validated(&headers);
+        let merged = stale.meta.headers.merged(&Headers::keep(&headers));
         drop(headers);
         let (store, entry) = (self.engine.store.clone(), stale.clone());
         let epoch = self.awaited.epoch();
         let renewed = self
-            .blocking(move || store.refresh(&entry, &update, now, epoch))
+            .blocking(move || store.refresh(&entry, merged, now, epoch))
             .await?;
         self.engine.metrics.revalidated("confirmed");
         self.engine.forget_failure(&self.key);
@@ -361,7 +362,7 @@ impl Fill {
         Meta {
             status: response.status,
             headers: Headers::keep(&response.headers),
-            immutable: self.immutable,
+            rules: self.rules,
             stored: self.engine.clock.now(),
             validated: self.validated(&response.headers),
             epoch: self.awaited.epoch(),

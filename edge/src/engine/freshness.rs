@@ -8,10 +8,43 @@
 //! ```
 //! Both stale windows begin where freshness ends; the second may be shorter than the first.
 
+use http::header::CACHE_CONTROL;
 use http::{HeaderValue, StatusCode};
 
 use super::clock::Millis;
-use super::config::FreshnessConfig;
+use super::config::{EngineConfig, FreshnessConfig};
+use super::http::config::HttpConfig;
+use super::http::lifetime;
+use super::store::entry::{Meta, Rules};
+
+/// The bounds within which answers live, by the rules that they live by.
+#[derive(Clone, Debug)]
+pub(crate) struct Bounds {
+    modules: FreshnessConfig,
+    http: HttpConfig,
+}
+
+impl Bounds {
+    /// Those of a configuration.
+    pub(crate) fn of(config: &EngineConfig) -> Self {
+        Self {
+            modules: config.freshness.clone(),
+            http: config.http.clone(),
+        }
+    }
+
+    /// How long an answer may be used.
+    pub(crate) fn lifetime(&self, meta: &Meta) -> Lifetime {
+        let immutable = match meta.rules {
+            Rules::Http => return lifetime(meta.status, &meta.headers, &self.http),
+            Rules::Variants => return Lifetime::of(Millis::MAX, 0, 0),
+            Rules::Immutable => true,
+            Rules::Mutable => false,
+        };
+        let control = CacheControl::parse(meta.headers.get_all(&CACHE_CONTROL));
+        Lifetime::new(&control, immutable, meta.status, &self.modules)
+    }
+}
 
 /// The directives of a response's `Cache-Control` that a shared cache obeys. Seconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -85,6 +118,26 @@ pub(crate) enum Judgement {
 }
 
 impl Lifetime {
+    /// A lifetime of these parts, each counted from the end of the first.
+    pub(crate) const fn of(fresh: Millis, while_revalidate: Millis, if_error: Millis) -> Self {
+        Self {
+            fresh,
+            while_revalidate,
+            if_error,
+            named: fresh,
+        }
+    }
+
+    /// How long the answer is fresh.
+    pub(crate) const fn fresh(&self) -> Millis {
+        self.fresh
+    }
+
+    /// Whether there is any time at which the answer is given without the origin's word.
+    pub(crate) const fn is_ever_served(&self) -> bool {
+        self.fresh > 0 || self.while_revalidate > 0 || self.if_error > 0
+    }
+
     /// The lifetime of an answer with these directives, within the configured bounds.
     pub(crate) fn new(
         control: &CacheControl,

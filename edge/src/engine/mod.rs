@@ -28,6 +28,7 @@ mod failed;
 mod fill;
 mod freshness;
 mod growing;
+pub mod http;
 mod intake;
 mod memory;
 pub mod metrics;
@@ -45,7 +46,7 @@ use std::collections::hash_map::Entry as Slot;
 use std::io;
 use std::sync::Arc;
 
-use http::StatusCode;
+use ::http::StatusCode;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
@@ -56,18 +57,20 @@ use self::clock::Clock;
 use self::config::EngineConfig;
 use self::failed::{Failed, FailedFills};
 use self::fill::Fill;
-use self::freshness::Judgement;
+use self::freshness::{Bounds, Judgement};
 use self::growing::Growing;
+use self::http::Mounts;
 use self::memory::Memory;
 use self::metrics::EngineMetrics;
 use self::purge::bans::Bans;
 pub use self::purge::bans::Full;
 use self::purge::{Purge, Purged, Subject};
-use self::store::entry::Entry;
+use self::store::entry::{Entry, Rules};
 use self::store::{Damage, Look, Store, scrub};
 #[cfg(doc)]
 use crate::exchange::{Answer, Asked};
 use crate::origin::Origin;
+use crate::origin::web::WebOrigin;
 
 /// The engine. One per edge, shared by all of its threads.
 pub struct Engine {
@@ -80,6 +83,7 @@ pub struct Engine {
     metrics: Arc<EngineMetrics>,
     clock: Arc<Clock>,
     memory: Arc<Memory>,
+    http: Mounts,
     /// Fills by key, from before their first word until after their last. One whose answer was
     /// purged goes on for its readers, but not in here.
     running: Mutex<HashMap<Arc<str>, Running>>,
@@ -93,6 +97,21 @@ struct Running {
     growing: Arc<Growing>,
     /// The newest purge when it began.
     epoch: u64,
+}
+
+/// Whom the engine asks.
+pub struct Origins {
+    /// For modules.
+    pub modules: Arc<dyn Origin>,
+    /// For plain HTTP mounts, in the order in which [`crate::exchange::HttpAsked`] counts them.
+    pub mounts: Vec<Arc<dyn WebOrigin>>,
+}
+
+impl From<Arc<dyn Origin>> for Origins {
+    fn from(modules: Arc<dyn Origin>) -> Self {
+        let mounts = Vec::new();
+        Self { modules, mounts }
+    }
 }
 
 /// Where an answer is to come from.
@@ -138,22 +157,22 @@ impl Engine {
     /// If the store's folders can't be made; never because of what is in them.
     pub fn open(
         config: &EngineConfig,
-        origin: Arc<dyn Origin>,
+        origins: impl Into<Origins>,
         fills: Handle,
         metrics: EngineMetrics,
     ) -> io::Result<Arc<Self>> {
-        Self::open_at(config, origin, fills, metrics, Arc::new(Clock::system()))
+        Self::open_at(config, origins, fills, metrics, Arc::new(Clock::system()))
     }
 
     fn open_at(
         config: &EngineConfig,
-        origin: Arc<dyn Origin>,
+        origins: impl Into<Origins>,
         fills: Handle,
         metrics: EngineMetrics,
         clock: Arc<Clock>,
     ) -> io::Result<Arc<Self>> {
-        let metrics = Arc::new(metrics);
-        let bounds = &config.freshness;
+        let (origins, metrics) = (origins.into(), Arc::new(metrics));
+        let bounds = Bounds::of(config);
         let bans = Bans::new(config.purge.bans);
         let store = Store::open(&config.store, bounds, bans, clock.clone(), metrics.clone())?;
         let memory = Memory::new(config.fill.memory.as_u64(), metrics.fill_memory.clone());
@@ -161,11 +180,12 @@ impl Engine {
             name: cache_status::cache_name(&config.name),
             config: config.clone(),
             store: Arc::new(store),
-            origin,
+            origin: origins.modules,
             fills,
             metrics,
             clock,
             memory: Arc::new(memory),
+            http: Mounts::new(origins.mounts),
             running: Mutex::default(),
             resumes: Mutex::new(Budget::new(
                 config.fill.resume_burst,
@@ -207,7 +227,7 @@ impl Engine {
     pub fn health(&self) -> Health {
         Health {
             admission_stopped: self.store.stopped(),
-            fills: self.running.lock().len(),
+            fills: self.running.lock().len() + self.http.running(),
         }
     }
 
@@ -267,7 +287,11 @@ impl Engine {
         let fill = Fill {
             engine: self.clone(),
             key: key.clone(),
-            immutable: request.is_immutable(),
+            rules: if request.is_immutable() {
+                Rules::Immutable
+            } else {
+                Rules::Mutable
+            },
             stale: stale.cloned(),
             growing: growing.clone(),
             awaited,
@@ -347,7 +371,9 @@ impl Engine {
         let before = running.len();
         let bans = self.store.bans();
         running.retain(|key, fill| bans.judge(&Subject::awaited(key), fill.epoch).is_none());
-        before - running.len()
+        let fills = before - running.len();
+        drop(running);
+        fills + self.http.detach_purged(bans)
     }
 
     /// A fill is over.

@@ -21,7 +21,7 @@ use super::fill::{PROMPT, hint};
 use super::growing::{Passed, WITHHELD};
 use super::reply::{Described, Fate, whole};
 use super::select::{Selected, not_modified};
-use super::store::entry::{Headers, Meta, Validators};
+use super::store::entry::{Headers, Meta, Rules, Validators};
 use crate::exchange::{Aborted, Answer, Asked, Body, BodyStream};
 use crate::origin::{OriginBody, OriginRequest, OriginResponse};
 
@@ -99,7 +99,7 @@ impl Engine {
         let meta = Meta {
             status,
             headers,
-            immutable: false,
+            rules: Rules::Mutable,
             stored: now,
             validated: now,
             // Never stored: no purge asks.

@@ -1,17 +1,21 @@
 //! The border: from a request as sent to the one value that goes on, or to a refusal.
 //!
-//! Only the parsed path goes on, with the four conditional headers. Everything else a client sends
-//! (`X-Forwarded-Host`, `X-HTTP-Method-Override`, cookies, …) is not even looked at.
+//! Of a request for a module only the parsed path goes on, with the four conditional headers.
+//! Everything else a client sends (`X-Forwarded-Host`, `X-HTTP-Method-Override`, cookies, …) is not even
+//! looked at. To a plain HTTP mount go the path in its normal form and the end-to-end fields.
 
-use http::header::{IF_NONE_MATCH, IF_RANGE, RANGE};
-use http::uri::Authority;
+use http::header::{CONTENT_LENGTH, IF_NONE_MATCH, IF_RANGE, RANGE};
+use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use modcdn_core::goproxy::{GrammarError, Request};
 use modcdn_core::headers::DISABLE_MODULE_FETCH;
 use modcdn_core::refusal::{Reason, Refusal};
 
-use crate::exchange::Asked;
+use super::mounts::{Mount, Mounts};
+use crate::engine::http::fields::from_client;
+use crate::engine::http::uri::{self, TargetError};
+use crate::exchange::{Asked, HttpAsked};
 
 /// What a request is for.
 #[derive(Debug)]
@@ -20,6 +24,8 @@ pub(crate) enum Target {
     Health,
     /// Something of a module, or of the checksum database.
     Module(Asked),
+    /// Something of a plain HTTP mount. Its body and who asks are not filled in yet.
+    Http(Box<HttpAsked>),
 }
 
 /// The public health check.
@@ -50,13 +56,58 @@ pub(crate) struct Raw<'a> {
 ///
 /// # Errors
 /// Why not. Nothing of it may be cached.
-pub(crate) fn admit(raw: Raw<'_>, names: Names<'_>) -> Result<Target, Refusal> {
+pub(crate) fn admit(raw: Raw<'_>, names: Names<'_>, mounts: &Mounts) -> Result<Target, Refusal> {
+    if matches!(*raw.method, Method::CONNECT | Method::TRACE) {
+        return Err(wrong_method(raw));
+    }
+    let path = path_of(raw, names)?;
+    if !mounts.has_http() || path == HEALTH {
+        return admit_module(raw, path);
+    }
+    let target = uri::normal(path).map_err(|error| no_target(raw, error))?;
+    match mounts.of(target.path()) {
+        _ if target.path().starts_with("/-/") => admit_module(raw, target.path()),
+        Some(Mount::Modules) => admit_module(raw, path),
+        Some(Mount::Http(mount)) => Ok(Target::Http(Box::new(admit_http(raw, mount, target)))),
+        None => Err(refuse(
+            raw,
+            Reason::NoSuchEndpoint,
+            "nothing is mounted there",
+        )),
+    }
+}
+
+fn admit_http(raw: Raw<'_>, mount: usize, target: PathAndQuery) -> HttpAsked {
+    let mut headers = from_client(raw.headers);
+    if !raw.has_body {
+        headers.remove(CONTENT_LENGTH);
+    }
+    HttpAsked {
+        mount,
+        method: raw.method.clone(),
+        target,
+        headers,
+        upload: None,
+        host: raw.authority.to_ascii_lowercase(),
+        client: None,
+        tls: false,
+    }
+}
+
+fn no_target(raw: Raw<'_>, error: TargetError) -> Refusal {
+    let reason = match error {
+        TargetError::TooLong => Reason::PathTooLong,
+        _ => Reason::BadRequest,
+    };
+    refuse(raw, reason, &error.to_string())
+}
+
+fn admit_module(raw: Raw<'_>, path: &str) -> Result<Target, Refusal> {
     let head = match *raw.method {
         Method::GET => false,
         Method::HEAD => true,
         _ => return Err(wrong_method(raw)),
     };
-    let path = path_of(raw, names)?;
     if raw.has_body {
         return Err(refuse(
             raw,
@@ -200,7 +251,7 @@ mod tests {
             headers: &headers,
             has_body: false,
         };
-        admit(raw, names).map_err(|refusal| refusal.reason)
+        admit(raw, names, &Mounts::modules()).map_err(|refusal| refusal.reason)
     }
 
     fn refused(method: &str, target: &str, authority: &str, names: Names<'_>) -> Reason {
@@ -308,10 +359,79 @@ mod tests {
             headers,
             has_body: false,
         };
-        match admit(raw, ANY) {
+        match admit(raw, ANY, &Mounts::modules()) {
             Ok(Target::Module(asked)) => asked,
             _ => panic!("refused"),
         }
+    }
+
+    const MIXED: &str = "[{prefix: /, kind: modules},
+        {prefix: /dl/, kind: http, origin: 'http://origin.test'}]";
+
+    fn mixed(method: &str, target: &str) -> Result<Target, Reason> {
+        let mounts = Mounts::new(&serde_yaml::from_str::<Vec<_>>(MIXED).unwrap());
+        let method = method.parse().unwrap();
+        let headers = [
+            ("connection", "x-a"),
+            ("x-a", "1"),
+            ("x-b", "2"),
+            ("te", "trailers"),
+        ];
+        let headers = headers
+            .into_iter()
+            .map(|(name, value)| {
+                (
+                    HeaderName::from_static(name),
+                    HeaderValue::from_static(value),
+                )
+            })
+            .collect();
+        let raw = Raw {
+            method: &method,
+            target,
+            authority: "CDN.test",
+            headers: &headers,
+            has_body: method == Method::POST,
+        };
+        admit(raw, ANY, &mounts).map_err(|refusal| refusal.reason)
+    }
+
+    #[test]
+    fn the_grammar_is_for_module_mounts_only() {
+        for (method, target, normal) in [
+            ("GET", "/dl/A%2dB?c=%7e", "/dl/A-B?c=~"),
+            ("POST", "/dl/x", "/dl/x"),
+            ("BREW", "/x/../dl/y", "/dl/y"),
+        ] {
+            let Ok(Target::Http(asked)) = mixed(method, target) else {
+                panic!("{method} {target} is not plain HTTP");
+            };
+            assert_eq!((asked.mount, asked.target.as_str()), (0, normal));
+            assert_eq!(
+                (asked.method.as_str(), asked.host.as_str()),
+                (method, "cdn.test")
+            );
+            assert!(asked.headers.contains_key("x-b") && asked.headers.len() == 1);
+        }
+        assert!(matches!(mixed("GET", LIST), Ok(Target::Module(_))));
+        assert!(matches!(mixed("GET", HEALTH), Ok(Target::Health)));
+        for (method, target, reason) in [
+            ("POST", LIST, Reason::Method),
+            ("TRACE", "/dl/x", Reason::Method),
+            ("CONNECT", "/dl/x", Reason::Method),
+            ("GET", "/dl/../x", Reason::BadRequest),
+            ("GET", "/dl/%", Reason::BadRequest),
+            ("GET", "/dl/../-/purge", Reason::NoSuchEndpoint),
+            ("GET", "/dl/../%2d/purge", Reason::NoSuchEndpoint),
+        ] {
+            assert_eq!(
+                mixed(method, target).unwrap_err(),
+                reason,
+                "{method} {target}"
+            );
+        }
+        let long = format!("/dl/{}", "a".repeat(9000));
+        assert_eq!(mixed("GET", &long).unwrap_err(), Reason::PathTooLong);
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod h2;
 mod head;
 pub(crate) mod listen;
 pub mod meter;
+pub(crate) mod mounts;
 mod pace;
 pub mod proxy;
 mod request;
@@ -116,6 +117,7 @@ impl<A: Answers> Front<A> {
             address,
             visit: visit.flatten().map(Arc::new),
             sni: None,
+            tls: self.tls.is_some(),
         };
         match &self.tls {
             None => self.serve_clear(stream, peer).await,

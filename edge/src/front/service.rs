@@ -11,23 +11,28 @@ use bytes::Bytes;
 use futures::poll;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
+use tokio::sync::mpsc;
 
 use modcdn_core::refusal::{Reason, Refusal};
 
 use super::border::{self, Names, Raw, Target};
 use super::clients::{Clients, Visit};
 use super::drain::Drain;
+use super::mounts::Mounts;
 use super::pace::Pace;
 use super::request::Request;
 use super::session::{Gone, Session, within};
-use crate::access::{Access, Entry, HEALTH_KIND};
+use crate::access::{Access, Entry, HEALTH_KIND, HTTP_KIND};
 use crate::config::{Config, LimitConfig, ProxyProtocolConfig, TimeoutConfig};
-use crate::exchange::{Answer, Asked, Body, BodyStream, Cached};
+use crate::exchange::{Aborted, Answer, Asked, Body, BodyStream, Cached, HttpAsked};
 
 /// Whoever knows the answers: the engine, or a test.
 pub(crate) trait Answers: Send + Sync + 'static {
     /// The answer to one request. Never fails: a failure is an answer, too. Bounded in time.
     fn answer(&self, asked: Asked) -> impl Future<Output = Answer> + Send;
+
+    /// The same for a plain HTTP mount.
+    fn pass(&self, asked: HttpAsked) -> impl Future<Output = Answer> + Send;
 }
 
 /// What all connections share.
@@ -37,6 +42,8 @@ pub(crate) struct Service<A> {
     pub(crate) drain: Drain,
     pub(crate) clients: Clients,
     pub(crate) settings: ArcSwap<Settings>,
+    /// Not among the settings: the engine has a client for each.
+    pub(crate) mounts: Mounts,
 }
 
 /// What may change while the edge runs. A connection keeps to the end what it began with.
@@ -80,7 +87,11 @@ pub(crate) struct Peer {
     pub(crate) visit: Option<Arc<Visit>>,
     /// The name TLS was told, in lower case.
     pub(crate) sni: Option<Arc<str>>,
+    pub(crate) tls: bool,
 }
+
+/// Pieces of a request's body that wait for the origin; each is what one read from the socket gave.
+const UPLOAD_PIECES: usize = 4;
 
 impl<A: Answers> Service<A> {
     /// Answers one request. The session's protocol decides what comes after.
@@ -116,7 +127,7 @@ impl<A: Answers> Service<A> {
         entry: &mut Entry<'_>,
     ) -> Result<(), Gone> {
         let mut head = request.method == http::Method::HEAD;
-        let answer = match admit(request, peer) {
+        let answer = match admit(request, peer, &self.mounts) {
             Ok(Target::Health) => {
                 entry.kind = HEALTH_KIND;
                 self.health()
@@ -127,6 +138,14 @@ impl<A: Answers> Service<A> {
                 let answering = pin!(self.in_turn(asked, request.target(), peer));
                 unless_given_up(session, answering).await?
             }
+            Ok(Target::Http(asked)) => {
+                entry.kind = HTTP_KIND;
+                // Boxed: a hit's future needn't have room for it.
+                match turn(request.target(), peer).await {
+                    Ok(()) => Box::pin(self.pass(*asked, request.has_body, session, peer)).await?,
+                    Err(too_many) => too_many,
+                }
+            }
             Err(refusal) => refused(&refusal),
         };
         self.write(session, answer, head, peer.settings.pace(), entry)
@@ -135,12 +154,42 @@ impl<A: Answers> Service<A> {
 
     /// The engine's answer, once it is this client's turn.
     async fn in_turn(&self, asked: Asked, target: &str, peer: &Peer) -> Answer {
-        if let Some(visit) = &peer.visit
-            && let Err(too_many) = visit.turn(&peer.settings.limits.rate, target).await
-        {
-            return too_many;
+        match turn(target, peer).await {
+            Ok(()) => self.answers.answer(asked).await,
+            Err(too_many) => too_many,
         }
-        self.answers.answer(asked).await
+    }
+
+    /// Has a request to a plain HTTP mount answered, and its body read meanwhile.
+    async fn pass(
+        &self,
+        mut asked: HttpAsked,
+        has_body: bool,
+        session: &mut Session,
+        peer: &Peer,
+    ) -> Result<Answer, Gone> {
+        asked.client = peer.address.map(|address| address.ip());
+        asked.tls = peer.tls;
+        if !has_body {
+            let mut answering = Box::pin(self.answers.pass(asked));
+            return unless_given_up(session, answering.as_mut()).await;
+        }
+        let (sender, upload) = mpsc::channel(UPLOAD_PIECES);
+        let unfinished = sender.downgrade();
+        asked.upload = Some(upload);
+        let mut feeding = Box::pin(session.feed(sender, peer.settings.timeouts.write.get()));
+        let answer = tokio::select! {
+            biased;
+            answer = Box::pin(self.answers.pass(asked)) => answer,
+            () = &mut feeding => return Err(Gone),
+        };
+        // The origin answered before it had all of the body: the rest must not look like its end.
+        if let Some(sender) = unfinished.upgrade() {
+            let reason = Reason::BadRequest;
+            tokio::spawn(async move { sender.send(Err(Aborted { reason })).await });
+        }
+        drop(feeding);
+        Ok(answer)
     }
 
     /// Answers a request that is malformed in a way only its protocol knows of.
@@ -230,7 +279,18 @@ async fn unless_given_up(
     }
 }
 
-fn admit(request: &Request, peer: &Peer) -> Result<Target, Refusal> {
+/// Waits for this client's turn.
+///
+/// # Errors
+/// What it is answered if it asks too much.
+async fn turn(target: &str, peer: &Peer) -> Result<(), Answer> {
+    match &peer.visit {
+        Some(visit) => visit.turn(&peer.settings.limits.rate, target).await,
+        None => Ok(()),
+    }
+}
+
+fn admit(request: &Request, peer: &Peer, mounts: &Mounts) -> Result<Target, Refusal> {
     let target = request.target();
     if request.headers.len() > peer.settings.limits.header_fields {
         let what = "the header has too many fields";
@@ -247,7 +307,7 @@ fn admit(request: &Request, peer: &Peer) -> Result<Target, Refusal> {
         served: &peer.settings.hosts,
         sni: peer.sni.as_deref(),
     };
-    border::admit(raw, names)
+    border::admit(raw, names, mounts)
 }
 
 async fn stream_body(

@@ -53,7 +53,6 @@ impl Session {
     ///
     /// # Errors
     /// Why there will be no more of it: the client left, sent nonsense, or took longer than `limit`.
-    #[allow(dead_code, reason = "only plain HTTP mounts take bodies")]
     pub(crate) async fn read_body(&mut self, limit: Duration) -> Result<Option<Bytes>, Aborted> {
         let reading = pin!(async {
             match self {
@@ -68,7 +67,6 @@ impl Session {
 
     /// Reads the whole body into `upload`, each piece within `limit`, and then waits until the client
     /// has given the request up. Ends early if nobody wants the rest.
-    #[allow(dead_code, reason = "only plain HTTP mounts take bodies")]
     pub(crate) async fn feed(
         &mut self,
         upload: mpsc::Sender<Result<Bytes, Aborted>>,

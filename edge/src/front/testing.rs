@@ -16,6 +16,7 @@ use modcdn_core::telemetry::AccessLog;
 use super::Front;
 use super::clients::Clients;
 use super::drain::Drain;
+use super::mounts::Mounts;
 use super::service::{Answers, Service, Settings};
 use super::tls::Acceptor;
 use crate::access::Access;
@@ -46,6 +47,7 @@ impl Door {
             clients: Clients::new(&metrics, Instant::now()),
             drain: drain.clone(),
             settings: ArcSwap::from_pointee(Settings::of(config)),
+            mounts: Mounts::new(&config.mounts),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -16,7 +16,7 @@ use modcdn_core::refusal::Reason;
 use super::service::Answers;
 use super::testing::Door;
 use crate::config::Config;
-use crate::exchange::{Aborted, Answer, Asked, Body, BodyStream, Cached};
+use crate::exchange::{Aborted, Answer, Asked, Body, BodyStream, Cached, HttpAsked};
 
 /// Whose module's path says how it is answered.
 pub(crate) struct Engine;
@@ -54,6 +54,10 @@ impl Answers for Engine {
             "never.test/m" => std::future::pending().await,
             other => panic!("no such behaviour: {other}"),
         }
+    }
+
+    async fn pass(&self, asked: HttpAsked) -> Answer {
+        panic!("{} is no module", asked.target)
     }
 }
 

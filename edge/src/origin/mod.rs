@@ -18,6 +18,7 @@ mod gate;
 pub mod metrics;
 mod pool;
 mod resolve;
+pub mod web;
 
 #[cfg(test)]
 #[path = "../../tests/faults/dns.rs"]

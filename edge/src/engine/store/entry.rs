@@ -51,6 +51,14 @@ impl Headers {
         self.get(&CACHE_TAG).map_or(b"", HeaderValue::as_bytes)
     }
 
+    /// Keeps all.
+    pub(crate) fn all(from: &HeaderMap) -> Self {
+        let all = from
+            .iter()
+            .map(|(name, value)| (name.clone(), value.clone()));
+        Self(all.collect())
+    }
+
     /// Fields that were kept before.
     pub(super) fn restored(fields: Vec<(HeaderName, HeaderValue)>) -> Self {
         Self(fields.into())
@@ -259,21 +267,46 @@ pub(crate) struct Place {
     pub(super) position: Position,
 }
 
+/// By which rules an answer lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rules {
+    /// A versioned object of a module: it can never change.
+    Immutable,
+    /// A list, a query, a tree head: within the configured bounds.
+    Mutable,
+    /// An answer of a plain HTTP mount: RFC 9111.
+    Http,
+    /// No answer: it names the request fields by which the answers of a plain HTTP mount's URL
+    /// differ (RFC 9111 §4.1). When it was stored is the generation of these answers.
+    Variants,
+}
+
 /// What is known about an answer: everything but its body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Meta {
-    /// 200, 404 or 410.
+    /// 200, 404 or 410; of a plain HTTP mount any.
     pub(crate) status: StatusCode,
     /// The kept fields.
     pub(crate) headers: Headers,
-    /// Whether the object can never change.
-    pub(crate) immutable: bool,
+    /// By which rules it lives.
+    pub(crate) rules: Rules,
     /// When the body came.
     pub(crate) stored: Millis,
     /// When the origin last said that it is right.
     pub(crate) validated: Millis,
     /// The number of the newest purge when the origin was last asked: newer ones concern it.
     pub(crate) epoch: u64,
+}
+
+impl Meta {
+    /// Whether the answer outlives the process. A module's "not found" doesn't: the module may
+    /// be there any moment.
+    pub(super) fn is_durable(&self) -> bool {
+        match self.rules {
+            Rules::Immutable | Rules::Mutable => self.status == StatusCode::OK,
+            Rules::Http | Rules::Variants => true,
+        }
+    }
 }
 
 /// One key's answer.

@@ -66,8 +66,8 @@ use self::restore::Loading;
 use self::slab::Id;
 use self::warm::Warm;
 use super::clock::Clock;
-use super::config::{FreshnessConfig, StoreConfig};
-use super::freshness::{CacheControl, Lifetime};
+use super::config::StoreConfig;
+use super::freshness::{Bounds, Lifetime};
 use super::metrics::{EngineMetrics, Tier};
 use super::purge::bans::Bans;
 
@@ -86,7 +86,7 @@ const HOUR: u64 = 3_600_000;
 /// The store.
 pub(crate) struct Store {
     config: StoreConfig,
-    bounds: FreshnessConfig,
+    bounds: Bounds,
     metrics: Arc<EngineMetrics>,
     files: Files,
     segments: Segments,
@@ -183,8 +183,7 @@ impl Store {
 
     /// How long an answer with these fields may be used.
     pub(crate) fn lifetime(&self, meta: &Meta) -> Lifetime {
-        let control = CacheControl::parse(meta.headers.get_all(&http::header::CACHE_CONTROL));
-        Lifetime::new(&control, meta.immutable, meta.status, &self.bounds)
+        self.bounds.lifetime(meta)
     }
 
     /// Whether the disk takes anything at present.

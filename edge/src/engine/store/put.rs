@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use http::StatusCode;
 use parking_lot::MutexGuard;
 
 use super::entry::{Entry, Headers, Meta, Object, Place, Position};
@@ -36,7 +35,7 @@ impl Store {
         } = arrival;
         let bytes = body.bytes().cloned();
         let has_body = !matches!(body, Payload::Nowhere);
-        if meta.status == StatusCode::OK && has_body && self.admission.is_open() {
+        if meta.is_durable() && has_body && self.admission.is_open() {
             match self.put_on_disk(&key, &meta, &object, body) {
                 Ok(Some(entry)) => {
                     self.admission.succeeded();
@@ -53,19 +52,20 @@ impl Store {
     }
 
     /// Notes that the origin confirmed an answer, having been asked when `epoch` was the newest
-    /// purge. One that was purged meanwhile answers who is waiting and changes nothing here. Blocks.
+    /// purge; the answer has these fields now. One that was purged meanwhile answers who is waiting
+    /// and changes nothing here. Blocks.
     ///
     /// The whole record is written anew, packed body and all: a key never has two records that
     /// both count.
     pub(crate) fn refresh(
         &self,
         entry: &Arc<Entry>,
-        update: &Headers,
+        headers: Headers,
         now: Millis,
         epoch: u64,
     ) -> Arc<Entry> {
         let meta = Meta {
-            headers: entry.meta.headers.merged(update),
+            headers,
             validated: now,
             epoch,
             ..entry.meta.clone()
@@ -93,6 +93,21 @@ impl Store {
         let renewed = self.renewed(&current, meta, current.place);
         self.warm.insert(renewed.clone());
         renewed
+    }
+
+    /// Forgets what is stored under a key, if anything is. Blocks.
+    pub(crate) fn remove(&self, key: &Arc<str>) {
+        let mut writer = self.writer.lock();
+        let print = self.print(key);
+        let id = self.index.read().find(&print);
+        if let Some(id) = id {
+            self.forget(&mut writer, id);
+        } else if let Some(loading) = &mut writer.loading {
+            loading.displaced.insert(print);
+        }
+        self.loose.lock().remove(key);
+        self.warm.remove_loose(key);
+        self.gauge(&writer);
     }
 
     /// Drops an answer and its body for good: it is damaged. Blocks.

@@ -13,7 +13,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 
 use modcdn_core::digest::{Hasher, Sha256};
 
-use super::entry::{Blocks, Headers, Meta};
+use super::entry::{Blocks, Headers, Meta, Rules};
 use crate::engine::purge::bans::Ban;
 
 /// Begins every record.
@@ -93,7 +93,7 @@ fn encode_put(out: &mut Vec<u8>, put: &Put) {
     out.push(1);
     put_text(out, put.key.as_bytes());
     out.extend_from_slice(&put.meta.status.as_u16().to_le_bytes());
-    out.push(u8::from(put.meta.immutable));
+    out.push(rules_byte(put.meta.rules));
     out.extend_from_slice(&put.meta.stored.to_le_bytes());
     out.extend_from_slice(&put.meta.validated.to_le_bytes());
     out.extend_from_slice(&put.meta.epoch.to_le_bytes());
@@ -105,6 +105,25 @@ fn encode_put(out: &mut Vec<u8>, put: &Put) {
     blocks
         .iter()
         .for_each(|digest| out.extend_from_slice(digest.as_bytes()));
+}
+
+const fn rules_byte(rules: Rules) -> u8 {
+    match rules {
+        Rules::Mutable => 0,
+        Rules::Immutable => 1,
+        Rules::Http => 2,
+        Rules::Variants => 3,
+    }
+}
+
+const fn rules_of(byte: u8) -> Option<Rules> {
+    match byte {
+        0 => Some(Rules::Mutable),
+        1 => Some(Rules::Immutable),
+        2 => Some(Rules::Http),
+        3 => Some(Rules::Variants),
+        _ => None,
+    }
 }
 
 fn put_text(out: &mut Vec<u8>, text: &[u8]) {
@@ -229,7 +248,7 @@ fn decode(meta: &[u8]) -> Option<Record> {
 fn decode_put(mut fields: Fields<'_>) -> Option<Put> {
     let key = std::str::from_utf8(fields.text()?).ok()?.into();
     let status = StatusCode::from_u16(fields.u16()?).ok()?;
-    let immutable = fields.byte()? != 0;
+    let rules = rules_of(fields.byte()?)?;
     let (stored, validated) = (fields.u64()?, fields.u64()?);
     let epoch = fields.u64()?;
     let digest = fields.digest()?;
@@ -240,7 +259,7 @@ fn decode_put(mut fields: Fields<'_>) -> Option<Put> {
     let meta = Meta {
         status,
         headers,
-        immutable,
+        rules,
         stored,
         validated,
         epoch,
@@ -326,7 +345,7 @@ pub(super) mod tests {
             meta: Meta {
                 status: StatusCode::OK,
                 headers: Headers::keep(&headers),
-                immutable: true,
+                rules: Rules::Immutable,
                 stored: 1,
                 validated: 2,
                 epoch: 3,

@@ -28,7 +28,8 @@ use super::slab::Id;
 use super::warm::Warm;
 use super::{Store, Writer, snapshot};
 use crate::engine::clock::{Clock, millis};
-use crate::engine::config::{FreshnessConfig, StoreConfig};
+use crate::engine::config::StoreConfig;
+use crate::engine::freshness::Bounds;
 use crate::engine::metrics::EngineMetrics;
 use crate::engine::purge::bans::{Ban, Bans};
 
@@ -103,7 +104,7 @@ impl Store {
     /// If its folders can't be made; never because of what is in them.
     pub(crate) fn open(
         config: &StoreConfig,
-        bounds: &FreshnessConfig,
+        bounds: Bounds,
         bans: Bans,
         clock: Arc<Clock>,
         metrics: Arc<EngineMetrics>,
@@ -137,7 +138,7 @@ impl Store {
             walk: Walk::default(),
             admission: Admission::new(clock.clone(), metrics.clone(), pause),
             config: config.clone(),
-            bounds: bounds.clone(),
+            bounds,
             clock,
             files,
             metrics,

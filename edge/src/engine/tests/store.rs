@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 
+use super::super::freshness::Bounds;
 use super::super::metrics::Tier;
 use super::super::purge::bans::Bans;
-use super::super::store::entry::{BodyHasher, Headers, Meta};
+use super::super::store::entry::{BodyHasher, Headers, Meta, Rules};
 use super::super::store::{Arrival, Payload, Round, Store};
 use super::*;
 
@@ -500,9 +501,9 @@ async fn what_nobody_asks_for_goes_and_the_rest_stays() {
 /// A store on the rig's folder whose index isn't read yet.
 fn unread(rig: &Rig) -> Arc<Store> {
     let metrics = Arc::new(EngineMetrics::new(&prometheus::Registry::new()));
-    let (store, freshness) = (&rig.config.store, &rig.config.freshness);
+    let (store, bounds) = (&rig.config.store, Bounds::of(&rig.config));
     let bans = Bans::new(rig.config.purge.bans);
-    Arc::new(Store::open(store, freshness, bans, rig.clock.clone(), metrics).unwrap())
+    Arc::new(Store::open(store, bounds, bans, rig.clock.clone(), metrics).unwrap())
 }
 
 fn arrival(path: &str, body: &Bytes, rig: &Rig) -> Arrival {
@@ -513,7 +514,7 @@ fn arrival(path: &str, body: &Bytes, rig: &Rig) -> Arrival {
         meta: Meta {
             status: StatusCode::OK,
             headers: Headers::keep(&HeaderMap::new()),
-            immutable: true,
+            rules: Rules::Immutable,
             stored: rig.clock.now(),
             validated: rig.clock.now(),
             epoch: 0,

@@ -230,7 +230,7 @@ const BROKEN: Aborted = Aborted {
     reason: Reason::BadRequest,
 };
 
-/// An answer's head as it is sent, `Date` included.
+/// An answer's head as it is sent, with a `Date` if it has none.
 pub(crate) fn head_bytes(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(512);
     bytes.extend_from_slice(b"HTTP/1.1 ");
@@ -238,7 +238,8 @@ pub(crate) fn head_bytes(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
     bytes.push(b' ');
     bytes.extend_from_slice(status.canonical_reason().unwrap_or("").as_bytes());
     bytes.extend_from_slice(b"\r\n");
-    for (name, value) in headers.iter().chain([(&DATE, &date())]) {
+    let now = (!headers.contains_key(DATE)).then(date);
+    for (name, value) in headers.iter().chain(now.iter().map(|now| (&DATE, now))) {
         bytes.extend_from_slice(name.as_str().as_bytes());
         bytes.extend_from_slice(b": ");
         bytes.extend_from_slice(value.as_bytes());

@@ -65,7 +65,7 @@ impl H2 {
         let Outgoing::Head(respond) = &mut self.outgoing else {
             return Err(Gone);
         };
-        headers.insert(DATE, date());
+        headers.entry(DATE).or_insert_with(date);
         let mut response = Response::new(());
         *response.status_mut() = status;
         *response.headers_mut() = headers;
