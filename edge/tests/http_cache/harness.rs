@@ -1,0 +1,441 @@
+//! An edge with one plain HTTP mount, an origin that gives the answers it was handed, and a client.
+//! All over real sockets. One edge serves all tests: each has paths of its own.
+
+use std::collections::{HashMap, VecDeque};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use modcdn_core::telemetry::AccessTarget;
+use modcdn_core::units::{ByteSize, Period};
+use modcdn_edge::config::mounts::{MountConfig, MountKind};
+use modcdn_edge::config::{Config, HttpConfig, StoreConfig};
+use modcdn_edge::{Start, run};
+
+/// How long anything may take that is waited for.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A body longer than the edge here stores.
+pub(crate) const TOO_LONG: usize = 300_000;
+
+/// One answer of the origin: bytes as they are sent, then the connection is closed if `close`.
+pub(crate) struct Reply {
+    bytes: Vec<u8>,
+    close: bool,
+    gate: Option<Gate>,
+}
+
+/// Holds an answer back until it is opened.
+#[derive(Clone, Default)]
+pub(crate) struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    pub(crate) fn open(&self) {
+        *self.0.0.lock().unwrap() = true;
+        self.0.1.notify_all();
+    }
+
+    fn pass(&self) {
+        let open = self.0.0.lock().unwrap();
+        drop(
+            self.0
+                .1
+                .wait_timeout_while(open, PATIENCE, |open| !*open)
+                .unwrap(),
+        );
+    }
+}
+
+impl Reply {
+    /// A whole answer; fields are lines.
+    pub(crate) fn new(status: u16, fields: &str, body: &str) -> Reply {
+        let length = match status {
+            204 | 304 => String::new(),
+            _ => format!("Content-Length: {}\n", body.len()),
+        };
+        Reply::raw(&format!("HTTP/1.1 {status} X\n{length}{fields}\n\n"), body)
+    }
+
+    /// A head with newlines for CRLFs and what follows it, as it is.
+    pub(crate) fn raw(head: &str, body: &str) -> Reply {
+        let lines = head
+            .trim_end()
+            .lines()
+            .map(|line| format!("{}\r\n", line.trim()));
+        let mut bytes: Vec<u8> = lines
+            .filter(|line| line != "\r\n")
+            .collect::<String>()
+            .into();
+        bytes.extend_from_slice(b"\r\n");
+        bytes.extend_from_slice(body.as_bytes());
+        Reply {
+            bytes,
+            close: false,
+            gate: None,
+        }
+    }
+
+    /// Sends these bytes instead.
+    pub(crate) fn replace(&mut self, bytes: &str) {
+        self.bytes = bytes.into();
+    }
+
+    pub(crate) fn then_closes(self) -> Reply {
+        Reply {
+            close: true,
+            ..self
+        }
+    }
+
+    pub(crate) fn behind(self, gate: &Gate) -> Reply {
+        Reply {
+            gate: Some(gate.clone()),
+            ..self
+        }
+    }
+}
+
+/// A request as the origin got it.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) method: String,
+    pub(crate) target: String,
+    head: String,
+    pub(crate) body: String,
+}
+
+impl Seen {
+    pub(crate) fn field(&self, name: &str) -> Option<String> {
+        field(&self.head, name)
+    }
+}
+
+/// An answer as the client got it.
+#[derive(Clone, Debug)]
+pub(crate) struct Got {
+    pub(crate) status: u16,
+    head: String,
+    pub(crate) body: String,
+    /// The framing's end was there.
+    pub(crate) complete: bool,
+}
+
+impl Got {
+    pub(crate) fn field(&self, name: &str) -> Option<String> {
+        field(&self.head, name)
+    }
+
+    /// What the cache did, without our name.
+    pub(crate) fn cache(&self) -> String {
+        let said = self.field("cache-status").unwrap_or_default();
+        said.rsplit("eu; ").next().unwrap_or_default().to_owned()
+    }
+
+    pub(crate) fn is_hit(&self) -> bool {
+        self.cache().starts_with("hit")
+    }
+}
+
+fn field(head: &str, name: &str) -> Option<String> {
+    let lines = head.lines().filter_map(|line| line.split_once(':'));
+    let values: Vec<&str> = lines
+        .filter(|(found, _)| found.eq_ignore_ascii_case(name))
+        .map(|(_, value)| value.trim())
+        .collect();
+    (!values.is_empty()).then(|| values.join(", "))
+}
+
+/// A resource of the origin.
+pub(crate) struct Page {
+    pub(crate) path: String,
+}
+
+impl Page {
+    pub(crate) fn new(name: &str) -> Page {
+        world();
+        Page {
+            path: format!("/{name}"),
+        }
+    }
+
+    /// The origin's next answer.
+    pub(crate) fn will(&self, reply: Reply) -> &Page {
+        let mut script = world().script.lock().unwrap();
+        script
+            .replies
+            .entry(self.path.clone())
+            .or_default()
+            .push_back(reply);
+        self
+    }
+
+    pub(crate) fn answers(&self, status: u16, fields: &str, body: &str) -> &Page {
+        self.will(Reply::new(status, fields, body))
+    }
+
+    pub(crate) fn get(&self, fields: &str) -> Got {
+        self.ask("GET", fields, "")
+    }
+
+    pub(crate) fn ask(&self, method: &str, fields: &str, body: &str) -> Got {
+        ask(method, &self.path, fields, body)
+    }
+
+    /// The requests that the origin got for it.
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        let script = world().script.lock().unwrap();
+        let own = |seen: &&Seen| seen.target.split('?').next() == Some(&self.path);
+        script.seen.iter().filter(own).cloned().collect()
+    }
+
+    pub(crate) fn asked(&self) -> usize {
+        self.seen().len()
+    }
+
+    /// Waits until the origin got so many.
+    pub(crate) fn wait_asked(&self, requests: usize) {
+        let until = Instant::now() + PATIENCE;
+        while self.asked() < requests {
+            assert!(
+                Instant::now() < until,
+                "{}: only {} requests",
+                self.path,
+                self.asked()
+            );
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Asks until the answer is as it should be: what happens in the background takes its time.
+    pub(crate) fn get_until(&self, fits: impl Fn(&Got) -> bool) -> Got {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let got = self.get("");
+            if fits(&got) {
+                return got;
+            }
+            assert!(Instant::now() < until, "{}: {got:?}", self.path);
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// One request on a connection of its own.
+pub(crate) fn ask(method: &str, target: &str, fields: &str, body: &str) -> Got {
+    let mut stream = TcpStream::connect(world().edge).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let fields: String = fields
+        .lines()
+        .map(|line| format!("{}\r\n", line.trim()))
+        .filter(|line| line != "\r\n")
+        .collect();
+    let length = match body {
+        "" => String::new(),
+        body => format!("Content-Length: {}\r\n", body.len()),
+    };
+    let head = format!(
+        "{method} {target} HTTP/1.1\r\nHost: cdn.test\r\nConnection: close\r\n{fields}{length}\r\n"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(body.as_bytes()).unwrap();
+    read_answer(&mut BufReader::new(stream), method == "HEAD")
+}
+
+fn read_head(reader: &mut impl BufRead) -> Option<String> {
+    let mut head = String::new();
+    loop {
+        let mut line = String::new();
+        match reader.read_line(&mut line) {
+            Ok(1..) if line == "\r\n" => return Some(head),
+            Ok(1..) => head.push_str(&line),
+            _ => return None,
+        }
+    }
+}
+
+fn read_answer(reader: &mut impl BufRead, is_head: bool) -> Got {
+    let head = read_head(reader).expect("an answer");
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    let bodiless = is_head || matches!(status, 204 | 304);
+    let (body, complete) = if bodiless {
+        (Vec::new(), true)
+    } else {
+        read_body(reader, &head)
+    };
+    Got {
+        status,
+        head,
+        body: String::from_utf8(body).unwrap(),
+        complete,
+    }
+}
+
+fn read_body(reader: &mut impl BufRead, head: &str) -> (Vec<u8>, bool) {
+    if field(head, "transfer-encoding").is_some() {
+        return read_chunks(reader);
+    }
+    let length = field(head, "content-length").map_or(0, |length| length.parse().unwrap());
+    let mut body = Vec::new();
+    let read = reader.take(length).read_to_end(&mut body);
+    let complete = read.is_ok() && body.len() as u64 == length;
+    (body, complete)
+}
+
+fn read_chunks(reader: &mut impl BufRead) -> (Vec<u8>, bool) {
+    let mut body = Vec::new();
+    loop {
+        let mut line = String::new();
+        if !matches!(reader.read_line(&mut line), Ok(1..)) {
+            return (body, false);
+        }
+        let Ok(size) = u64::from_str_radix(line.trim(), 16) else {
+            return (body, false);
+        };
+        let mut chunk = Vec::new();
+        if reader.take(size + 2).read_to_end(&mut chunk).is_err() || chunk.len() as u64 != size + 2
+        {
+            return (body, false);
+        }
+        body.extend_from_slice(&chunk[..chunk.len() - 2]);
+        if size == 0 {
+            return (body, true);
+        }
+    }
+}
+
+/// An HTTP date some seconds ago.
+pub(crate) fn ago(seconds: u64) -> String {
+    httpdate::fmt_http_date(SystemTime::now() - Duration::from_secs(seconds))
+}
+
+/// An HTTP date in some seconds.
+pub(crate) fn ahead(seconds: u64) -> String {
+    httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(seconds))
+}
+
+/// What all tests share.
+struct World {
+    edge: SocketAddr,
+    script: Arc<Mutex<Script>>,
+    _dir: tempfile::TempDir,
+}
+
+#[derive(Default)]
+struct Script {
+    replies: HashMap<String, VecDeque<Reply>>,
+    seen: Vec<Seen>,
+}
+
+fn world() -> &'static World {
+    static WORLD: OnceLock<World> = OnceLock::new();
+    WORLD.get_or_init(|| {
+        let script = Arc::<Mutex<Script>>::default();
+        let origin = origin(Arc::clone(&script));
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(origin, &dir);
+        let (edge, admin) = (config.listen[0], config.admin);
+        thread::spawn(move || run(&config, Start::Fresh, &|| Ok(config.clone())).unwrap());
+        let until = Instant::now() + PATIENCE;
+        while !is_ready(admin) {
+            assert!(Instant::now() < until, "the edge does not become ready");
+            thread::sleep(Duration::from_millis(10));
+        }
+        World {
+            edge,
+            script,
+            _dir: dir,
+        }
+    })
+}
+
+fn is_ready(admin: SocketAddr) -> bool {
+    let Ok(mut stream) = TcpStream::connect(admin) else {
+        return false;
+    };
+    let asked = stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    let mut answer = String::new();
+    asked.is_ok() && stream.read_to_string(&mut answer).is_ok() && answer.contains(" 200 ")
+}
+
+fn config(origin: SocketAddr, dir: &tempfile::TempDir) -> Config {
+    let free = || {
+        TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+    };
+    Config {
+        name: "eu".to_owned(),
+        listen: vec![free()],
+        admin: free(),
+        access_log: AccessTarget::Off,
+        threads: 1,
+        mounts: vec![MountConfig {
+            prefix: "/".to_owned(),
+            kind: MountKind::Http,
+            origin: Some(format!("http://{origin}")),
+            host: None,
+            ca: None,
+        }],
+        http: HttpConfig {
+            body: ByteSize::b(TOO_LONG as u64 - 1),
+            first_byte_timeout: Period::secs(10),
+            retry: Period::secs(3600),
+            ..HttpConfig::default()
+        },
+        store: StoreConfig {
+            dir: dir.path().join("store"),
+            disk: ByteSize::mib(64),
+            ram: ByteSize::mib(16),
+            ..StoreConfig::default()
+        },
+        ..Config::default()
+    }
+}
+
+/// Listens, and gives each path's answers in their order. Without one it hangs up.
+fn origin(script: Arc<Mutex<Script>>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let script = Arc::clone(&script);
+            thread::spawn(move || serve(stream.unwrap(), &script));
+        }
+    });
+    address
+}
+
+fn serve(stream: TcpStream, script: &Mutex<Script>) {
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut stream = stream;
+    while let Some(head) = read_head(&mut reader) {
+        let mut first = head.split(' ').map(str::to_owned);
+        let (method, target) = (first.next().unwrap(), first.next().unwrap());
+        let (body, complete) = read_body(&mut reader, &head);
+        if !complete {
+            return;
+        }
+        let path = target.split('?').next().unwrap().to_owned();
+        let body = String::from_utf8(body).unwrap();
+        let reply = {
+            let mut script = script.lock().unwrap();
+            script.seen.push(Seen {
+                method,
+                target,
+                head,
+                body,
+            });
+            script.replies.get_mut(&path).and_then(VecDeque::pop_front)
+        };
+        let Some(reply) = reply else { return };
+        if let Some(gate) = &reply.gate {
+            gate.pass();
+        }
+        if stream.write_all(&reply.bytes).is_err() || reply.close {
+            return;
+        }
+    }
+}

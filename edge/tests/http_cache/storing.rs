@@ -1,0 +1,252 @@
+//! RFC 9111 §3: what is stored.
+
+use crate::harness::{Page, ago, ahead};
+
+/// Asks twice; whether the second answer was stored.
+fn is_stored(name: &str, asked: &str, status: u16, fields: &str) -> bool {
+    let page = Page::new(name);
+    page.answers(status, fields, "one")
+        .answers(status, fields, "two");
+    assert_eq!(page.get(asked).body, "one", "{name}");
+    page.get(asked).body == "one"
+}
+
+/// §3: each rule that forbids to store, and what allows it.
+#[test]
+fn an_answer_is_stored_only_if_it_may_be() {
+    let expires = format!("Expires: {}", ahead(600));
+    let expired = format!("Expires: {}", ago(600));
+    let basic = "Authorization: Basic eDp5";
+    let table = [
+        ("max-age", "", 200, "Cache-Control: max-age=60", true),
+        ("s-maxage", "", 200, "Cache-Control: s-maxage=60", true),
+        ("expires", "", 200, expires.as_str(), true),
+        ("expired", "", 200, expired.as_str(), false),
+        ("silent", "", 200, "", false),
+        (
+            "no-store",
+            "",
+            200,
+            "Cache-Control: no-store, max-age=60",
+            false,
+        ),
+        (
+            "no-store-last",
+            "",
+            200,
+            "Cache-Control: max-age=60\nCache-Control: no-store",
+            false,
+        ),
+        (
+            "asked-no-store",
+            "Cache-Control: no-store",
+            200,
+            "Cache-Control: max-age=60",
+            false,
+        ),
+        (
+            "private",
+            "",
+            200,
+            "Cache-Control: private, max-age=60",
+            false,
+        ),
+        (
+            "private-mixed-case",
+            "",
+            200,
+            "Cache-Control: PRIVATE, max-age=60",
+            false,
+        ),
+        ("authorized", basic, 200, "Cache-Control: max-age=60", false),
+        (
+            "authorized-public",
+            basic,
+            200,
+            "Cache-Control: public, max-age=60",
+            true,
+        ),
+        (
+            "authorized-s-maxage",
+            basic,
+            200,
+            "Cache-Control: s-maxage=60",
+            true,
+        ),
+        (
+            "authorized-must",
+            basic,
+            200,
+            "Cache-Control: max-age=60, must-revalidate",
+            true,
+        ),
+        ("found", "", 302, "Location: /x", false),
+        (
+            "found-max-age",
+            "",
+            302,
+            "Location: /x\nCache-Control: max-age=60",
+            true,
+        ),
+        ("not-found", "", 404, "Cache-Control: max-age=60", true),
+        ("failed-max-age", "", 503, "Cache-Control: max-age=60", true),
+        ("unknown-status", "", 299, "Cache-Control: max-age=60", true),
+        (
+            "unknown-must",
+            "",
+            299,
+            "Cache-Control: max-age=60, must-understand",
+            false,
+        ),
+        (
+            "must-understand",
+            "",
+            200,
+            "Cache-Control: max-age=60, must-understand, no-store",
+            true,
+        ),
+        (
+            "unsolicited-part",
+            "",
+            206,
+            "Cache-Control: max-age=60\nContent-Range: bytes 0-2/9",
+            false,
+        ),
+        (
+            "vary-any",
+            "",
+            200,
+            "Cache-Control: max-age=60\nVary: *",
+            false,
+        ),
+        (
+            "cdn",
+            "",
+            200,
+            "CDN-Cache-Control: max-age=60\nCache-Control: no-store",
+            true,
+        ),
+        (
+            "cdn-no-store",
+            "",
+            200,
+            "CDN-Cache-Control: no-store\nCache-Control: max-age=60",
+            false,
+        ),
+        (
+            "cdn-malformed",
+            "",
+            200,
+            "CDN-Cache-Control: max-age=\nCache-Control: max-age=60",
+            true,
+        ),
+        (
+            "cookie",
+            "",
+            200,
+            "Set-Cookie: a=b\nCache-Control: max-age=60",
+            true,
+        ),
+    ];
+    for (name, asked, status, fields, expected) in table {
+        assert_eq!(
+            is_stored(&format!("storing/{name}"), asked, status, fields),
+            expected,
+            "{name}"
+        );
+    }
+}
+
+/// §3.1: all end-to-end fields are stored, those of the connection aren't.
+#[test]
+fn what_connection_names_is_neither_stored_nor_passed_on() {
+    let page = Page::new("storing/connection");
+    page.answers(
+        200,
+        "Cache-Control: max-age=60\nConnection: X-Hop\nX-Hop: 1\nX-End: 2\nX-End: 3
+         Keep-Alive: timeout=9\nProxy-Authenticate: Basic",
+        "body",
+    );
+    for got in [
+        page.get("Connection: X-Client\nX-Client: 1\nX-Mine: 2\nTE: trailers"),
+        page.get(""),
+    ] {
+        assert_eq!(got.field("x-end").as_deref(), Some("2, 3"));
+        assert_eq!(got.field("x-hop"), None);
+        assert_eq!(got.field("keep-alive"), None);
+        assert_eq!(got.field("proxy-authenticate"), None);
+        assert_eq!(got.field("via").as_deref(), Some("1.1 eu"));
+    }
+    let seen = &page.seen()[0];
+    assert_eq!((seen.field("x-client"), seen.field("te")), (None, None));
+    assert_eq!(seen.field("x-mine").as_deref(), Some("2"));
+    assert_eq!(seen.field("via").as_deref(), Some("1.1 eu"));
+    assert_eq!(seen.field("x-forwarded-for").as_deref(), Some("127.0.0.1"));
+}
+
+/// §5.2.2.4 and §5.2.2.7: fields that are named are for the one who asked.
+#[test]
+fn fields_that_are_private_are_given_once() {
+    let page = Page::new("storing/qualified");
+    let fields = "Cache-Control: max-age=60, private=\"x-user\", no-cache=\"set-cookie\"
+         X-User: me\nSet-Cookie: a=b\nX-All: 1";
+    page.answers(200, fields, "body");
+    let first = page.get("");
+    assert_eq!(first.field("x-user").as_deref(), Some("me"));
+    assert_eq!(first.field("set-cookie").as_deref(), Some("a=b"));
+    let second = page.get("");
+    assert!(second.is_hit());
+    assert_eq!(
+        (second.field("x-user"), second.field("set-cookie")),
+        (None, None)
+    );
+    assert_eq!(second.field("x-all").as_deref(), Some("1"));
+}
+
+/// §3.5: what was stored without authorization may be given to who is authorized.
+#[test]
+fn a_public_answer_serves_an_authorized_request() {
+    let page = Page::new("storing/authorized-later");
+    page.answers(200, "Cache-Control: max-age=60", "body");
+    page.get("");
+    assert!(page.get("Authorization: Basic eDp5").is_hit());
+}
+
+/// RFC 9110 §6.6.1: a missing Date is the time of receipt; a given one is left alone.
+#[test]
+fn the_date_is_the_origins_or_that_of_receipt() {
+    let page = Page::new("storing/date");
+    page.answers(200, "Cache-Control: max-age=60", "body");
+    let date = page.get("").field("date").unwrap();
+    assert!(httpdate::parse_http_date(&date).is_ok());
+    assert_eq!(page.get("").field("date"), Some(date));
+    let page = Page::new("storing/dated");
+    let date = ago(30);
+    page.answers(
+        200,
+        &format!("Cache-Control: max-age=60\nDate: {date}"),
+        "body",
+    );
+    for _ in 0..2 {
+        assert_eq!(page.get("").field("date").as_ref(), Some(&date));
+    }
+}
+
+/// §4: the key is the method and the target URI; equivalent URIs are one, queries count.
+#[test]
+fn equivalent_urls_are_one_resource() {
+    let page = Page::new("storing/a-b~");
+    page.answers(200, "Cache-Control: max-age=60", "body");
+    page.get("");
+    for target in ["/storing/a%2Db%7E", "/x/../storing/./a-b~"] {
+        assert!(
+            crate::harness::ask("GET", target, "", "").is_hit(),
+            "{target}"
+        );
+    }
+    page.answers(200, "Cache-Control: max-age=60", "query");
+    assert_eq!(
+        crate::harness::ask("GET", "/storing/a-b~?q", "", "").body,
+        "query"
+    );
+}
