@@ -5,6 +5,7 @@ mod fills;
 mod freshness;
 mod handover;
 mod model;
+mod mounts;
 mod purge;
 mod ranges;
 mod store;
