@@ -461,3 +461,6 @@ impl OriginBody for WebBody {
         Ok(None)
     }
 }
+
+#[cfg(test)]
+mod tests;
