@@ -243,6 +243,18 @@ fn stale_while_revalidate_answers_at_once() {
     );
 }
 
+/// RFC 9111 §4.3.3: what the origin answers otherwise is given no more, though that is not stored.
+#[test]
+fn a_revalidation_that_brings_another_answer_ends_the_stale_one() {
+    let page = aged("swr-gone", 70, "max-age=60, stale-while-revalidate=600");
+    // Until the first of them is here, each request may have another one asked for.
+    for _ in 0..1000 {
+        page.answers(404, "Cache-Control: no-store", "gone");
+    }
+    assert_eq!(page.get("").body, "old");
+    page.get_until(|got| got.status == 404);
+}
+
 /// RFC 5861 §4: given stale when the origin fails, and not asked for every request.
 #[test]
 fn stale_if_error_stands_in_for_a_failing_origin() {

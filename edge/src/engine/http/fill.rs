@@ -136,16 +136,14 @@ impl Fill {
         from_origin(&mut response.headers, &date, &via);
         let control = ResponseControl::of(&response.headers);
         if let Err(why) = self.may_keep(&response, &control) {
-            return Ok(self.hand_over(response, why));
+            return self.hand_over(response, why).await;
         }
         let selecting = Selecting::of(&response.headers);
         let (engine, flight) = (self.engine.clone(), self.flight.clone());
+        let joinable = self.is_joinable();
         let key = self
-            .blocking(move || engine.key_for(&flight, &selecting))
+            .blocking(move || engine.key_for(&flight, &selecting, joinable))
             .await?;
-        if !self.flight.is_void() && self.is_joinable() {
-            self.engine.http.flights.also(&key, &self.flight);
-        }
         self.engine.http.flights.shared(&self.flight.key);
         let (kept, withheld) = withhold(&response.headers, &control);
         *self.flight.withheld.lock() = withheld;
@@ -194,7 +192,11 @@ impl Fill {
     }
 
     /// The answer goes to the leader, if that is still there; the others ask for themselves.
-    fn hand_over(&mut self, response: WebResponse, why: Unstorable) -> &'static str {
+    async fn hand_over(
+        &mut self,
+        response: WebResponse,
+        why: Unstorable,
+    ) -> Result<&'static str, Failure> {
         if is_failure(response.status) {
             self.rest_if_covered();
         } else if why.is_of_the_resource() {
@@ -203,13 +205,23 @@ impl Fill {
                 .http
                 .flights
                 .unshared(&self.flight.key, now, false);
+            self.drop_stale().await?;
         }
         if let Some(hand) = self.hand.take() {
             // The leader has left: nobody wants it.
             let _ = hand.send(Handed { response, why });
         }
         self.leave(&self.key, Outcome::Relay);
-        "relayed"
+        Ok("relayed")
+    }
+
+    /// What is stored was answered otherwise, and what came can't take its place.
+    async fn drop_stale(&self) -> Result<(), Failure> {
+        let Some(stale) = self.stale.clone() else {
+            return Ok(());
+        };
+        let store = self.engine.store.clone();
+        self.blocking(move || store.remove(&stale.key)).await
     }
 
     async fn receive(

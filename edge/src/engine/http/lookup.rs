@@ -87,27 +87,35 @@ impl Engine {
         }
     }
 
-    /// The key under which an answer that varies by `selecting` is to be stored. Notes that the
-    /// URL's answers vary, if it isn't known. Blocks.
-    pub(super) fn key_for(&self, flight: &Flight, selecting: &Selecting) -> Arc<str> {
-        let (key, request) = (&flight.key, &flight.request);
+    /// The key under which the answer that a flight brings is to be stored, if it varies so. Notes
+    /// that the URL's answers vary, if that isn't known. `joinable`: the flight is found under that
+    /// key from then on, and before: who learns of the variants finds it. Blocks.
+    pub(super) fn key_for(
+        &self,
+        flight: &Arc<Flight>,
+        selecting: &Selecting,
+        joinable: bool,
+    ) -> Arc<str> {
         let Selecting::By(names) = selecting else {
-            return key.clone();
+            return flight.key.clone();
         };
         let mut last = self.http.generation.lock();
-        let known = self
-            .store
-            .find(key)
-            .filter(|entry| entry.meta.rules == Rules::Variants);
-        let generation = match known.filter(|entry| names_in(entry).as_ref() == Some(names)) {
+        let known = self.store.find(&flight.key);
+        let known = known.filter(|entry| entry.meta.rules == Rules::Variants);
+        let known = known.filter(|entry| names_in(entry).as_ref() == Some(names));
+        let generation = match &known {
             Some(entry) => entry.meta.stored,
-            None => {
-                *last = self.clock.now().max(*last + 1);
-                self.note_variants(flight, names, *last);
-                *last
-            }
+            None => self.clock.now().max(*last + 1),
         };
-        variant_key(key, names, request, generation)
+        let key = variant_key(&flight.key, names, &flight.request, generation);
+        if joinable && !flight.is_void() {
+            self.http.flights.also(&key, flight);
+        }
+        if known.is_none() {
+            *last = generation;
+            self.note_variants(flight, names, generation);
+        }
+        key
     }
 
     fn note_variants(&self, flight: &Flight, names: &Names, generation: u64) {

@@ -10,8 +10,9 @@
 //!
 //! What acts by them, on the engine's store and growing bodies:
 //!
-//! - `answer`: the way of one request. `lookup`: what is stored for it. `reply`: heads of answers.
-//! - `flight`: requests that share one exchange with the origin; `fill`: that exchange.
+//! - `answer`: the way of one request. `lookup`: what is stored for it. `give` and `reply`: answers
+//!   and their heads.
+//! - `share`: a request's part in an exchange; `flight`: those who share one; `fill`: the exchange.
 //! - `through`: what is not shared.
 //!
 //! Keys: a URL's answer lies under its normal path and query. If it varies, what lies there is an
@@ -30,10 +31,12 @@ pub(crate) mod fields;
 mod fill;
 mod flight;
 mod freshness;
+mod give;
 mod invalidate;
 mod lookup;
 mod merge;
 mod reply;
+mod share;
 mod storing;
 mod through;
 pub(crate) mod uri;

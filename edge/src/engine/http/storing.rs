@@ -12,7 +12,9 @@ use crate::engine::freshness::Lifetime;
 /// Why an answer is not stored: a detail in `Cache-Status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unstorable {
-    /// `no-store`, of the request or the response.
+    /// `no-store` of the request.
+    Asked,
+    /// `no-store` of the response.
     NoStore,
     /// `private`.
     Private,
@@ -37,12 +39,13 @@ pub(super) enum Unstorable {
 impl Unstorable {
     /// Whether another request for the URL would fare alike, as far as one can tell.
     pub(super) const fn is_of_the_resource(self) -> bool {
-        !matches!(self, Self::Authorized)
+        !matches!(self, Self::Asked | Self::Authorized)
     }
 
     /// The token in `Cache-Status`.
     pub(super) const fn name(self) -> &'static str {
         match self {
+            Self::Asked => "asked-no-store",
             Self::NoStore => "no-store",
             Self::Private => "private",
             Self::Authorized => "authorized",
@@ -91,7 +94,8 @@ pub(super) fn may_store(
     let named = control.lifetime().is_some() || (!control.targeted && response.has(&EXPIRES));
     let reusable = lifetime.is_ever_served() || response.has(&ETAG) || response.has(&LAST_MODIFIED);
     let rules = [
-        (asking.no_store || no_store, Unstorable::NoStore),
+        (asking.no_store, Unstorable::Asked),
+        (no_store, Unstorable::NoStore),
         (control.private == Scope::All, Unstorable::Private),
         (asking.authorized && !open, Unstorable::Authorized),
         (status == StatusCode::PARTIAL_CONTENT, Unstorable::Partial),
@@ -126,7 +130,7 @@ mod tests {
     use super::super::fields::testing::header;
     use super::super::freshness::lifetime;
     use super::Unstorable::{
-        Authorized, NoStore, Partial, Private, Silent, Status, Useless, VaryAny,
+        Asked, Authorized, NoStore, Partial, Private, Silent, Status, Useless, VaryAny,
     };
     use super::*;
 
@@ -150,7 +154,7 @@ mod tests {
                 200,
                 "Cache-Control: no-store",
                 "Cache-Control: max-age=60",
-                Err(NoStore),
+                Err(Asked),
             ),
             (200, "", "Cache-Control: max-age=60, private", Err(Private)),
             (

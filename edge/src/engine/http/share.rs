@@ -1,0 +1,185 @@
+//! A request's part in an exchange that others may share: it leads, follows, or turns away.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, StatusCode};
+use tokio::sync::oneshot;
+
+use super::answer::{Ask, Held, Next, ORIGIN_FAILED};
+use super::fill::Fill;
+use super::flight::{Flight, Hand, Handed, Joined};
+use super::freshness::{Trouble, Verdict, is_failure, judge};
+use super::validate::is_plain;
+use super::vary::Selecting;
+use crate::engine::Engine;
+use crate::engine::cache_status::CacheStatus;
+use crate::engine::growing::{Growing, Outcome};
+use crate::engine::reply::Fate;
+use crate::engine::store::entry::{Entry, Meta};
+use crate::exchange::{Answer, Cached};
+
+/// How a request takes part in an exchange.
+enum Flown {
+    /// It doesn't: there is an answer now.
+    Instead(Arc<Entry>),
+    Followed(Arc<Flight>),
+    Led(Arc<Flight>, Hand),
+}
+
+impl Engine {
+    /// Joins the exchange that is running for the key, or begins one, and answers as it says.
+    pub(super) async fn take_part(self: &Arc<Self>, ask: &Ask, held: &Held) -> Next {
+        let joined = self.fly(ask, &held.key, held.stale.as_ref(), held.alone);
+        match joined {
+            Flown::Instead(entry) => or_again(self.give(ask, &entry, Cached::Hit, None).await),
+            Flown::Followed(flight) => {
+                self.metrics.collapsed.inc();
+                self.follow(ask, held, &flight, None).await
+            }
+            Flown::Led(flight, hand) => self.follow(ask, held, &flight, Some(hand)).await,
+        }
+    }
+
+    /// Has a stale answer confirmed; nobody waits for it.
+    pub(super) fn revalidate(self: &Arc<Self>, ask: &Ask, entry: &Arc<Entry>) {
+        drop(self.fly(ask, &entry.key, Some(entry), false));
+    }
+
+    fn fly(
+        self: &Arc<Self>,
+        ask: &Ask,
+        key: &Arc<str>,
+        stale: Option<&Arc<Entry>>,
+        alone: bool,
+    ) -> Flown {
+        let flights = &self.http.flights;
+        let make = || {
+            let growing = Growing::new(self.memory.clone());
+            let awaited = self.store.awaited();
+            Flight::new(ask.key.clone(), ask.headers().clone(), growing, awaited)
+        };
+        let own = ask.control.no_cache || ask.control.no_store || alone;
+        let flight = if own || !flights.is_shared(&ask.key, self.clock.now()) {
+            Arc::new(make())
+        } else {
+            match flights.join(key, || self.just_stored_for(ask, stale), make) {
+                Joined::Instead(entry) => return Flown::Instead(entry),
+                Joined::Running(flight) => return Flown::Followed(flight),
+                Joined::Made(flight) => flight,
+            }
+        };
+        let (hand, handed) = oneshot::channel();
+        let fill = Fill {
+            engine: self.clone(),
+            origin: self.http.origins[ask.asked.mount].clone(),
+            target: ask.asked.target.clone(),
+            key: key.clone(),
+            flight: flight.clone(),
+            upstream: self.forwarded(ask, ask.headers().clone(), false),
+            stale: stale.cloned(),
+            hand: Some(hand),
+        };
+        self.fills.spawn(fill.run());
+        Flown::Led(flight, handed)
+    }
+
+    /// The answer of an exchange that ended since the look-up: it stores before it is over.
+    fn just_stored_for(&self, ask: &Ask, stale: Option<&Arc<Entry>>) -> Option<Arc<Entry>> {
+        let entry = self.select_warm(&ask.key, ask.headers())?;
+        let is_news = stale.is_none_or(|stale| !Arc::ptr_eq(stale, &entry));
+        let verdict = judge(
+            &entry.lifetime,
+            entry.age(self.clock.now()),
+            || true,
+            &ask.control,
+        );
+        let usable = verdict == Verdict::Fresh && !self.store.is_stale(&entry);
+        (is_news && usable).then_some(entry)
+    }
+
+    async fn follow(
+        self: &Arc<Self>,
+        ask: &Ask,
+        held: &Held,
+        flight: &Arc<Flight>,
+        hand: Option<Hand>,
+    ) -> Next {
+        let collapsed = hand.is_none();
+        let fate = held.fate(Cached::Miss, collapsed);
+        let outcome = flight.growing.outcome().await;
+        let is_mine = |meta: &Meta| {
+            let selecting = Selecting::of(&meta.headers);
+            !collapsed || selecting.alike(&flight.request, ask.headers())
+        };
+        let withheld = match collapsed {
+            true => HeaderMap::new(),
+            false => flight.withheld.lock().clone(),
+        };
+        match outcome {
+            Outcome::Arriving(head) if is_mine(&head.meta) => {
+                Next::Answer(self.give_arriving(ask, flight, &head, withheld, fate))
+            }
+            Outcome::Complete(entry, bytes) if is_mine(&entry.meta) => {
+                Next::Answer(self.give_complete(ask, &entry, &bytes, withheld, fate))
+            }
+            Outcome::Confirmed(entry) if is_mine(&entry.meta) => {
+                let forward_status = Some(StatusCode::NOT_MODIFIED.as_u16());
+                let status = CacheStatus {
+                    forward_status,
+                    ..fate.status
+                };
+                let fate = Fate {
+                    cached: Cached::Revalidated,
+                    status,
+                };
+                or_again(self.give_stored(ask, &entry, fate, withheld).await)
+            }
+            Outcome::Refused(refusal) => {
+                let detail = Some(refusal.reason.name());
+                let stand_in = self
+                    .substitute(ask, held, Trouble::Unreachable, detail)
+                    .await;
+                Next::Answer(stand_in.unwrap_or_else(|| self.turn_down(ask, fate, &refusal)))
+            }
+            Outcome::Relay => match hand {
+                Some(hand) => self.take_handed(ask, held, fate, hand).await,
+                None => Next::Again { alone: true },
+            },
+            Outcome::Arriving(_)
+            | Outcome::Complete(..)
+            | Outcome::Confirmed(_)
+            | Outcome::Passed(_) => Next::Again { alone: false },
+        }
+    }
+
+    /// The leader's own answer, which nobody else gets.
+    async fn take_handed(self: &Arc<Self>, ask: &Ask, held: &Held, fate: Fate, hand: Hand) -> Next {
+        let Ok(Handed { response, why }) = hand.await else {
+            return Next::Again { alone: true };
+        };
+        if is_failure(response.status) {
+            let detail = Some(ORIGIN_FAILED);
+            if let Some(answer) = self.substitute(ask, held, Trouble::Failing, detail).await {
+                return Next::Answer(answer);
+            }
+        }
+        let detail = fate.status.detail.or(Some(why.name()));
+        let fate = Fate {
+            status: CacheStatus {
+                detail,
+                ..fate.status
+            },
+            ..fate
+        };
+        if response.status.is_success() && !is_plain(ask.headers()) {
+            // It was asked for as a whole, to be stored; the client wants something else of it.
+            return Next::Through(fate);
+        }
+        self.metrics.relays.inc();
+        Next::Answer(self.hand_on(ask, fate, response))
+    }
+}
+
+fn or_again(answered: Result<Answer, Held>) -> Next {
+    answered.map_or_else(|held| Next::Again { alone: held.alone }, Next::Answer)
+}
