@@ -184,6 +184,21 @@ fn what_connection_names_is_neither_stored_nor_passed_on() {
     assert_eq!(seen.field("x-forwarded-for").as_deref(), Some("127.0.0.1"));
 }
 
+/// RFC 9110 §7.6.3: one entry for each hop, however the answer came through.
+#[test]
+fn an_answer_that_is_not_kept_has_been_through_here_once() {
+    let page = Page::new("storing/via");
+    for method in ["GET", "HEAD", "POST"] {
+        page.answers(200, "Cache-Control: no-store\nVia: 1.0 far", "body");
+        let got = page.ask(method, "", "");
+        assert_eq!(
+            got.field("via").as_deref(),
+            Some("1.0 far, 1.1 eu"),
+            "{method}"
+        );
+    }
+}
+
 /// §5.2.2.4 and §5.2.2.7: fields that are named are for the one who asked.
 #[test]
 fn fields_that_are_private_are_given_once() {

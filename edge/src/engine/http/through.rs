@@ -48,13 +48,15 @@ impl Engine {
         };
         let asked = self.clock.now();
         match self.exchange(ask, request).await {
-            Ok(response) => {
+            Ok(mut response) => {
                 let exchange = Exchange {
                     asked,
                     answered: self.clock.now(),
                 };
                 let (status, headers) = (response.status, &response.headers);
                 self.learn(ask, exchange, status, headers, held).await;
+                let date = http_date(exchange.answered / 1000);
+                from_origin(&mut response.headers, &date, &self.via());
                 self.hand_on(ask, fate, response)
             }
             Err(error) => {
@@ -139,7 +141,7 @@ impl Engine {
             .await;
     }
 
-    /// An answer of the origin, as it comes.
+    /// An answer of the origin as it comes, but for the fields that end here.
     pub(super) fn hand_on(&self, ask: &Ask, fate: Fate, response: WebResponse) -> Answer {
         let WebResponse {
             status,
@@ -147,11 +149,6 @@ impl Engine {
             body,
             ..
         } = response;
-        from_origin(
-            &mut headers,
-            &http_date(self.clock.now() / 1000),
-            &self.via(),
-        );
         self.note(&mut headers, fate);
         let empty = headers
             .get(CONTENT_LENGTH)
