@@ -99,6 +99,57 @@ fn f18_a_reload_with_an_error_is_refused_whole_and_says_where() {
 }
 
 #[test]
+fn another_origin_is_asked_after_a_reload_and_no_request_fails() {
+    let first = Node::origin(&Modules::fetch().url(), "");
+    let second = Node::origin(&Modules::fetch().url(), "");
+    // Bodies are long and nothing is stored for long: the origin is asked all the time.
+    let mut edge = Node::edge(
+        &first,
+        "freshness: {max: 0s, stale_while_revalidate: 0s, stale_if_error: 0s}",
+    );
+    let good = fs::read_to_string(edge.config()).expect("the configuration");
+    let path = format!("{UPPER_CASE}.mod");
+    let list = format!("{}/@v/list", UPPER_CASE.split("/@v/").next().unwrap_or(""));
+    let url = edge.url().to_owned();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let ask = || {
+            let client = Client::h2(&url);
+            let mut asked = 0;
+            while !stop.load(Ordering::Relaxed) {
+                client.get(&list).ok();
+                asked += 1;
+            }
+            asked
+        };
+        let clients: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
+        for (times, origin) in [(1.0, &second), (2.0, &first), (3.0, &second)] {
+            edge.write_config(&good.replace(first.address(), origin.address()));
+            edge.signal(libc::SIGHUP);
+            let applied = [("outcome", "applied")];
+            until_true("the reload", || {
+                metric(&edge, "modcdn_edge_reloads_total", &applied) == times
+            });
+            let before = accesses(&origin.access_log(), &list).len();
+            until_true("requests at the new origin", || {
+                accesses(&origin.access_log(), &list).len() > before
+            });
+        }
+        stop.store(true, Ordering::Relaxed);
+        for client in clients {
+            assert!(
+                client
+                    .join()
+                    .expect("a client whose requests all were right")
+                    > 0
+            );
+        }
+    });
+    drop(first);
+    Client::h1(edge.url()).get(&path).ok();
+}
+
+#[test]
 fn a_rotated_access_log_goes_on_in_a_new_file() {
     let origin = Node::origin(&Modules::fetch().url(), "");
     let mut edge = Node::edge(&origin, "");

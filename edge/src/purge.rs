@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -25,7 +25,6 @@ const PAUSE: HeaderValue = HeaderValue::from_static("60");
 /// The endpoint.
 pub(crate) struct PurgeEndpoint {
     engine: Arc<Engine>,
-    token_file: Option<PathBuf>,
 }
 
 /// Why a purge is refused.
@@ -44,9 +43,9 @@ enum No {
 }
 
 impl PurgeEndpoint {
-    /// Purges of `engine` for who has a token of the file.
-    pub(crate) fn new(engine: Arc<Engine>, token_file: Option<PathBuf>) -> Self {
-        Self { engine, token_file }
+    /// Purges of `engine` for who has a token of `purge.token_file`.
+    pub(crate) fn new(engine: Arc<Engine>) -> Self {
+        Self { engine }
     }
 
     async fn purge(&self, request: &Request<Bytes>) -> Result<Purged, No> {
@@ -65,7 +64,7 @@ impl PurgeEndpoint {
     }
 
     async fn admit(&self, headers: &HeaderMap) -> Result<Fingerprint, No> {
-        let path = self.token_file.clone().ok_or(No::Off)?;
+        let path = self.engine.purge_token_file().ok_or(No::Off)?;
         let reading = tokio::task::spawn_blocking(move || tokens(&path)).await;
         let tokens = reading.unwrap_or_else(|error| Err(error.to_string()));
         let tokens = tokens.map_err(No::TokenFile)?;

@@ -1,12 +1,12 @@
 //! SIGHUP: the configuration is read again and applied, whole or not at all.
 //!
 //! Everything that can fail is done first: the file is read and checked, what may not change is
-//! compared, certificate and access log are opened. Only then anything is changed. Failure rule: an
-//! error is logged (with file, line and column where the file is at fault) and counted, and the
-//! edge goes on as if there had been no signal.
+//! compared, certificate and access log are opened, a new origin's client is made. Only then
+//! anything is changed. Failure rule: an error is logged (with file, line and column where the file
+//! is at fault) and counted, and the edge goes on as if there had been no signal.
 //!
-//! Connections keep the settings with which they began. The access log's file is opened anew each
-//! time, so that it can be rotated.
+//! Connections keep the settings with which they began, fills theirs and the origin that they asked.
+//! The access log's file is opened anew each time, so that it can be rotated.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -23,13 +23,24 @@ use crate::front::service::{Answers, Service, Settings};
 /// Reads the configuration again.
 pub type Loader<'a> = dyn Fn() -> Result<Config, ConfigError> + 'a;
 
+/// Makes ready what changes in the engine between two configurations, and gives what does it.
+/// Whatever can fail is in the first part; the text says what did.
+pub(crate) type ChangeEngine = dyn Fn(&Config, &Config) -> Result<Change, String>;
+
+/// A change that can't fail.
+type Change = Box<dyn FnOnce()>;
+
 /// Keys, and sections with all their keys, that may change while an edge runs. What isn't named
 /// here needs a restart: a key that nobody thought of is refused, not ignored.
 const LIVE: &[&str] = &[
     "access_log",
+    "fill",
+    "freshness",
     "hosts",
     "limits",
+    "origin",
     "proxy_protocol",
+    "purge",
     "timeouts",
     "tls.certificate",
     "tls.key",
@@ -43,6 +54,8 @@ enum Refused {
     Config(#[from] ConfigError),
     #[error("{}: needs a restart", keys.join(", "))]
     Restart { keys: Vec<String> },
+    #[error("origin: {0}")]
+    Origin(String),
     #[error(transparent)]
     Tls(#[from] TlsError),
     #[error("access log {target}: {error}")]
@@ -58,6 +71,7 @@ pub(crate) struct Reload<'a, A> {
     pub(crate) again: &'a Loader<'a>,
     pub(crate) service: Arc<Service<A>>,
     pub(crate) certificates: Option<Arc<Certificates>>,
+    pub(crate) change_engine: Box<ChangeEngine>,
 }
 
 /// A reload that can't fail any more.
@@ -66,6 +80,7 @@ struct Prepared {
     changed: Vec<String>,
     certificate: Option<Loaded>,
     log: AccessLog,
+    engine: Change,
 }
 
 impl<A: Answers> Reload<'_, A> {
@@ -105,17 +120,21 @@ impl<A: Answers> Reload<'_, A> {
             target: config.access_log.to_string(),
             error,
         })?;
+        // Last: a new origin is connected to.
+        let engine = (self.change_engine)(&self.config, &config).map_err(Refused::Origin)?;
         Ok(Prepared {
             config,
             changed,
             certificate,
             log,
+            engine,
         })
     }
 
     fn apply(&mut self, prepared: Prepared, now: SystemTime) {
         let service = &self.service;
         service.access.redirect(prepared.log);
+        (prepared.engine)();
         let most = descriptors::connection_limit(prepared.config.limits.connections);
         service.drain.set_most(most);
         service
@@ -176,7 +195,8 @@ fn compare(key: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
+    use std::cell::{Cell, RefCell};
+    use std::rc::Rc;
 
     use modcdn_core::config::parse;
     use prometheus::Registry;
@@ -190,6 +210,18 @@ mod tests {
     use crate::metrics::Metrics;
 
     struct Nobody;
+
+    /// An engine that notes the origin's resolvers, and takes no more than one.
+    fn change_engine(noted: &Rc<Cell<usize>>) -> Box<ChangeEngine> {
+        let noted = Rc::clone(noted);
+        Box::new(move |_, new| {
+            let (noted, resolvers) = (Rc::clone(&noted), new.origin.resolvers.len());
+            match resolvers {
+                0 | 1 => Ok(Box::new(move || noted.set(resolvers))),
+                _ => Err("too many".to_owned()),
+            }
+        })
+    }
 
     impl Answers for Nobody {
         async fn answer(&self, _asked: Asked) -> Answer {
@@ -218,32 +250,39 @@ mod tests {
         let text = RefCell::new("access_log: off");
         let again = || parse::<Config>("edge.yaml", *text.borrow());
         let config = again().unwrap();
+        let noted = Rc::new(Cell::new(9));
         let mut reload = Reload {
             service: service(&config),
             config,
             again: &again,
             certificates: None,
+            change_engine: change_engine(&noted),
         };
         let reloaded = |new: &'static str, reload: &mut Reload<'_, Nobody>| {
             *text.borrow_mut() = new;
             reload.run(SystemTime::now());
             let settings = reload.service.settings.load();
-            (settings.hosts.clone(), *settings.timeouts.header)
+            let header = *settings.timeouts.header;
+            (settings.hosts.clone(), header, noted.get())
         };
         let header = *crate::config::DEFAULT_HEADER;
-        let good = "access_log: off\nhosts: [Go.test]\ntimeouts: {header: 3s}\n";
+        let good = "access_log: off\nhosts: [Go.test]\ntimeouts: {header: 3s}\n\
+                    origin: {resolvers: ['127.0.0.1:53']}\n";
         let three = std::time::Duration::from_secs(3);
-        let applied = (vec!["go.test".to_owned()], three);
+        let applied = (vec!["go.test".to_owned()], three, 1);
         assert_eq!(reloaded(good, &mut reload), applied);
         for bad in [
             "hosts: [other.test]\nthreads: 7\n",
             "hosts: [other.test]\naccess_log: /no/such/folder/access.log\n",
             "hosts: [other.test]\ntimeouts: {header: 0s}\n",
             "hosts: [other.test\n",
+            "access_log: off\nhosts: [other.test]\n\
+             origin: {resolvers: ['127.0.0.1:53', '127.0.0.2:53']}\n",
         ] {
             assert_eq!(reloaded(bad, &mut reload), applied, "{bad}");
         }
-        assert_eq!(reloaded("access_log: off", &mut reload), (vec![], header));
+        let defaults = (vec![], header, 0);
+        assert_eq!(reloaded("access_log: off", &mut reload), defaults);
     }
 
     #[test]
@@ -257,6 +296,7 @@ mod tests {
             config,
             again: &again,
             certificates: None,
+            change_engine: change_engine(&Rc::default()),
         };
         let refused = reload.prepare(SystemTime::now()).err().unwrap();
         assert_eq!(refused.to_string(), "store.dir, threads: needs a restart");

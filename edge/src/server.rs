@@ -39,9 +39,9 @@ use crate::front::mounts::Mounts;
 use crate::front::service::{Answers, Service, Settings};
 use crate::front::tls::Acceptor;
 use crate::metrics::Metrics;
-use crate::origin::Client;
 use crate::origin::web::metrics::WebMetrics;
 use crate::origin::web::{Web, WebOrigin};
+use crate::origin::{Client, Origin};
 use crate::purge::PurgeEndpoint;
 use crate::reload::{self, Loader, Reload};
 use crate::upgrade::{Handover, Takeover, UpgradeError};
@@ -150,8 +150,9 @@ pub fn run(config: &Config, start: Start, again: &Loader<'_>) -> Result<(), Erro
             again,
             service,
             certificates,
+            change_engine: change_engine(&engine, &fills, &metrics),
         },
-        admin: open_admin(config, registry, &engine),
+        admin: open_admin(registry, &engine),
         admin_socket,
         takeover,
         handover,
@@ -168,8 +169,8 @@ fn retire(engine: &Arc<Engine>) -> Box<dyn Fn() -> io::Result<()> + Send> {
     Box::new(move || engine.retire())
 }
 
-fn open_admin(config: &Config, registry: Registry, engine: &Arc<Engine>) -> Arc<Admin> {
-    let purge = PurgeEndpoint::new(Arc::clone(engine), config.purge.token_file.clone());
+fn open_admin(registry: Registry, engine: &Arc<Engine>) -> Arc<Admin> {
+    let purge = PurgeEndpoint::new(Arc::clone(engine));
     let admin = Admin::with("edge", registry, vec![Box::new(purge)]);
     let engine = Arc::clone(engine);
     admin.set_notice(Box::new(move || {
@@ -210,14 +211,7 @@ fn open_engine(
         metrics.origin.clone(),
     )
     .map_err(Error::Origin)?;
-    let engine = EngineConfig {
-        name: config.name.clone(),
-        store: config.store.clone(),
-        freshness: config.freshness.clone(),
-        fill: config.fill.clone(),
-        purge: config.purge.clone(),
-        http: config.http.clone(),
-    };
+    let engine = engine_config(config);
     let origins = Origins {
         modules: Arc::new(client),
         mounts: open_mounts(config, registry)?,
@@ -241,6 +235,42 @@ fn open_mounts(config: &Config, registry: &Registry) -> Result<Vec<Arc<dyn WebOr
         Ok(Arc::new(web) as Arc<dyn WebOrigin>)
     };
     http_mounts(&config.mounts).map(open).collect()
+}
+
+fn engine_config(config: &Config) -> EngineConfig {
+    EngineConfig {
+        name: config.name.clone(),
+        store: config.store.clone(),
+        freshness: config.freshness.clone(),
+        fill: config.fill.clone(),
+        purge: config.purge.clone(),
+        http: config.http.clone(),
+    }
+}
+
+/// How a reload reaches the engine. A client of a new origin stands before anything is changed; its
+/// connections live on `fills`, as those of the first.
+fn change_engine(
+    engine: &Arc<Engine>,
+    fills: &Runtime,
+    metrics: &Metrics,
+) -> Box<reload::ChangeEngine> {
+    let (engine, fills) = (Arc::clone(engine), fills.handle().clone());
+    let metrics = metrics.origin.clone();
+    Box::new(move |old, new| {
+        let mounts = http_mounts(&old.mounts).next().is_some();
+        if mounts && old.origin.resolvers != new.origin.resolvers {
+            return Err("resolvers: needs a restart while there are plain HTTP mounts".to_owned());
+        }
+        let origin: Option<Arc<dyn Origin>> = if old.origin == new.origin {
+            None
+        } else {
+            let client = Client::new(&new.origin, fills.clone(), metrics.clone())?;
+            Some(Arc::new(client))
+        };
+        let (engine, config) = (Arc::clone(&engine), engine_config(new));
+        Ok(Box::new(move || engine.adopt(config, origin)))
+    })
 }
 
 fn open_access_log(config: &Config, metrics: Metrics) -> Result<Access, Error> {

@@ -23,6 +23,11 @@ impl Budget {
         }
     }
 
+    /// Other bounds. What is left is kept.
+    pub(crate) fn adjust(&mut self, burst: u32, per_second: u32) {
+        (self.burst, self.per_second) = (burst, per_second);
+    }
+
     /// Takes a try, if there is one left.
     pub(crate) fn take(&mut self, now: Millis) -> bool {
         let passed = now.saturating_sub(self.counted);

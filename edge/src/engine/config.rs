@@ -9,7 +9,7 @@ use modcdn_core::config::Problem;
 use modcdn_core::units::{ByteSize, Period};
 use serde::{Deserialize, Serialize};
 
-use super::failed::FailedFills;
+use super::failed::FailedBounds;
 pub use super::http::config::HttpConfig;
 use crate::backoff::Backoff;
 
@@ -320,12 +320,13 @@ impl FillConfig {
             .collect()
     }
 
-    pub(super) fn failed_fills(&self) -> FailedFills {
+    pub(super) fn failed_bounds(&self) -> FailedBounds {
         let pause = Backoff {
             first: self.failed_memory.get(),
             longest: self.failed_memory_max.get(),
         };
-        FailedFills::new(self.failed_keys, pause)
+        let most = self.failed_keys;
+        FailedBounds { most, pause }
     }
 }
 

@@ -30,8 +30,16 @@ pub(crate) enum Failed {
 #[derive(Debug)]
 pub(crate) struct FailedFills {
     by_key: HashMap<Arc<str>, Remembered>,
-    most: usize,
-    pause: Backoff,
+    bounds: FailedBounds,
+}
+
+/// How much is remembered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FailedBounds {
+    /// Keys.
+    pub(crate) most: usize,
+    /// For how long, each; a first pause of zero remembers nothing.
+    pub(crate) pause: Backoff,
 }
 
 #[derive(Debug)]
@@ -43,13 +51,17 @@ struct Remembered {
 }
 
 impl FailedFills {
-    /// Remembers up to `most` keys, each for `pause`; a first pause of zero remembers nothing.
-    pub(crate) fn new(most: usize, pause: Backoff) -> Self {
+    /// An empty one.
+    pub(crate) fn new(bounds: FailedBounds) -> Self {
         Self {
             by_key: HashMap::new(),
-            most,
-            pause,
+            bounds,
         }
+    }
+
+    /// Other bounds, for failures to come.
+    pub(crate) fn adjust(&mut self, bounds: FailedBounds) {
+        self.bounds = bounds;
     }
 
     /// How the key's fill failed a moment ago.
@@ -64,12 +76,12 @@ impl FailedFills {
             Failed::Passed(passed) => passed.body.len() > LONGEST_TEXT,
             Failed::Refused(_) => false,
         };
-        if self.pause.first.is_zero() || too_long || !self.has_room(key, now) {
+        if self.bounds.pause.first.is_zero() || too_long || !self.has_room(key, now) {
             return;
         }
         let times = self.by_key.get(key).map_or(0, |before| before.times);
         let times = times.saturating_add(1);
-        let until = now + millis(self.pause.pause(times, 0.0));
+        let until = now + millis(self.bounds.pause.pause(times, 0.0));
         let remembered = Remembered {
             failed,
             until,
@@ -90,16 +102,16 @@ impl FailedFills {
 
     /// Makes room by dropping what is over, and for so long that it isn't "in a row" any more.
     fn has_room(&mut self, key: &str, now: Millis) -> bool {
-        if self.by_key.len() < self.most || self.by_key.contains_key(key) {
+        if self.by_key.len() < self.bounds.most || self.by_key.contains_key(key) {
             return true;
         }
-        let counts_for = millis(self.pause.longest);
+        let counts_for = millis(self.bounds.pause.longest);
         self.by_key
             .retain(|_, remembered| now < remembered.until + counts_for);
-        if self.by_key.len() >= self.most {
+        if self.by_key.len() >= self.bounds.most {
             self.by_key.retain(|_, remembered| now < remembered.until);
         }
-        self.by_key.len() < self.most
+        self.by_key.len() < self.bounds.most
     }
 }
 
@@ -122,7 +134,7 @@ mod tests {
             first: Duration::from_secs(1),
             longest: Duration::from_secs(30),
         };
-        FailedFills::new(most, pause)
+        FailedFills::new(FailedBounds { most, pause })
     }
 
     #[test]

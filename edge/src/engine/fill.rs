@@ -36,6 +36,7 @@ use super::intake::{Finished, Intake};
 use super::memory::Held;
 use super::purge::bans::Awaited;
 use super::resume::{Broken, Tries};
+use super::settings::Settings;
 use super::store::entry::{BodyHasher, Entry, Headers, Meta, Rules};
 use super::store::{Arrival, Payload};
 use crate::origin::{OriginBody, OriginError, OriginRequest, OriginResponse};
@@ -52,6 +53,8 @@ pub(super) struct Fill {
     pub(super) growing: Arc<Growing>,
     /// When it began, as purges count.
     pub(super) awaited: Awaited,
+    /// As they were when it began.
+    pub(super) settings: Arc<Settings>,
 }
 
 impl Fill {
@@ -72,7 +75,7 @@ impl Fill {
             .stale
             .as_ref()
             .map(|e| e.object.validators().etag.clone());
-        let response = self.engine.origin.send(request).await?;
+        let response = self.settings.origin.send(request).await?;
         match (response.status, &self.stale) {
             (StatusCode::OK, _) => self.receive(response).await,
             (StatusCode::NOT_MODIFIED, Some(stale)) => self.confirm(stale, response.headers).await,
@@ -181,7 +184,7 @@ impl Fill {
         if !control.may_store() {
             return None;
         }
-        let short = |size| size <= self.engine.config.ram_body();
+        let short = |size| size <= self.settings.config.ram_body();
         match size {
             Some(size) if !short(size) && !self.engine.store.is_admitting() => {
                 self.engine.memory.hold(size).map(Room::Held)
@@ -249,7 +252,7 @@ impl Fill {
     }
 
     fn check_length(&self, len: u64, size: Option<u64>) -> Result<(), Failure> {
-        let most = self.engine.config.fill.body.as_u64();
+        let most = self.settings.config.fill.body.as_u64();
         if size.is_some_and(|size| len > size) {
             let text = "the origin sent more bytes than it had announced";
             return Err(Failure::new(Reason::OriginContent, text));
@@ -269,7 +272,7 @@ impl Fill {
         trailers: Option<&HeaderMap>,
     ) -> Result<&'static str, Failure> {
         let no_room = |reason| Failure::new(reason, "there is no room for the body's end");
-        let ram_body = self.engine.config.ram_body();
+        let ram_body = self.settings.config.ram_body();
         let finished = intake.finish(ram_body).await.map_err(no_room)?;
         announced.verify(finished.object.digest, trailers)?;
         let Finished {
@@ -343,7 +346,7 @@ impl Fill {
     fn rest(&self) {
         if let Some(stale) = &self.stale {
             self.engine.metrics.revalidated("failed");
-            let pause = millis(self.engine.config.freshness.retry.get());
+            let pause = millis(self.settings.config.freshness.retry.get());
             stale.retry_at(self.engine.clock.now() + pause);
         }
     }

@@ -9,7 +9,7 @@ use prometheus::IntGauge;
 #[derive(Debug)]
 pub(crate) struct Memory {
     used: AtomicU64,
-    limit: u64,
+    limit: AtomicU64,
     gauge: IntGauge,
 }
 
@@ -17,20 +17,26 @@ impl Memory {
     pub(crate) fn new(limit: u64, gauge: IntGauge) -> Self {
         Self {
             used: AtomicU64::new(0),
-            limit,
+            limit: AtomicU64::new(limit),
             gauge,
         }
     }
 
     /// Takes bytes if there are any left.
     pub(crate) fn try_reserve(&self, bytes: u64) -> bool {
-        let within = |used: u64| Some(used + bytes).filter(|sum| *sum <= self.limit);
+        let limit = self.limit.load(Ordering::Relaxed);
+        let within = |used: u64| Some(used + bytes).filter(|sum| *sum <= limit);
         let taken = self
             .used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, within)
             .is_ok();
         self.show();
         taken
+    }
+
+    /// Another limit. What is taken beyond it stays taken.
+    pub(crate) fn set_limit(&self, limit: u64) {
+        self.limit.store(limit, Ordering::Relaxed);
     }
 
     /// Takes bytes in any case: for what is small and must be in RAM.
@@ -96,5 +102,9 @@ mod tests {
         assert_eq!(gauge.get(), 50, "what was drawn stays taken");
         memory.release(50);
         assert!(memory.try_reserve(100));
+        memory.set_limit(100);
+        assert!(!memory.try_reserve(1));
+        memory.set_limit(101);
+        assert!(memory.try_reserve(1));
     }
 }

@@ -12,6 +12,7 @@
 //! - `relay`: what passes through and is not cached.
 //! - [`purge`]: what is taken away on demand, everywhere at once.
 //! - `select`, `reply`, `cache_status`: conditions and ranges, heads of answers.
+//! - `settings`: what of all this may change while it runs.
 //!
 //! Failure rules: no response is complete unless its bytes were verified (the digest on the way in,
 //! again on the way from the disk); what was cached is served whatever else is down; the disk's
@@ -37,6 +38,7 @@ mod relay;
 mod reply;
 mod resume;
 mod select;
+mod settings;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -47,6 +49,7 @@ use std::io;
 use std::sync::Arc;
 
 use ::http::StatusCode;
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
@@ -65,6 +68,7 @@ use self::metrics::EngineMetrics;
 use self::purge::bans::Bans;
 pub use self::purge::bans::Full;
 use self::purge::{Purge, Purged, Subject};
+use self::settings::Settings;
 use self::store::entry::{Entry, Rules};
 use self::store::{Damage, Look, Store, scrub};
 #[cfg(doc)]
@@ -76,9 +80,8 @@ use crate::origin::web::WebOrigin;
 pub struct Engine {
     /// As `Cache-Status` writes it.
     name: String,
-    config: EngineConfig,
+    settings: ArcSwap<Settings>,
     store: Arc<Store>,
-    origin: Arc<dyn Origin>,
     fills: Handle,
     metrics: Arc<EngineMetrics>,
     clock: Arc<Clock>,
@@ -178,9 +181,11 @@ impl Engine {
         let memory = Memory::new(config.fill.memory.as_u64(), metrics.fill_memory.clone());
         let engine = Arc::new(Self {
             name: cache_status::cache_name(&config.name),
-            config: config.clone(),
+            settings: ArcSwap::from_pointee(Settings {
+                config: config.clone(),
+                origin: origins.modules,
+            }),
             store: Arc::new(store),
-            origin: origins.modules,
             fills,
             metrics,
             clock,
@@ -191,7 +196,7 @@ impl Engine {
                 config.fill.resume_burst,
                 config.fill.resume_rate,
             )),
-            failed: Mutex::new(config.fill.failed_fills()),
+            failed: Mutex::new(FailedFills::new(config.fill.failed_bounds())),
         });
         let store = engine.store.clone();
         engine.fills.spawn_blocking(move || {
@@ -295,6 +300,7 @@ impl Engine {
             stale: stale.cloned(),
             growing: growing.clone(),
             awaited,
+            settings: self.settings.load_full(),
         };
         self.fills.spawn(fill.run());
         Joined::Fill {

@@ -58,8 +58,12 @@ impl Engine {
             no_fetch: asked.no_fetch,
             ..OriginRequest::get(&*path)
         };
-        let answer = match self.origin.send(request).await {
-            Ok(response) => self.relay_response(asked, fate, response).await,
+        let settings = self.settings.load_full();
+        let answer = match settings.origin.send(request).await {
+            Ok(response) => {
+                let longest = settings.config.fill.body.as_u64();
+                self.relay_response(asked, fate, response, longest).await
+            }
             Err(error) => Err(error.into()),
         };
         answer.unwrap_or_else(|failure| {
@@ -74,6 +78,7 @@ impl Engine {
         asked: &Asked,
         fate: Fate,
         mut response: OriginResponse,
+        longest: u64,
     ) -> Result<Answer, Failure> {
         let headers = Headers::keep(&response.headers);
         let status = response.status;
@@ -93,7 +98,7 @@ impl Engine {
             let text = format!("the origin answered {status} to a plain request");
             return Err(Failure::new(Reason::OriginContent, text));
         }
-        let mut passing = Passing::new(&response, self.config.fill.body.as_u64());
+        let mut passing = Passing::new(&response, longest);
         let all = passing.gather(response.body.as_mut()).await?;
         let now = self.clock.now();
         let meta = Meta {

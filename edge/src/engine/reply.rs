@@ -162,7 +162,8 @@ impl Engine {
     /// A "no" of our own.
     pub(super) fn refuse(&self, asked: &Asked, fate: Fate, refusal: &Refusal) -> Answer {
         let text = refusal.text();
-        let mut headers = refusal.headers(self.config.freshness.negative.get());
+        let negative = self.settings.load().config.freshness.negative;
+        let mut headers = refusal.headers(negative.get());
         headers.insert(CONTENT_LENGTH, text.len().into());
         let detail = fate.status.detail.or(Some(refusal.reason.name()));
         let fate = Fate {

@@ -66,7 +66,7 @@ impl Fill {
                 from,
                 if_range: if_range.clone(),
             });
-            match self.engine.origin.send(request).await {
+            match self.settings.origin.send(request).await {
                 Ok(response) if is_failure(response.status) => {
                     let text = format!("the origin broke off, then answered {}", response.status);
                     failure = Failure::new(Reason::OriginBroken, text);
@@ -89,7 +89,7 @@ impl Fill {
     /// Waits for the next try; false if there is none. One that the budget of all fills doesn't
     /// cover is used up all the same: the pause behind it is longer.
     async fn may_try(&self, tries: &mut Tries) -> bool {
-        let config = &self.engine.config.fill;
+        let config = &self.settings.config.fill;
         let pause = Backoff {
             first: config.resume_pause.get(),
             longest: config.resume_pause_max.get(),

@@ -205,7 +205,8 @@ impl Engine {
     pub(super) fn may_stand_in(&self, ask: &Ask, entry: &Entry, trouble: Trouble) -> bool {
         let age = entry.age(self.clock.now());
         let forbids_stale = || ResponseControl::of(&entry.meta.headers).forbids_stale();
-        let (control, bounds) = (&ask.control, &self.config.http);
+        let settings = self.settings.load();
+        let (control, bounds) = (&ask.control, &settings.config.http);
         covers(
             &entry.lifetime,
             age,

@@ -166,7 +166,8 @@ impl Fill {
         control: &ResponseControl,
     ) -> Result<(), Unstorable> {
         let (status, headers) = (response.status, &response.headers);
-        let config = &self.engine.config.http;
+        let settings = self.engine.settings.load();
+        let config = &settings.config.http;
         let request = &self.flight.request;
         let asking = Asking::of(request, &RequestControl::of(request));
         let lifetime = lifetime(status, headers, control, config);
@@ -183,7 +184,7 @@ impl Fill {
         if known_long || size.is_some_and(|size| size > config.body.as_u64()) {
             return Err(Unstorable::TooLong);
         }
-        let fits = size.is_none_or(|size| size <= self.engine.config.ram_body());
+        let fits = size.is_none_or(|size| size <= self.engine.settings.load().config.ram_body());
         if fits || self.engine.store.is_admitting() {
             Ok(())
         } else {
@@ -281,7 +282,7 @@ impl Fill {
 
     /// A body of unknown length that proves too long is given up, and passed through next time.
     fn check_length(&self, len: u64) -> Result<(), Failure> {
-        let most = self.engine.config.http.body.as_u64();
+        let most = self.engine.settings.load().config.http.body.as_u64();
         if len <= most {
             return Ok(());
         }
@@ -308,7 +309,7 @@ impl Fill {
         announced: &Announced,
         intake: Intake,
     ) -> Result<&'static str, Failure> {
-        let ram_body = self.engine.config.ram_body();
+        let ram_body = self.engine.settings.load().config.ram_body();
         let finished = intake.finish(ram_body).await;
         let finished =
             finished.map_err(|reason| Failure::new(reason, "there is no room for its end"))?;
@@ -395,7 +396,7 @@ impl Fill {
     fn rest(&self) {
         if let Some(stale) = &self.stale {
             self.engine.metrics.revalidated("failed");
-            let pause = millis(self.engine.config.http.retry.get());
+            let pause = millis(self.engine.settings.load().config.http.retry.get());
             stale.retry_at(self.engine.clock.now() + pause);
         }
     }
@@ -425,7 +426,13 @@ impl Engine {
     /// Our member of `Via` (RFC 9110 §7.6.3).
     pub(super) fn via(&self) -> HeaderValue {
         let is_token = |c: &char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(*c);
-        let name: String = self.config.name.chars().filter(is_token).collect();
+        let settings = self.settings.load();
+        let name = settings
+            .config
+            .name
+            .chars()
+            .filter(is_token)
+            .collect::<String>();
         let name = if name.is_empty() { "edge" } else { &name };
         HeaderValue::try_from(format!("1.1 {name}"))
             .unwrap_or_else(|_| HeaderValue::from_static("1.1 edge"))

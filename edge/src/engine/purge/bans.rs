@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -41,7 +41,7 @@ pub(crate) struct Bans {
     held: RwLock<Held>,
     /// How many answers are on their way, by the newest number when they were asked for.
     awaited: Mutex<BTreeMap<u64, usize>>,
-    most: usize,
+    most: AtomicUsize,
 }
 
 /// There are as many bans as may be held.
@@ -121,8 +121,13 @@ impl Bans {
             newest: AtomicU64::new(0),
             held: RwLock::default(),
             awaited: Mutex::default(),
-            most,
+            most: AtomicUsize::new(most),
         }
+    }
+
+    /// Another bound; those beyond it stay held.
+    pub(crate) fn set_most(&self, most: usize) {
+        self.most.store(most, Ordering::Relaxed);
     }
 
     /// The number of the newest purge.
@@ -140,12 +145,13 @@ impl Bans {
     /// # Errors
     /// There is no room. A purge that is held already and one of everything always have room.
     pub(crate) fn add(&self, purge: Purge) -> Result<Ban, Full> {
+        let most = self.most.load(Ordering::Relaxed);
         let mut held = self.held.write();
         if purge.selector == Selector::All && purge.mode == Mode::Hard {
             // It concerns all that any other does.
             *held = Held::default();
-        } else if held.get(&purge.selector).is_none() && held.len() >= self.most {
-            return Err(Full(self.most));
+        } else if held.get(&purge.selector).is_none() && held.len() >= most {
+            return Err(Full(most));
         }
         let epoch = self.newest.load(Ordering::Relaxed) + 1;
         let ban = Ban { epoch, purge };

@@ -50,6 +50,7 @@ mod warm;
 use std::io;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use modcdn_core::digest::Sha256;
 use parking_lot::{Condvar, Mutex, RwLock};
@@ -86,7 +87,7 @@ const HOUR: u64 = 3_600_000;
 /// The store.
 pub(crate) struct Store {
     config: StoreConfig,
-    bounds: Bounds,
+    bounds: ArcSwap<Bounds>,
     metrics: Arc<EngineMetrics>,
     files: Files,
     segments: Segments,
@@ -183,7 +184,16 @@ impl Store {
 
     /// How long an answer with these fields may be used.
     pub(crate) fn lifetime(&self, meta: &Meta) -> Lifetime {
-        self.bounds.lifetime(meta)
+        self.bounds.load().lifetime(meta)
+    }
+
+    /// Other bounds: warm entries are judged by them from now on, and so is what is read or arrives.
+    pub(crate) fn set_bounds(&self, bounds: Bounds) {
+        self.bounds.store(Arc::new(bounds));
+        self.warm.replace(|entry| {
+            let same = self.lifetime(&entry.meta) == entry.lifetime;
+            (!same).then(|| self.renewed(entry, entry.meta.clone(), entry.place))
+        });
     }
 
     /// Whether the disk takes anything at present.

@@ -12,6 +12,7 @@ use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use modcdn_core::digest::Sha256;
 use parking_lot::{Condvar, Mutex, RwLock};
 
@@ -138,7 +139,7 @@ impl Store {
             walk: Walk::default(),
             admission: Admission::new(clock.clone(), metrics.clone(), pause),
             config: config.clone(),
-            bounds,
+            bounds: ArcSwap::from_pointee(bounds),
             clock,
             files,
             metrics,

@@ -103,6 +103,17 @@ impl Warm {
         }
     }
 
+    /// Puts what `anew` makes of an entry in its place. It must be of the same key, place and body.
+    pub(super) fn replace(&self, anew: impl Fn(&Entry) -> Option<Arc<Entry>>) {
+        for shard in &self.shards {
+            for entry in shard.write().values_mut() {
+                if let Some(new) = anew(entry) {
+                    *entry = new;
+                }
+            }
+        }
+    }
+
     /// Bytes that the copies take, about.
     #[cfg(test)]
     pub(super) fn used(&self) -> u64 {

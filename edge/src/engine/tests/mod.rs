@@ -8,6 +8,7 @@ mod model;
 mod mounts;
 mod purge;
 mod ranges;
+mod settings;
 mod store;
 
 use std::collections::{HashMap, VecDeque};
