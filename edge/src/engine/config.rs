@@ -160,6 +160,8 @@ pub const DEFAULT_NEGATIVE: Period = Period::secs(60);
 pub const DEFAULT_STALE_WHILE_REVALIDATE: Period = Period::secs(3600);
 /// Default bound on stale-if-error.
 pub const DEFAULT_STALE_IF_ERROR: Period = Period::secs(7 * 86400);
+/// Default offset between our clock and the origin's above which a warning is logged.
+pub const DEFAULT_CLOCK_OFFSET: Period = Period::secs(30);
 /// Default pause between revalidations that fail.
 pub const DEFAULT_RETRY: Period = Period::secs(5);
 
@@ -182,6 +184,9 @@ pub struct FreshnessConfig {
     pub stale_if_error: Period,
     /// After a revalidation failed: how long the stale answer is given without asking again.
     pub retry: Period,
+    /// Our clock and the origin's may be so far apart, by the `Date` of its answers, before a warning
+    /// is logged.
+    pub clock_offset: Period,
 }
 
 impl Default for FreshnessConfig {
@@ -194,6 +199,7 @@ impl Default for FreshnessConfig {
             stale_while_revalidate: DEFAULT_STALE_WHILE_REVALIDATE,
             stale_if_error: DEFAULT_STALE_IF_ERROR,
             retry: DEFAULT_RETRY,
+            clock_offset: DEFAULT_CLOCK_OFFSET,
         }
     }
 }

@@ -76,6 +76,7 @@ impl Fill {
             .as_ref()
             .map(|e| e.object.validators().etag.clone());
         let response = self.settings.origin.send(request).await?;
+        self.compare_clocks(&response.headers);
         match (response.status, &self.stale) {
             (StatusCode::OK, _) => self.receive(response).await,
             (StatusCode::NOT_MODIFIED, Some(stale)) => self.confirm(stale, response.headers).await,
@@ -85,6 +86,12 @@ impl Fill {
                 Err(Failure::new(Reason::OriginContent, text))
             }
         }
+    }
+
+    fn compare_clocks(&self, headers: &HeaderMap) {
+        let bound = millis(self.settings.config.freshness.clock_offset.get());
+        let now = self.engine.clock.now();
+        self.engine.origin_clock.compare(headers, now, bound);
     }
 
     /// 304: the stored answer is right.

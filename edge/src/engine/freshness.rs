@@ -213,6 +213,15 @@ impl Lifetime {
         age < self.fresh || stale_for < self.if_error.max(self.while_revalidate)
     }
 
+    /// The age at which an answer that doesn't stay fresh has just become stale.
+    pub(crate) fn just_stale(&self) -> Millis {
+        if self.fresh == Millis::MAX {
+            0
+        } else {
+            self.fresh
+        }
+    }
+
     /// Seconds of freshness left; below zero once stale (RFC 9211 §2.4).
     pub(crate) fn ttl(&self, age: Millis) -> i64 {
         let secs = |ms: Millis| i64::try_from(ms / 1000).unwrap_or(i64::MAX);

@@ -1,6 +1,6 @@
 //! What the engine counts. All names begin with `modcdn_edge_`.
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use modcdn_core::telemetry::register;
 
@@ -39,6 +39,7 @@ pub struct EngineMetrics {
     purges: IntCounterVec,
     pub(crate) purges_held: IntGauge,
     pub(crate) purged_entries: IntCounter,
+    pub(crate) origin_clock: Gauge,
 }
 
 /// Where a hit's body came from, and which bound evicted something.
@@ -200,6 +201,13 @@ impl EngineMetrics {
             purged_entries: counter(
                 "modcdn_edge_purged_entries_total",
                 "Keys dropped because of a purge",
+            ),
+            origin_clock: register(
+                registry,
+                Gauge::new(
+                    "modcdn_edge_origin_clock_offset_seconds",
+                    "How far our clock is ahead of the origin's, by the Date of its last answer",
+                ),
             ),
         }
     }

@@ -12,6 +12,7 @@
 //! - `relay`: what passes through and is not cached.
 //! - [`purge`]: what is taken away on demand, everywhere at once.
 //! - `select`, `reply`, `cache_status`: conditions and ranges, heads of answers.
+//! - `origin_clock`: whether the origin has the same time.
 //! - `settings`: what of all this may change while it runs.
 //!
 //! Failure rules: no response is complete unless its bytes were verified (the digest on the way in,
@@ -33,6 +34,7 @@ pub mod http;
 mod intake;
 mod memory;
 pub mod metrics;
+mod origin_clock;
 pub mod purge;
 mod relay;
 mod reply;
@@ -65,6 +67,7 @@ use self::growing::Growing;
 use self::http::Mounts;
 use self::memory::Memory;
 use self::metrics::EngineMetrics;
+use self::origin_clock::OriginClock;
 use self::purge::bans::Bans;
 pub use self::purge::bans::Full;
 use self::purge::{Purge, Purged, Subject};
@@ -85,6 +88,7 @@ pub struct Engine {
     fills: Handle,
     metrics: Arc<EngineMetrics>,
     clock: Arc<Clock>,
+    origin_clock: OriginClock,
     memory: Arc<Memory>,
     http: Mounts,
     /// Fills by key, from before their first word until after their last. One whose answer was
@@ -187,6 +191,7 @@ impl Engine {
             }),
             store: Arc::new(store),
             fills,
+            origin_clock: OriginClock::new(metrics.origin_clock.clone()),
             metrics,
             clock,
             memory: Arc::new(memory),

@@ -30,6 +30,10 @@ const MAX_VALUE: usize = 1024;
 /// All of an answer's tags together; what is beyond is not kept, and a warning says so.
 const MAX_TAGS: usize = 16 * 1024;
 
+/// What two processes' clocks on one machine may differ by, in milliseconds: each has read the time
+/// once, and the system's clock is corrected now and then.
+const MOMENT: Millis = 60_000;
+
 /// The origin's header fields that are kept with a body. `ETag`, `Repr-Digest` and
 /// `Content-Length` are not among them: they follow from the body.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -398,9 +402,18 @@ impl Entry {
         self.touched.swap(false, Ordering::Relaxed)
     }
 
-    /// Milliseconds since the last validation; a time in the future counts as now.
+    /// Milliseconds since the last validation.
+    ///
+    /// One that is yet to come was noted by a process whose clock was ahead of ours, or ours is behind.
+    /// A moment is nothing; with more than that nobody knows the age, and the answer counts as just
+    /// stale: it can be used once more, and the origin is asked.
     pub(crate) fn age(&self, now: Millis) -> Millis {
-        now.saturating_sub(self.meta.validated)
+        let ahead = self.meta.validated.saturating_sub(now);
+        if ahead > MOMENT {
+            self.lifetime.just_stale()
+        } else {
+            now.saturating_sub(self.meta.validated)
+        }
     }
 
     /// Notes that a revalidation failed.

@@ -1,6 +1,6 @@
 //! Mutable answers: fresh, stale, confirmed, replaced, and what stands in for a dead origin (F1).
 
-use http::header::AGE;
+use http::header::{AGE, DATE};
 use modcdn_core::refusal::Reason;
 
 use super::*;
@@ -217,4 +217,47 @@ async fn the_age_that_an_answer_comes_with_counts() {
     let answer = rig.get(LIST).await;
     assert_eq!(header(&answer, &CACHE_STATUS), "eu; hit; ttl=1");
     assert_eq!(header(&answer, &AGE), "59");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f16_what_a_clock_ahead_of_ours_noted_is_confirmed_instead_of_staying_fresh() {
+    let rig = Rig::new();
+    for path in [LIST, ZIP, INFO] {
+        let caching = if path == LIST { MUTABLE } else { IMMUTABLE };
+        rig.origin.will(path, Reply::stored(&bytes(300), caching));
+        rig.got(path).await;
+    }
+    rig.engine.shutdown().await;
+    let was = rig.clock.now();
+    // A moment is nothing, ten minutes are.
+    for (behind, cached) in [(59_000, Cached::Hit), (600_000, Cached::Stale)] {
+        let rig = rig.reopened_at(was - behind);
+        rig.origin.will(LIST, Reply::not_modified(MUTABLE));
+        assert_eq!(rig.get(LIST).await.cache, cached);
+        rig.settle().await;
+        let list = rig.get(LIST).await;
+        assert_eq!(header(&list, &CACHE_STATUS), "eu; hit; ttl=60");
+        for path in [ZIP, INFO] {
+            assert_eq!(rig.get(path).await.cache, Cached::Hit);
+        }
+    }
+    assert_eq!(rig.origin.asked(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f16_the_offset_to_the_origins_clock_is_measured() {
+    let rig = Rig::new();
+    // Fri, 15 Jan 2027 08:00:00 GMT is what the rig's clock says.
+    let dates = [
+        ("Fri, 15 Jan 2027 07:50:00 GMT", 599.5),
+        ("Fri, 15 Jan 2027 08:10:00 GMT", -600.5),
+    ];
+    for ((date, offset), path) in dates.into_iter().zip([LIST, ZIP]) {
+        let mut reply = Reply::stored(&bytes(300), MUTABLE);
+        reply.headers.insert(DATE, HeaderValue::from_static(date));
+        rig.origin.will(path, reply);
+        rig.got(path).await;
+        let shown = rig.engine.metrics.origin_clock.get();
+        assert!((shown - offset).abs() < 1e-6, "{shown}");
+    }
 }

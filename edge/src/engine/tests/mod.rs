@@ -309,6 +309,18 @@ impl Rig {
         }
     }
 
+    /// As [`Rig::reopened`], by a process that reads another time.
+    fn reopened_at(&self, at: u64) -> Self {
+        let clock = Arc::new(Clock::standing(at));
+        Self {
+            engine: open(&self.config, &self.origin, &clock),
+            dir: self.dir.clone(),
+            config: self.config.clone(),
+            origin: self.origin.clone(),
+            clock,
+        }
+    }
+
     async fn get(&self, path: &str) -> Answer {
         self.engine.answer(asked(path)).await
     }
