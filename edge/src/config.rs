@@ -378,6 +378,9 @@ pub const DEFAULT_H2_STREAMS: u32 = 100;
 pub const DEFAULT_H2_SEND_BUFFER: ByteSize = ByteSize::kib(256);
 /// Streams that a client may reset before they were looked at (rapid reset).
 pub const DEFAULT_H2_RESETS: usize = 20;
+/// Streams that we may have to reset because of what the client sent on them. One that opens all its
+/// streams before it has seen our settings is refused some of them, which counts here.
+pub const DEFAULT_H2_LOCAL_RESETS: usize = 1024;
 /// Malformed HTTP/2 requests before the connection is closed.
 pub const DEFAULT_H2_MALFORMED: usize = 32;
 
@@ -410,6 +413,9 @@ pub struct LimitConfig {
     pub h2_send_buffer: ByteSize,
     /// Streams reset by the client before they were looked at: more close the connection.
     pub h2_resets: usize,
+    /// Streams reset by us because of the client's mistakes ("MadeYouReset"): more close the
+    /// connection.
+    pub h2_local_resets: usize,
     /// Malformed HTTP/2 requests: more close the connection.
     pub h2_malformed: usize,
     /// HTTP/2 frames that serve no request.
@@ -430,6 +436,7 @@ impl Default for LimitConfig {
             h2_streams: DEFAULT_H2_STREAMS,
             h2_send_buffer: DEFAULT_H2_SEND_BUFFER,
             h2_resets: DEFAULT_H2_RESETS,
+            h2_local_resets: DEFAULT_H2_LOCAL_RESETS,
             h2_malformed: DEFAULT_H2_MALFORMED,
             h2_frames: FrameConfig::default(),
         }

@@ -35,10 +35,6 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// the protocol's own default.
 const REQUEST_WINDOW: u32 = 65_535;
 
-/// Frames of one connection that we may have to answer with a reset. A client that opens all its
-/// streams before it has seen our settings is refused some of them, which counts here.
-const LOCAL_RESETS: usize = 1024;
-
 type Accepted = Option<Result<(http::Request<RecvStream>, SendResponse<Bytes>), h2::Error>>;
 
 /// Serves a connection to its end.
@@ -191,7 +187,7 @@ fn options(limits: &LimitConfig) -> Builder {
         .max_header_list_size(u32::try_from(limits.header_size.as_u64()).unwrap_or(u32::MAX))
         .max_send_buffer_size(bytes(limits.h2_send_buffer.as_u64()))
         .max_pending_accept_reset_streams(limits.h2_resets)
-        .max_local_error_reset_streams(Some(LOCAL_RESETS))
+        .max_local_error_reset_streams(Some(limits.h2_local_resets))
         .initial_window_size(REQUEST_WINDOW);
     options
 }
