@@ -5,10 +5,11 @@ mod harness;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use harness::certificate::Certificate;
+use harness::go::Go;
 use harness::http::Client;
 use harness::modules::{LARGE, Modules, UPPER_CASE};
 use harness::node::Node;
@@ -310,6 +311,32 @@ fn f22_an_upgrade_fails_no_request_and_keeps_what_is_stored() {
 }
 
 #[test]
+fn f22_a_real_go_notices_nothing_of_upgrades() {
+    let origin = Node::origin(&Modules::fetch().url(), "");
+    let mut edge = Node::edge(&origin, "threads: 2");
+    let url = edge.url().to_owned();
+    let stop = AtomicBool::new(false);
+    let downloads = AtomicU32::new(0);
+    std::thread::scope(|scope| {
+        let user = scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                Go::with_proxy(&url).run(&["mod", "download"]).succeeds();
+                downloads.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        for _ in 0..3 {
+            let before = downloads.load(Ordering::Relaxed);
+            edge.upgrade();
+            until_true("a whole download since", || {
+                user.is_finished() || downloads.load(Ordering::Relaxed) > before + 1
+            });
+        }
+        stop.store(true, Ordering::Relaxed);
+        user.join().expect("every download succeeds");
+    });
+}
+
+#[test]
 fn f22_an_upgrade_that_fails_leaves_the_old_process_serving() {
     let origin = Node::origin(&Modules::fetch().url(), "");
     let mut edge = Node::edge(&origin, "");
@@ -324,6 +351,10 @@ fn f22_an_upgrade_that_fails_leaves_the_old_process_serving() {
         let mut failing = edge.try_upgrade();
         let status = failing.wait("the end of an upgrade that can't be");
         assert!(!status.success() && failing.log().contains("access log"));
+        edge.write_config(&good.replace("origin:", "origin:\n  ca: /no/such/file.pem"));
+        let mut failing = edge.try_upgrade();
+        let status = failing.wait("the end of an upgrade without its authorities");
+        assert!(!status.success() && failing.log().contains("/no/such/file.pem"));
     });
     edge.write_config(&good);
     assert_eq!(edge.pid(), pid);

@@ -124,11 +124,12 @@ pub fn run(config: &Config, start: Start, again: &Loader<'_>) -> Result<(), Erro
     let drain = Drain::new(connections, &metrics);
     let access = open_access_log(config, metrics.clone())?;
     let fills = fill_runtime(config.fill_threads).map_err(Error::Threads)?;
+    let origins = open_origins(config, &fills, &metrics, &registry)?;
     // From here on little can fail: the old process may let go of the store.
     if let Some(takeover) = &takeover {
         takeover.retire_old()?;
     }
-    let engine = open_engine(config, &fills, &metrics, &registry)?;
+    let engine = open_engine(config, origins, &fills, &registry)?;
     let handover = Handover {
         sockets: listeners.second_handles().map_err(Error::Threads)?,
         retire: retire(&engine),
@@ -199,23 +200,31 @@ fn fill_runtime(threads: usize) -> io::Result<Runtime> {
         .build()
 }
 
-fn open_engine(
+fn open_origins(
     config: &Config,
     fills: &Runtime,
     metrics: &Metrics,
     registry: &Registry,
-) -> Result<Arc<Engine>, Error> {
+) -> Result<Origins, Error> {
     let client = Client::new(
         &config.origin,
         fills.handle().clone(),
         metrics.origin.clone(),
     )
     .map_err(Error::Origin)?;
-    let engine = engine_config(config);
-    let origins = Origins {
+    Ok(Origins {
         modules: Arc::new(client),
         mounts: open_mounts(config, registry)?,
-    };
+    })
+}
+
+fn open_engine(
+    config: &Config,
+    origins: Origins,
+    fills: &Runtime,
+    registry: &Registry,
+) -> Result<Arc<Engine>, Error> {
+    let engine = engine_config(config);
     let engine_metrics = EngineMetrics::new(registry);
     Engine::open(&engine, origins, fills.handle().clone(), engine_metrics).map_err(|error| {
         Error::Store {
