@@ -32,6 +32,13 @@ mod server;
 mod systemd;
 mod upgrade;
 
+/// What must hold for any bytes: for the fuzzer (`edge/fuzz`).
+#[cfg(any(test, fuzzing))]
+pub mod invariants {
+    pub use crate::engine::store::record::invariants::journal;
+    pub use crate::front::head::invariants::request;
+}
+
 pub use config::Config;
 pub use front::certificate::TlsError;
 pub use front::listen::ListenError;

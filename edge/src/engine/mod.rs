@@ -41,7 +41,7 @@ mod reply;
 mod resume;
 mod select;
 mod settings;
-mod store;
+pub(crate) mod store;
 #[cfg(test)]
 mod tests;
 

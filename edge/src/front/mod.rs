@@ -15,7 +15,7 @@ pub(crate) mod clients;
 pub(crate) mod drain;
 mod h1;
 mod h2;
-mod head;
+pub(crate) mod head;
 pub(crate) mod listen;
 pub mod meter;
 pub(crate) mod mounts;

@@ -39,7 +39,7 @@ pub(crate) mod policy;
 mod purged;
 mod put;
 mod read;
-mod record;
+pub(crate) mod record;
 mod restore;
 mod scrub;
 mod slab;
