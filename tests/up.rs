@@ -13,7 +13,7 @@ use harness::cluster::{Cluster, Options};
 use harness::go::Go;
 use harness::http::Client;
 use harness::modules::{LARGE, Modules};
-use harness::process::{failed, is_running, kill_pid};
+use harness::process::{failed, is_running, kill_pid, send_signal};
 use harness::scratch::Scratch;
 use harness::{MODCDN, ports, repository, until, until_true};
 
@@ -187,6 +187,18 @@ fn a_killed_node_is_reported_and_started_again_while_the_rest_works() {
         let answer = client.send(&http::Method::GET, &path, &[]).ok()?;
         (answer.status == 200).then_some(())
     });
+}
+
+#[test]
+fn a_node_stays_the_process_that_up_watches() {
+    let cluster = Cluster::start();
+    let edge = cluster.node("eu");
+    send_signal(edge.pid, libc::SIGUSR2);
+    until_true("the edge to say no", || {
+        cluster.node_log("eu").contains("nobody can take over")
+    });
+    assert!(is_running(edge.pid));
+    Client::h1(edge.http()).get("/-/healthz").ok();
 }
 
 #[test]

@@ -558,6 +558,9 @@ pub const DEFAULT_UPGRADE_WAIT: Period = Period::secs(120);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct UpgradeConfig {
+    /// Whether a new process may take over. Not where a supervisor would take the old one's end
+    /// for the edge's.
+    pub enabled: bool,
     /// Unix socket at which the running process is asked; none means `upgrade.sock` in the store's
     /// folder.
     pub socket: Option<PathBuf>,
@@ -568,6 +571,7 @@ pub struct UpgradeConfig {
 impl Default for UpgradeConfig {
     fn default() -> Self {
         Self {
+            enabled: true,
             socket: None,
             wait: DEFAULT_UPGRADE_WAIT,
         }

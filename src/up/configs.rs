@@ -84,6 +84,8 @@ impl Source<'_> {
         config.store.ram = EDGE_RAM;
         config.purge.token_file = Some(self.folders.purge_token());
         config.timeouts.shutdown = SHUTDOWN;
+        // A process that we did not start would outlive us.
+        config.upgrade.enabled = false;
         config
     }
 
@@ -187,6 +189,7 @@ mod tests {
             assert_eq!(us.store.dir, folders.edge("us"));
             assert!(us.tls.listen.is_empty());
             assert_eq!(us.purge.token_file, Some(folders.purge_token()));
+            assert!(!us.upgrade.enabled);
             let log = folders.access_log("us");
             assert_eq!(us.access_log, AccessTarget::File(log));
         });

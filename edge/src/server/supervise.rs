@@ -100,8 +100,11 @@ impl Running<'_> {
     }
 }
 
-/// Offers to hand over. An edge that can't serves all the same.
+/// Offers to hand over, if it may. An edge that can't serves all the same.
 fn offer(handover: Handover, reload: &Reload<'_, Arc<Engine>>) -> Option<Offer> {
+    if !reload.config.upgrade.enabled {
+        return None;
+    }
     let path = reload.config.upgrade_socket();
     match handover.offer(&path) {
         Ok(offer) => Some(offer),
@@ -152,7 +155,10 @@ async fn until_told(
             _ = signals.hangup.recv() => reload.run(SystemTime::now()),
             () = sleep(pause) => reload.look_at_certificate(SystemTime::now()),
             () = taken(offer) => return Told::HandedOver,
-            _ = signals.upgrade.recv() => start_successor(),
+            _ = signals.upgrade.recv() => match offer {
+                Some(_) => start_successor(),
+                None => tracing::warn!("SIGUSR2, but nobody can take over here: see upgrade"),
+            },
             _ = signals.terminate.recv() => return Told::End,
             _ = signals.interrupt.recv() => return Told::End,
         }
