@@ -599,62 +599,6 @@ async fn a_hundred_names_of_one_body_weigh_as_one() {
     }
 }
 
-/// `cargo test --release -p modcdn-edge --lib a_million_keys -- --ignored --nocapture`
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes a minute and 1 GB of disk"]
-async fn a_million_keys() {
-    const KEYS: usize = 1_000_000;
-    let rig = Rig::with(|config| {
-        config.store.disk = ByteSize::gib(8);
-        config.store.ram = ByteSize::mib(8);
-        config.store.warm = ByteSize::mib(1);
-        config.store.keys = 2 * KEYS;
-    });
-    let before = resident();
-    let started = std::time::Instant::now();
-    for n in 0..KEYS {
-        let path = format!("/example.com/organisation/some-repository-{n:07}/v2/@v/v2.14.3.info");
-        let body =
-            format!("{{\"Version\":\"v2.14.3\",\"Time\":\"2026-01-01T00:00:00Z\",\"N\":{n}}}");
-        rig.engine.store.put(arrival(&path, &body.into(), &rig));
-    }
-    let grown = resident().saturating_sub(before);
-    eprintln!(
-        "filled in {:?}: {} bytes of RSS a key",
-        started.elapsed(),
-        grown / KEYS
-    );
-    for clean in [true, false] {
-        if clean {
-            let started = std::time::Instant::now();
-            rig.engine.shutdown().await;
-            eprintln!("stopped in {:?}", started.elapsed());
-        } else {
-            fs::remove_file(rig.config.store.dir.join("index")).unwrap();
-        }
-        let started = std::time::Instant::now();
-        let store = unread(&rig);
-        let opened = started.elapsed();
-        store.load_index();
-        eprintln!(
-            "clean {clean}: opened in {opened:?}, index read in {:?}",
-            started.elapsed()
-        );
-        let path = format!(
-            "/example.com/organisation/some-repository-{:07}/v2/@v/v2.14.3.info",
-            7
-        );
-        assert!(store.find(&path).is_some());
-    }
-}
-
-/// Bytes of this process in RAM.
-fn resident() -> usize {
-    let statm = fs::read_to_string("/proc/self/statm").unwrap();
-    let pages: usize = statm.split(' ').nth(1).unwrap().parse().unwrap();
-    pages * 4096
-}
-
 const FULL_DISK_CHILD: &str = "MODCDN_TEST_FULL_DISK";
 
 /// Lets no file of this process grow beyond that: writes fail then as on a full disk.
