@@ -6,7 +6,9 @@
 //! the announced length; HTTP/2: `RST_STREAM`). It never ends such a body cleanly.
 
 use std::fmt;
+use std::fs::File;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -106,6 +108,31 @@ pub trait BodyStream: Send {
     /// # Errors
     /// [`Aborted`]: the body can't be finished, the response is to be cut off visibly.
     async fn next(&mut self) -> Result<Option<Bytes>, Aborted>;
+
+    /// Whether what comes next may lie in a file, so that asking for its [`FileSpan`] makes sense.
+    fn lies_in_file(&self) -> bool {
+        false
+    }
+
+    /// What comes next, if the kernel may send it from the file right now. Nothing is taken by asking,
+    /// and the answer is good for this moment only: after any wait it has to be asked for again.
+    fn span(&mut self) -> Option<FileSpan> {
+        None
+    }
+
+    /// So many bytes of the span were sent: the body goes on behind them.
+    fn advance(&mut self, _bytes: u64) {}
+}
+
+/// Bytes of a body that lie in a file and were verified there.
+#[derive(Debug, Clone)]
+pub struct FileSpan {
+    /// The file.
+    pub file: Arc<File>,
+    /// Where in it the bytes begin.
+    pub offset: u64,
+    /// How many there are, at least one.
+    pub length: u64,
 }
 
 /// A body that can't be finished.

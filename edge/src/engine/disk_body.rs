@@ -21,7 +21,7 @@ use super::growing::{Follower, Outcome};
 use super::store::entry::{BLOCK, Entry};
 use super::store::{Damage, StoredBody};
 use super::{Engine, Joined};
-use crate::exchange::{Aborted, BodyStream};
+use crate::exchange::{Aborted, BodyStream, FileSpan};
 
 /// How often one read begins anew before the body is given up.
 const REFETCHES: usize = 3;
@@ -35,7 +35,8 @@ pub(super) struct DiskBody {
     source: Source,
     at: u64,
     end: u64,
-    /// Read ahead of the head, so that damage there costs the client nothing.
+    /// Read ahead of the head, so that damage there costs the client nothing. None: it was verified
+    /// before and is in memory.
     first: Option<Bytes>,
     /// The block that is being read meanwhile.
     ahead: Option<(u64, JoinHandle<Result<Bytes, Damage>>)>,
@@ -58,18 +59,12 @@ impl DiskBody {
         start: u64,
         end: u64,
     ) -> Result<Self, Damage> {
-        let (store, opened) = (engine.store.clone(), entry.clone());
-        let (body, block) = engine
-            .blocking(move || {
-                let body = store.open_body(&opened)?;
-                let first = start / BLOCK;
-                let block = match body.block_in_memory(first)? {
-                    Some(block) => block,
-                    None => body.block(first)?,
-                };
-                Ok((body, block))
-            })
-            .await?;
+        let opened = engine.store.opened_body(entry);
+        let ready = opened.filter(|body| body.span(start, end).is_some());
+        let (body, block) = match ready {
+            Some(body) => (body, None),
+            None => open_and_read(engine, entry, start / BLOCK).await?,
+        };
         let mut opened = Self {
             engine: engine.clone(),
             request: request.cloned(),
@@ -80,7 +75,7 @@ impl DiskBody {
             first: None,
             ahead: None,
         };
-        opened.first = Some(opened.part(&block));
+        opened.first = block.map(|block| opened.part(&block));
         Ok(opened)
     }
 
@@ -165,6 +160,23 @@ impl DiskBody {
     }
 }
 
+async fn open_and_read(
+    engine: &Arc<Engine>,
+    entry: &Arc<Entry>,
+    first: u64,
+) -> Result<(StoredBody, Option<Bytes>), Damage> {
+    let (store, entry) = (engine.store.clone(), entry.clone());
+    let work = move || {
+        let body = store.open_for_many(&entry)?;
+        let block = match body.block_in_memory(first)? {
+            Some(block) => block,
+            None => body.block(first)?,
+        };
+        Ok((body, Some(block)))
+    };
+    engine.blocking(work).await
+}
+
 #[async_trait]
 impl BodyStream for DiskBody {
     async fn next(&mut self) -> Result<Option<Bytes>, Aborted> {
@@ -190,5 +202,20 @@ impl BodyStream for DiskBody {
         Err(Aborted {
             reason: Reason::Store,
         })
+    }
+
+    fn lies_in_file(&self) -> bool {
+        self.first.is_none() && self.ahead.is_none() && self.at < self.end
+    }
+
+    fn span(&mut self) -> Option<FileSpan> {
+        match &self.source {
+            Source::Stored(body) if self.lies_in_file() => body.span(self.at, self.end),
+            _ => None,
+        }
+    }
+
+    fn advance(&mut self, bytes: u64) {
+        self.at += bytes;
     }
 }

@@ -23,7 +23,7 @@ use tokio::time::timeout;
 
 use modcdn_core::refusal::Reason;
 
-use crate::exchange::Aborted;
+use crate::exchange::{Aborted, FileSpan};
 
 use self::date::date;
 pub(crate) use self::over_h1::{H1, head_bytes};
@@ -116,6 +116,38 @@ impl Session {
             written.unwrap_or(Err(Gone))?;
         }
         Ok(())
+    }
+
+    /// Whether what comes next of the body may be sent from a file.
+    pub(crate) fn takes_files(&self) -> bool {
+        match self {
+            Session::H1(h1) => h1.takes_files(),
+            Session::H2(_) => false,
+        }
+    }
+
+    /// Sends of the file that `ask` answers what the client takes, and says how many bytes: none if
+    /// there is no file to send from now. Gives up on a client that is slower than his `pace`.
+    pub(crate) async fn write_file(
+        &mut self,
+        ask: impl FnMut() -> Option<FileSpan>,
+        pace: &mut Pace,
+    ) -> Result<u64, Gone> {
+        let Session::H1(h1) = self else {
+            return Ok(0);
+        };
+        let mut writing = pin!(h1.write_file(ask));
+        if let Poll::Ready(sent) = poll!(writing.as_mut()) {
+            return sent;
+        }
+        let began = Instant::now();
+        let sent = timeout(pace.limit(BULK), writing).await;
+        let sent = sent.unwrap_or(Err(Gone))?;
+        // How many there would be wasn't known when the wait began.
+        let (bytes, took) = (usize::try_from(sent).unwrap_or(usize::MAX), began.elapsed());
+        let late = sent > 0 && took > pace.limit(bytes);
+        pace.took(bytes, took);
+        if late { Err(Gone) } else { Ok(sent) }
     }
 
     async fn write_piece(&mut self, piece: Bytes, last: bool) -> Result<(), Gone> {

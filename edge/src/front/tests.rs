@@ -1,5 +1,6 @@
 //! The front door as clients meet it, in front of a fake engine.
 
+mod files;
 mod limits;
 mod over_h1;
 mod over_h2;
@@ -13,6 +14,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use modcdn_core::refusal::Reason;
 
+use self::files::{Filed, VAST};
 use super::service::Answers;
 use super::testing::Door;
 use crate::config::Config;
@@ -50,6 +52,9 @@ impl Answers for Engine {
             "cut.test/m" => stream(None, [Step::Piece("abc"), Step::Wait, Step::Abort]),
             "short.test/m" => stream(Some(9), [Step::Piece("abc"), Step::Wait, Step::Wait]),
             "endless.test/m" => whole_stream(Box::new(Endless)),
+            "filed.test/m" => filed(BIG, Filed::lacking(0)),
+            "shrunk.test/m" => filed(BIG, Filed::lacking(500_000)),
+            "vast.test/m" => filed(usize::try_from(VAST).unwrap(), Filed::vast()),
             "panic.test/m" => panic!("as asked for"),
             "never.test/m" => std::future::pending().await,
             other => panic!("no such behaviour: {other}"),
@@ -82,6 +87,10 @@ fn whole(bytes: Bytes) -> Answer {
 
 fn stream<const N: usize>(length: Option<usize>, steps: [Step; N]) -> Answer {
     answer(length, Body::Stream(Box::new(Steps(steps.to_vec()))))
+}
+
+fn filed(length: usize, body: Filed) -> Answer {
+    answer(Some(length), Body::Stream(Box::new(body)))
 }
 
 fn whole_stream(body: Box<dyn BodyStream>) -> Answer {

@@ -19,7 +19,11 @@
 //! writer's memory, behind the little that is waiting, so records are full and a body is copied once,
 //! by the cipher. In clear text long writes go from the writer's memory to the socket.
 //!
+//! Over a socket, in clear text, bytes that lie in a file are sent by the kernel (`outlet`).
+//!
 //! A wire also reads ahead: the HTTP/1.1 loop looks at a whole header before it takes it off.
+
+mod outlet;
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -36,8 +40,10 @@ use pingora::protocols::{IO, SocketDigest, UniqueIDType};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::timeout;
 
+use self::outlet::Outlet;
 use super::meter::{Flood, Meter};
 use super::tls_stream::{RECORD, TlsStream};
+use crate::exchange::FileSpan;
 
 /// Most bytes collected before they are written out, and most that one write may add to them.
 const CAPACITY: usize = 256 << 10;
@@ -126,6 +132,8 @@ struct Inner {
     activity: u64,
     /// Watches what an HTTP/2 client sends.
     meter: Option<Box<Meter>>,
+    /// The way of files, once one was sent.
+    outlet: Option<Box<Outlet>>,
 }
 
 impl Wire {
@@ -143,6 +151,7 @@ impl Wire {
             ahead: BytesMut::new(),
             activity: 0,
             meter: None,
+            outlet: None,
         });
         Wire {
             shared: Arc::new(Shared { id, digest, inner }),
@@ -179,12 +188,29 @@ impl Wire {
 
     /// Makes the close a reset: the peer can't take what it got for a complete answer.
     pub(crate) fn reset_on_close(&self) {
-        if self.shared.id < 0 || self.shared.digest.is_none() {
-            return;
+        if let Some(socket) = self.shared.socket() {
+            let _ = socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO));
         }
-        // SAFETY: with a digest the id is a socket's descriptor. The descriptor belongs to the transport inside `self`, which outlives this call.
-        let socket = unsafe { BorrowedFd::borrow_raw(self.shared.id) };
-        let _ = socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO));
+    }
+
+    /// Whether files can be sent from where they lie.
+    pub(crate) fn takes_files(&self) -> bool {
+        let inner = self.shared.inner.lock();
+        matches!(inner.transport, Transport::Plain(_)) && self.shared.socket().is_some()
+    }
+
+    /// Sends from a file what the socket takes at once, after everything that was written before.
+    /// `ask` is asked for the span whenever the socket has room, after any wait. Answers how many bytes
+    /// left; none if there is no span, or no longer as many bytes in the file.
+    ///
+    /// # Errors
+    /// Those of the connection, now or before, and of the file.
+    pub(crate) async fn send_file(
+        &self,
+        mut ask: impl FnMut() -> Option<FileSpan>,
+    ) -> io::Result<usize> {
+        let send = |cx: &mut Context<'_>| self.shared.poll_send_file(cx, &mut ask);
+        poll_fn(send).await
     }
 
     /// A number that grows whenever bytes came or left.
@@ -244,6 +270,39 @@ impl Wire {
             inner.starved.take().into_iter().for_each(Waker::wake);
         }
         drained
+    }
+}
+
+impl Shared {
+    /// The socket below, if there is one.
+    fn socket(&self) -> Option<BorrowedFd<'_>> {
+        if self.id < 0 || self.digest.is_none() {
+            return None;
+        }
+        // SAFETY: with a digest the id is a socket's descriptor. It belongs to the transport inside
+        // `self`, which stays there as long as `self` is borrowed.
+        Some(unsafe { BorrowedFd::borrow_raw(self.id) })
+    }
+
+    fn poll_send_file(
+        &self,
+        cx: &mut Context<'_>,
+        ask: &mut impl FnMut() -> Option<FileSpan>,
+    ) -> Poll<io::Result<usize>> {
+        let mut inner = self.inner.lock();
+        ready!(inner.poll_write_out(cx))?;
+        let outlet = match (&mut inner.outlet, self.socket()) {
+            (Some(outlet), _) => outlet,
+            (none, Some(socket)) => match Outlet::of(socket) {
+                Ok(outlet) => none.insert(Box::new(outlet)),
+                // No descriptor is left: the file can still be read.
+                Err(_) => return Poll::Ready(Ok(0)),
+            },
+            (None, None) => return Poll::Ready(Ok(0)),
+        };
+        let sent = ready!(outlet.poll_send(cx, ask));
+        inner.activity += 1;
+        Poll::Ready(sent.map_err(|error| inner.fail(error)))
     }
 }
 

@@ -14,6 +14,7 @@ use parking_lot::RwLock;
 use modcdn_core::digest::{Hasher, Sha256};
 use modcdn_core::headers::CACHE_TAG;
 
+use super::handles::Handle;
 use super::policy::{Visited, Visits};
 use super::slab::Id;
 use super::verified::Verified;
@@ -188,6 +189,8 @@ pub(crate) struct Object {
     pub(super) damaged: AtomicBool,
     /// Blocks of its file that need not be hashed again.
     pub(super) verified: Verified,
+    /// Its file, while that is kept open.
+    pub(super) handle: Handle,
     /// Held by the one reader who loads it into RAM while the others wait.
     pub(crate) loading: tokio::sync::Mutex<()>,
     validators: OnceLock<Box<Validators>>,
@@ -204,6 +207,7 @@ impl Object {
             visits: Visits::default(),
             damaged: AtomicBool::new(false),
             verified: Verified::default(),
+            handle: Handle::default(),
             loading: tokio::sync::Mutex::new(()),
             validators: OnceLock::new(),
         }

@@ -30,6 +30,7 @@
 mod admission;
 mod compact;
 pub(crate) mod entry;
+mod handles;
 mod index;
 mod journal;
 mod live;
@@ -40,6 +41,7 @@ mod purged;
 mod put;
 mod read;
 pub(crate) mod record;
+mod resident;
 mod restore;
 mod scrub;
 mod slab;
@@ -57,6 +59,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 
 use self::admission::Admission;
 use self::entry::{Entry, Meta, Object, Place};
+use self::handles::Handles;
 use self::index::{Fingerprint, Index, Secret};
 use self::journal::{Journal, Segments};
 use self::live::Live;
@@ -104,6 +107,7 @@ pub(crate) struct Store {
     marks: Marks,
     warm: Warm,
     live: Live,
+    handles: Handles,
     ram: Mutex<Keyed<Sha256, Arc<Object>>>,
     /// Keys whose entries have no place: they are in RAM and nowhere else.
     loose: Mutex<Keyed<Arc<str>, Arc<Visits>>>,

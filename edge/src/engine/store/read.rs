@@ -10,7 +10,13 @@ use bytes::{Bytes, BytesMut};
 
 use super::Store;
 use super::entry::{BLOCK, Entry, Object};
+use super::resident::is_resident;
 use super::verified::Stamp;
+use crate::exchange::FileSpan;
+
+/// Blocks that are offered as one span. More would save little, and each is looked at again after
+/// every wait.
+const SPAN_BLOCKS: usize = 4;
 
 /// Why a body did not come back from the disk.
 #[derive(Debug)]
@@ -108,6 +114,25 @@ impl StoredBody {
         self.checked(block, stamp, bytes).map(Some)
     }
 
+    /// What of `from..to` can be sent from the file as it lies there now: verified, not written to
+    /// since, in the page cache. Good for this moment only. None: read it.
+    pub(crate) fn span(&self, from: u64, to: u64) -> Option<FileSpan> {
+        let stamp = self.stamp().ok()?;
+        let first = from / BLOCK;
+        let verified = (first..to.div_ceil(BLOCK))
+            .take(SPAN_BLOCKS)
+            .take_while(|block| self.object.verified.has(*block, stamp))
+            .last()?;
+        let length = to.min((verified + 1) * BLOCK).checked_sub(from)?;
+        let span = FileSpan {
+            file: self.file.clone(),
+            offset: self.offset + from,
+            length,
+        };
+        let as_it_was = is_resident(&span) && self.stamp().ok()? == stamp;
+        (length > 0 && as_it_was).then_some(span)
+    }
+
     fn len_of(&self, block: u64) -> usize {
         let rest = self.object.size.saturating_sub(block * BLOCK);
         usize::try_from(rest.min(BLOCK)).unwrap_or(0)
@@ -146,6 +171,32 @@ impl StoredBody {
 }
 
 impl Store {
+    /// The body on disk, if its file is open already. Doesn't block.
+    pub(crate) fn opened_body(&self, entry: &Entry) -> Option<StoredBody> {
+        let object = &entry.object;
+        let file = (!entry.is_packed()).then(|| object.handle.get())??;
+        Some(StoredBody {
+            file,
+            offset: 0,
+            object: object.clone(),
+        })
+    }
+
+    /// Opens the body on disk for clients, and keeps a file open for the next one. Blocks.
+    ///
+    /// # Errors
+    /// As [`Store::open_body`].
+    pub(crate) fn open_for_many(&self, entry: &Entry) -> Result<StoredBody, Damage> {
+        if let Some(body) = self.opened_body(entry) {
+            return Ok(body);
+        }
+        let body = self.open_body(entry)?;
+        if !entry.is_packed() {
+            self.handles.keep(&entry.object, &body.file);
+        }
+        Ok(body)
+    }
+
     /// Opens the body on disk. Blocks.
     ///
     /// # Errors

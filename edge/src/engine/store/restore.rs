@@ -18,6 +18,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::admission::Admission;
 use super::entry::Position;
+use super::handles::Handles;
 use super::index::{At, BodyFile, Fingerprint, Index};
 use super::journal::{Extent, Journal, LEAST_SEGMENT, new_salt, position_of};
 use super::live::Live;
@@ -133,6 +134,7 @@ impl Store {
             index: RwLock::new(Index::new()),
             warm: Warm::new(config.warm.as_u64()),
             live: Live::default(),
+            handles: Handles::default(),
             ram: Mutex::new(Keyed::new(config.ram.as_u64(), usize::MAX)),
             loose: Mutex::new(Keyed::new(config.loose.as_u64(), config.keys)),
             bans: Arc::new(bans),

@@ -9,6 +9,7 @@ mod mounts;
 mod purge;
 mod ranges;
 mod settings;
+mod spans;
 mod store;
 
 use std::collections::{HashMap, VecDeque};

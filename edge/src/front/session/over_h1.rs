@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use modcdn_core::refusal::Reason;
 
 use super::{Gone, date};
-use crate::exchange::Aborted;
+use crate::exchange::{Aborted, FileSpan};
 use crate::front::chunked::{Chunked, Decoded};
 use crate::front::head::Framing;
 use crate::front::request::Request;
@@ -204,6 +204,26 @@ impl H1 {
         };
         written.map_err(|_| Gone)?;
         if last { self.finish().await } else { Ok(()) }
+    }
+
+    /// Whether bytes of a file may come next: in a body whose length was announced.
+    pub(super) fn takes_files(&self) -> bool {
+        matches!(self.outgoing, Outgoing::Length(1..)) && self.wire.takes_files()
+    }
+
+    /// Sends of the file what the socket takes; see [`Wire::send_file`].
+    pub(super) async fn write_file(
+        &mut self,
+        mut ask: impl FnMut() -> Option<FileSpan>,
+    ) -> Result<u64, Gone> {
+        let Outgoing::Length(left) = &mut self.outgoing else {
+            return Err(Gone);
+        };
+        let most = *left;
+        let within_length = || ask().filter(|span| span.length <= most);
+        let sent = self.wire.send_file(within_length).await.map_err(|_| Gone)? as u64;
+        *left = left.checked_sub(sent).ok_or(Gone)?;
+        Ok(sent)
     }
 
     /// Fails if less was written than was announced: that must be seen.
