@@ -8,8 +8,8 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use super::Outcome;
 use super::rig::{READY_WITHIN, Running, free_port, only_child, wait_for_port};
-use super::{BIG_ZIP, INFO, Outcome, ZIP};
 
 /// One server under test.
 pub(super) struct Contender {
@@ -33,6 +33,8 @@ pub(super) struct Setup {
     pub(super) cores: &'static str,
     /// Bodies up to this are answered from RAM.
     pub(super) ram_body: &'static str,
+    /// What is stored before the clock starts.
+    pub(super) warm: &'static [&'static str],
 }
 
 pub(super) fn nginx(dir: &Path, name: &str, tuning: &str) -> Outcome<Contender> {
@@ -79,6 +81,7 @@ pub(super) fn modcdn(dir: &Path, setup: Setup) -> Outcome<Contender> {
         threads,
         cores,
         ram_body,
+        warm,
     } = setup;
     let binary = env!("CARGO_BIN_EXE_modcdn");
     let (origin, origin_admin) = (free_port()?, free_port()?);
@@ -118,8 +121,8 @@ pub(super) fn modcdn(dir: &Path, setup: Setup) -> Outcome<Contender> {
             .arg(&edge_conf),
     )?;
     wait_for_port(clear)?;
-    for path in [INFO, ZIP, BIG_ZIP] {
-        warm(clear, path)?;
+    for path in warm {
+        until_hit(clear, path)?;
     }
     Ok(Contender {
         name: name.to_owned(),
@@ -132,7 +135,7 @@ pub(super) fn modcdn(dir: &Path, setup: Setup) -> Outcome<Contender> {
 }
 
 /// Asks until the edge answers from its store.
-fn warm(port: u16, path: &str) -> Outcome<()> {
+fn until_hit(port: u16, path: &str) -> Outcome<()> {
     let until = Instant::now() + READY_WITHIN;
     while Instant::now() < until {
         let mut stream = TcpStream::connect(("127.0.0.1", port))?;
