@@ -20,6 +20,8 @@ use crate::origin::{Made, PACKED, body, path};
 
 /// Requests at a time.
 const TASKS: usize = 32;
+/// Threads that wait for the disk, as an edge has them.
+const DISK_THREADS: usize = 16;
 /// Keys that fit among the warm entries.
 const HOT: usize = 100;
 /// Look-ups of each kind.
@@ -66,7 +68,10 @@ impl Stage {
 }
 
 pub(crate) fn run(stage: Stage, dir: &Path, keys: usize) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Runtime::new()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .max_blocking_threads(DISK_THREADS)
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         match stage {
             Stage::Fill => fill(dir, keys).await,

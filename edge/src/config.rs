@@ -34,6 +34,8 @@ pub const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCAL
 pub const DEFAULT_THREADS: usize = 0;
 /// Threads for fills and connections to the origin.
 pub const DEFAULT_FILL_THREADS: usize = 1;
+/// Threads that wait for the disk. More of them serve a disk no better, and each keeps memory.
+pub const DEFAULT_DISK_THREADS: usize = 16;
 
 /// An edge's whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +59,8 @@ pub struct Config {
     pub threads: usize,
     /// Threads for fills and connections to the origin.
     pub fill_threads: usize,
+    /// Most threads that wait for the disk at once; they are made when needed.
+    pub disk_threads: usize,
     /// What lies below which prefix.
     pub mounts: Vec<MountConfig>,
     /// The origin of the modules, and how it is spoken to.
@@ -91,6 +95,7 @@ impl Default for Config {
             hosts: Vec::new(),
             threads: DEFAULT_THREADS,
             fill_threads: DEFAULT_FILL_THREADS,
+            disk_threads: DEFAULT_DISK_THREADS,
             mounts: default_mounts(),
             origin: OriginConfig::default(),
             http: HttpConfig::default(),
@@ -637,6 +642,8 @@ impl Config {
             "must be above zero",
         );
         claim(self.fill_threads > 0, "fill_threads", "must be at least 1");
+        // The index may be read, and the store be walked through, while requests are answered.
+        claim(self.disk_threads > 3, "disk_threads", "must be at least 4");
         for host in &self.hosts {
             let fits = !host.is_empty() && !host.contains([':', '/', ' ', '@']);
             claim(fits, "hosts", "a host is a name without scheme or port");

@@ -123,7 +123,7 @@ pub fn run(config: &Config, start: Start, again: &Loader<'_>) -> Result<(), Erro
     let connections = descriptors::connection_limit(config.limits.connections);
     let drain = Drain::new(connections, &metrics);
     let access = open_access_log(config, metrics.clone())?;
-    let fills = fill_runtime(config.fill_threads).map_err(Error::Threads)?;
+    let fills = fill_runtime(config).map_err(Error::Threads)?;
     let origins = open_origins(config, &fills, &metrics, &registry)?;
     // From here on little can fail: the old process may let go of the store.
     if let Some(takeover) = &takeover {
@@ -192,9 +192,10 @@ impl Answers for Arc<Engine> {
     }
 }
 
-fn fill_runtime(threads: usize) -> io::Result<Runtime> {
+fn fill_runtime(config: &Config) -> io::Result<Runtime> {
     Builder::new_multi_thread()
-        .worker_threads(threads)
+        .worker_threads(config.fill_threads)
+        .max_blocking_threads(config.disk_threads)
         .thread_name("fills")
         .enable_all()
         .build()

@@ -10,7 +10,6 @@ use super::journal::position_of;
 use super::record::{Found, Put, Record, Records};
 use super::slab::Id;
 use super::{Store, Writer};
-use crate::engine::purge::Mode;
 
 /// A commit waits for this many segments at most.
 const AT_ONCE: usize = 2;
@@ -79,8 +78,9 @@ impl Store {
             self.forget(writer, id);
             return Ok(());
         }
-        // Behind the purge's record it would outlive it.
-        if self.purged_record(put) == Some(Mode::Hard) {
+        // Behind the purge's record it would outlive it, and one that was purged softly would be
+        // fresh at the next start until that record is read.
+        if self.purged_record(put).is_some() {
             self.forget(writer, id);
             self.metrics.purged_entries.inc();
             return Ok(());
