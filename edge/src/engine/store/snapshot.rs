@@ -88,9 +88,11 @@ impl Store {
         // Before any of the answers that they concern.
         bans.iter().for_each(|ban| self.bans.restore(ban));
         self.bans.passed(newest);
-        for batch in keys.chunks(BATCH) {
+        let mut keys = keys.peekable();
+        while keys.peek().is_some() {
             let mut writer = self.writer.lock();
-            batch.iter().for_each(|key| self.take_in(&mut writer, key));
+            let batch = keys.by_ref().take(BATCH);
+            batch.for_each(|key| self.take_in(&mut writer, &key));
             self.gauge(&writer);
         }
         true
@@ -138,16 +140,16 @@ fn put_number(out: &mut Vec<u8>, number: impl TryInto<u32>) {
     out.extend_from_slice(&number.to_le_bytes());
 }
 
-/// What a snapshot holds.
-struct Decoded {
-    keys: Vec<Key>,
+/// What a snapshot holds. Its keys are not copied: of a million that would be 80 MB.
+struct Decoded<'a> {
+    keys: Keys<'a>,
     /// The number of the newest purge.
     newest: u64,
     bans: Vec<Ban>,
 }
 
 /// What a snapshot that is whole, and of these segments, holds.
-fn decode(bytes: &[u8], secret: &Secret, segments: &[Extent]) -> Option<Decoded> {
+fn decode<'a>(bytes: &'a [u8], secret: &Secret, segments: &[Extent]) -> Option<Decoded<'a>> {
     let (content, check) = bytes.split_at_checked(bytes.len().checked_sub(DIGEST)?)?;
     if Sha256::of(content).as_bytes() != check {
         return None;
@@ -168,7 +170,11 @@ fn decode(bytes: &[u8], secret: &Secret, segments: &[Extent]) -> Option<Decoded>
             return None;
         }
     }
-    let keys: Option<Vec<Key>> = (0..fields.number()?).map(|_| fields.key()).collect();
+    let left = fields.number()?;
+    let keys = Keys { fields, left };
+    for _ in 0..left {
+        fields.key()?;
+    }
     let newest = u64::from_le_bytes(fields.array()?);
     let mut records = Records::new(fields.0, *secret, 0);
     let bans = records.by_ref().filter_map(|found| match found.record {
@@ -176,13 +182,25 @@ fn decode(bytes: &[u8], secret: &Secret, segments: &[Extent]) -> Option<Decoded>
         Record::Put(_) | Record::Drop { .. } => None,
     });
     let bans = bans.collect();
-    Some(Decoded {
-        keys: keys?,
-        newest,
-        bans,
-    })
+    Some(Decoded { keys, newest, bans })
 }
 
+/// The keys of a snapshot, one after the other.
+struct Keys<'a> {
+    fields: Fields<'a>,
+    left: u32,
+}
+
+impl Iterator for Keys<'_> {
+    type Item = Key;
+
+    fn next(&mut self) -> Option<Key> {
+        self.left = self.left.checked_sub(1)?;
+        self.fields.key()
+    }
+}
+
+#[derive(Clone, Copy)]
 struct Fields<'a>(&'a [u8]);
 
 impl Fields<'_> {
