@@ -1,0 +1,247 @@
+//! The section `origin`: where it is, and every bound on talking to it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use modcdn_core::config::Problem;
+use modcdn_core::units::{ByteSize, Period};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
+
+use super::claims;
+use crate::origin::Endpoint;
+use crate::origin::breaker::LONGEST_WINDOW;
+
+/// The largest HTTP/2 window (RFC 9113 §6.9.1).
+const MAX_WINDOW: u64 = (1 << 31) - 1;
+/// The smallest that makes sense: the protocol's own default.
+const MIN_WINDOW: u64 = (1 << 16) - 1;
+
+/// Where an origin with its defaults listens, on the same machine.
+pub const DEFAULT_ORIGIN_URL: &str = "http://127.0.0.10:8080";
+/// Name look-up, TCP, TLS and HTTP/2 together.
+pub const DEFAULT_CONNECT_TIMEOUT: Period = Period::secs(5);
+/// From a request sent to the head of its answer.
+pub const DEFAULT_FIRST_BYTE_TIMEOUT: Period = Period::secs(5);
+/// Between two pieces of a body.
+pub const DEFAULT_STALL_TIMEOUT: Period = Period::secs(5);
+/// A whole answer. 500 MiB in it need 0.9 MB/s.
+pub const DEFAULT_TOTAL_TIMEOUT: Period = Period::secs(600);
+/// An unused connection beyond the first is closed after it.
+pub const DEFAULT_IDLE_TIMEOUT: Period = Period::secs(300);
+/// Connections to the origin.
+pub const DEFAULT_CONNECTIONS: usize = 100;
+/// Requests on one connection at once.
+pub const DEFAULT_STREAMS: usize = 100;
+/// A PING on every connection, so that a dead one is known before it is needed.
+pub const DEFAULT_PING: Period = Period::secs(30);
+/// Flow-control window of one stream: 4 MiB at 200 ms are 160 Mbit/s.
+pub const DEFAULT_STREAM_WINDOW: ByteSize = ByteSize::mib(4);
+/// Flow-control window of one connection: 1 Gbit/s × 200 ms is 25 MB. Several times a stream's,
+/// so that one stalled stream can't starve its siblings.
+pub const DEFAULT_CONNECTION_WINDOW: ByteSize = ByteSize::mib(32);
+/// Connections kept open, used or not, so that a fill after a quiet hour pays no handshake.
+pub const DEFAULT_WARM: usize = 1;
+/// Connections and addresses that one request is tried on before the head of its answer is here.
+pub const DEFAULT_TRIES: u32 = 3;
+/// For so long an address where something went wrong is used only where there is no other.
+pub const DEFAULT_SUSPICION: Period = Period::secs(1);
+/// The longest that this grows to, doubling with each further failure there.
+pub const DEFAULT_SUSPICION_MAX: Period = Period::secs(60);
+/// Requests with the origin at once, until their bodies are read.
+pub const DEFAULT_REQUESTS: usize = 1000;
+/// Requests that wait for a place among them; each costs some KiB.
+pub const DEFAULT_QUEUE: usize = 10_000;
+/// And for how long.
+pub const DEFAULT_QUEUE_WAIT: Period = Period::secs(5);
+/// The breaker looks at so many of the last requests.
+pub const DEFAULT_BREAKER_WINDOW: u32 = 20;
+/// So many failures among them open it.
+pub const DEFAULT_BREAKER_FAILURES: u32 = 10;
+/// The first pause of an open breaker.
+pub const DEFAULT_BREAKER_PAUSE: Period = Period::secs(1);
+/// The longest, doubling with each try that fails.
+pub const DEFAULT_BREAKER_PAUSE_MAX: Period = Period::secs(30);
+
+/// Where the origin is, and every bound on talking to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OriginConfig {
+    /// `http://HOST[:PORT]` (HTTP/2 by prior knowledge) or `https://…` (TLS, HTTP/2 by ALPN).
+    pub url: String,
+    /// PEM file of the certificate authorities that may vouch for an `https` origin; none means
+    /// the system's.
+    pub ca: Option<PathBuf>,
+    /// DNS resolvers for the origin's name, with their ports; none means the system's.
+    pub resolvers: Vec<SocketAddr>,
+    /// Longest wait for a connection: name, TCP, TLS, HTTP/2.
+    pub connect_timeout: Period,
+    /// Longest wait for the head of an answer.
+    pub first_byte_timeout: Period,
+    /// Longest wait for the next piece of a body.
+    pub stall_timeout: Period,
+    /// Longest time for a whole answer.
+    pub total_timeout: Period,
+    /// Unused connections beyond the first are closed after this.
+    pub idle_timeout: Period,
+    /// Most connections.
+    pub connections: usize,
+    /// Most requests on one connection at once.
+    pub streams_per_connection: usize,
+    /// Pause between PINGs on a connection.
+    pub ping: Period,
+    /// HTTP/2 window of one stream.
+    pub stream_window: ByteSize,
+    /// HTTP/2 window of one connection.
+    pub connection_window: ByteSize,
+    /// Connections kept open, used or not.
+    pub warm: usize,
+    /// Connections and addresses that one request is tried on.
+    pub tries: u32,
+    /// How long an address where something went wrong is avoided; doubles with each failure.
+    pub suspicion: Period,
+    /// The longest that it is.
+    pub suspicion_max: Period,
+    /// Most requests at once.
+    pub requests: usize,
+    /// Most requests that wait for that.
+    pub queue: usize,
+    /// Longest wait in that queue.
+    pub queue_wait: Period,
+    /// The circuit breaker.
+    pub breaker: BreakerConfig,
+}
+
+impl Default for OriginConfig {
+    fn default() -> Self {
+        Self {
+            url: DEFAULT_ORIGIN_URL.to_owned(),
+            ca: None,
+            resolvers: Vec::new(),
+            connect_timeout: DEFAULT_CONNECT_TIMEOUT,
+            first_byte_timeout: DEFAULT_FIRST_BYTE_TIMEOUT,
+            stall_timeout: DEFAULT_STALL_TIMEOUT,
+            total_timeout: DEFAULT_TOTAL_TIMEOUT,
+            idle_timeout: DEFAULT_IDLE_TIMEOUT,
+            connections: DEFAULT_CONNECTIONS,
+            streams_per_connection: DEFAULT_STREAMS,
+            ping: DEFAULT_PING,
+            stream_window: DEFAULT_STREAM_WINDOW,
+            connection_window: DEFAULT_CONNECTION_WINDOW,
+            warm: DEFAULT_WARM,
+            tries: DEFAULT_TRIES,
+            suspicion: DEFAULT_SUSPICION,
+            suspicion_max: DEFAULT_SUSPICION_MAX,
+            requests: DEFAULT_REQUESTS,
+            queue: DEFAULT_QUEUE,
+            queue_wait: DEFAULT_QUEUE_WAIT,
+            breaker: BreakerConfig::default(),
+        }
+    }
+}
+
+/// When the origin isn't asked any more. Only requests that got no answer count as failures, never
+/// a status.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BreakerConfig {
+    /// How many of the last requests are looked at: from 1 to 64.
+    pub window: u32,
+    /// So many failures among them open the breaker.
+    pub failures: u32,
+    /// Then the origin is left alone for so long; doubles with each try that fails.
+    pub pause: Period,
+    /// The longest pause.
+    pub pause_max: Period,
+}
+
+impl Default for BreakerConfig {
+    fn default() -> Self {
+        Self {
+            window: DEFAULT_BREAKER_WINDOW,
+            failures: DEFAULT_BREAKER_FAILURES,
+            pause: DEFAULT_BREAKER_PAUSE,
+            pause_max: DEFAULT_BREAKER_PAUSE_MAX,
+        }
+    }
+}
+
+impl BreakerConfig {
+    fn check(&self, problems: &mut Vec<Problem>) {
+        let mut claim = claims(problems);
+        claim(
+            (1..=LONGEST_WINDOW).contains(&self.window),
+            "origin.breaker.window",
+            "must be from 1 to 64",
+        );
+        claim(
+            (1..=self.window).contains(&self.failures),
+            "origin.breaker.failures",
+            "must be from 1 to window",
+        );
+        claim(
+            !self.pause.is_zero() && self.pause <= self.pause_max,
+            "origin.breaker.pause",
+            "must be above zero, and not above pause_max",
+        );
+    }
+}
+
+impl OriginConfig {
+    pub(super) fn check(&self, problems: &mut Vec<Problem>) {
+        if let Err(message) = Endpoint::parse(&self.url) {
+            problems.push(Problem::new("origin.url", message));
+        }
+        self.breaker.check(problems);
+        let mut claim = claims(problems);
+        let periods = [
+            ("origin.connect_timeout", self.connect_timeout),
+            ("origin.first_byte_timeout", self.first_byte_timeout),
+            ("origin.stall_timeout", self.stall_timeout),
+            ("origin.total_timeout", self.total_timeout),
+            ("origin.idle_timeout", self.idle_timeout),
+            ("origin.ping", self.ping),
+            ("origin.queue_wait", self.queue_wait),
+            ("origin.suspicion", self.suspicion),
+        ];
+        for (key, period) in periods {
+            claim(!period.is_zero(), key, "must be above zero");
+        }
+        claim(
+            self.connections > 0,
+            "origin.connections",
+            "must be at least 1",
+        );
+        let streams = self.streams_per_connection;
+        claim(
+            streams > 0,
+            "origin.streams_per_connection",
+            "must be at least 1",
+        );
+        claim(self.tries > 0, "origin.tries", "must be at least 1");
+        let requests = 1..=Semaphore::MAX_PERMITS;
+        claim(
+            requests.contains(&self.requests),
+            "origin.requests",
+            "must be at least 1",
+        );
+        claim(
+            self.suspicion <= self.suspicion_max,
+            "origin.suspicion",
+            "must not be above suspicion_max",
+        );
+        let window = |size: ByteSize| (MIN_WINDOW..=MAX_WINDOW).contains(&size.as_u64());
+        let bounds = "must be from 65535 bytes to 2GiB less one byte";
+        claim(window(self.stream_window), "origin.stream_window", bounds);
+        claim(
+            window(self.connection_window),
+            "origin.connection_window",
+            bounds,
+        );
+        claim(
+            self.stream_window <= self.connection_window,
+            "origin.stream_window",
+            "must not be above connection_window",
+        );
+    }
+}
