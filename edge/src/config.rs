@@ -1,7 +1,8 @@
 //! What an edge can be told, and what it does when it isn't told.
 //!
-//! One struct a section, every default a named constant; the longer sections have files of their own. The sections `store`, `freshness`,
-//! `fill` and `purge` are the engine's. `config/edge.yaml` names every key; a test holds the two together.
+//! One struct a section, every default a named constant. The longer sections have files of their
+//! own; `store`, `freshness`, `fill`, `purge` and `http` are the engine's. `config/edge.yaml` names
+//! every key; a test holds the two together.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
