@@ -106,7 +106,8 @@ impl Fill {
         let (store, entry) = (self.engine.store.clone(), stale.clone());
         let epoch = self.awaited.epoch();
         let renewed = self
-            .blocking(move || store.refresh(&entry, merged, now, epoch))
+            .engine
+            .storing(move || store.refresh(&entry, merged, now, epoch))
             .await?;
         self.engine.metrics.revalidated("confirmed");
         self.engine.forget_failure(&self.key);
@@ -152,7 +153,7 @@ impl Fill {
             body: Payload::Ram(body),
         };
         let store = self.engine.store.clone();
-        self.blocking(move || store.put(arrival)).await
+        self.engine.storing(move || store.put(arrival)).await
     }
 
     /// 200: a body is arriving.
@@ -301,7 +302,7 @@ impl Fill {
             body: payload,
         };
         let store = self.engine.store.clone();
-        let entry = self.blocking(move || store.put(arrival)).await?;
+        let entry = self.engine.storing(move || store.put(arrival)).await?;
         match &whole {
             Some(whole) => self.growing.adopt(whole),
             None if spooled => self.growing.unload(&digests),
@@ -389,14 +390,6 @@ impl Fill {
             .now()
             .saturating_sub(age.unwrap_or(0).saturating_mul(1000))
     }
-
-    async fn blocking<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Failure> {
-        let done = self.engine.fills.spawn_blocking(work).await;
-        done.map_err(|error| Failure::new(Reason::Internal, format!("the store failed: {error}")))
-    }
 }
 
 enum Drained {
@@ -453,13 +446,7 @@ impl Drop for Guard {
     fn drop(&mut self) {
         self.engine.metrics.fills_running.dec();
         self.engine.fill_ended(&self.key, &self.growing);
-        if !self.growing.is_announced() {
-            let text = "the fill ended without an answer";
-            let refusal = Refusal::new(Reason::Internal, self.key.to_string(), text);
-            self.growing.announce(Outcome::Refused(Arc::new(refusal)));
-        }
-        // The first end counts: this one only if there was none.
-        self.growing.finish(End::Failed(Reason::Internal));
+        self.growing.abandon(&self.key);
     }
 }
 

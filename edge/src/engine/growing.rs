@@ -284,6 +284,17 @@ impl Growing {
         self.changed.send_replace(());
     }
 
+    /// Its writer is gone: ends it, unless it has ended.
+    pub(super) fn abandon(&self, asked: &str) {
+        if !self.is_announced() {
+            let text = "the fill ended without an answer";
+            let refusal = Refusal::new(Reason::Internal, asked, text);
+            self.announce(Outcome::Refused(Arc::new(refusal)));
+        }
+        // The first end counts: this one only if there was none.
+        self.finish(End::Failed(Reason::Internal));
+    }
+
     fn look(&self, at: u64, end: Option<u64>) -> Found {
         let state = self.state.lock();
         let (stop, limit) = match state.end {

@@ -56,7 +56,9 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use modcdn_core::goproxy::Request;
+use modcdn_core::refusal::Reason;
 
+use self::announced::Failure;
 use self::budget::Budget;
 use self::clock::Clock;
 use self::config::EngineConfig;
@@ -406,6 +408,15 @@ impl Engine {
             .fills
             .spawn_blocking(move || store.condemn(&entry))
             .await;
+    }
+
+    /// Does for a fill what blocks.
+    async fn storing<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        let done = self.fills.spawn_blocking(work).await;
+        done.map_err(|error| Failure::new(Reason::Internal, format!("the store failed: {error}")))
     }
 
     /// Does what blocks.

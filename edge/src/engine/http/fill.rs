@@ -118,7 +118,8 @@ impl Fill {
         let (engine, entry) = (self.engine.clone(), stale.clone());
         let epoch = self.flight.awaited.epoch();
         let renewed = self
-            .blocking(move || engine.store.refresh(&entry, headers, validated, epoch))
+            .engine
+            .storing(move || engine.store.refresh(&entry, headers, validated, epoch))
             .await?;
         self.engine.metrics.revalidated("confirmed");
         self.leave(&self.key, Outcome::Confirmed(renewed));
@@ -142,7 +143,8 @@ impl Fill {
         let (engine, flight) = (self.engine.clone(), self.flight.clone());
         let joinable = self.is_joinable();
         let key = self
-            .blocking(move || engine.key_for(&flight, &selecting, joinable))
+            .engine
+            .storing(move || engine.key_for(&flight, &selecting, joinable))
             .await?;
         self.engine.http.flights.shared(&self.flight.key);
         let (kept, withheld) = withhold(&response.headers, &control);
@@ -222,7 +224,7 @@ impl Fill {
             return Ok(());
         };
         let store = self.engine.store.clone();
-        self.blocking(move || store.remove(&stale.key)).await
+        self.engine.storing(move || store.remove(&stale.key)).await
     }
 
     async fn receive(
@@ -330,7 +332,8 @@ impl Fill {
         let meta = announced.head.meta.clone();
         let (engine, flight, key_of_it) = (self.engine.clone(), self.flight.clone(), key.clone());
         let entry = self
-            .blocking(move || {
+            .engine
+            .storing(move || {
                 let body = if flight.is_void() {
                     Payload::Nowhere
                 } else {
@@ -412,14 +415,6 @@ impl Fill {
     fn is_joinable(&self) -> bool {
         self.engine.http.flights.has(&self.key, &self.flight)
     }
-
-    async fn blocking<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Failure> {
-        let done = self.engine.fills.spawn_blocking(work).await;
-        done.map_err(|error| Failure::new(Reason::Internal, format!("the store failed: {error}")))
-    }
 }
 
 impl Engine {
@@ -461,13 +456,6 @@ impl Drop for Guard {
     fn drop(&mut self) {
         self.engine.metrics.fills_running.dec();
         self.engine.http.flights.ended(&self.flight, &[&self.key]);
-        let growing = &self.flight.growing;
-        if !growing.is_announced() {
-            let text = "the exchange ended without an answer";
-            let refusal = Refusal::new(Reason::Internal, &*self.flight.key, text);
-            growing.announce(Outcome::Refused(Arc::new(refusal)));
-        }
-        // The first end counts: this one only if there was none.
-        growing.finish(End::Failed(Reason::Internal));
+        self.flight.growing.abandon(&self.flight.key);
     }
 }
