@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use http::Uri;
+use pingora::ErrorType;
 use pingora::connectors::http::v2::{ConnectionRef, H2HandshakeSettings, handshake};
 use pingora::connectors::{ConnectorOptions, TransportConnector};
 use pingora::protocols::ALPN;
@@ -129,9 +130,13 @@ impl Dialler {
     }
 
     async fn connect_to(&self, address: SocketAddr) -> Result<ConnectionRef, OriginError> {
-        let failed = |error: Box<pingora::Error>| OriginError::Connect {
-            to: address.to_string(),
-            why: error.to_string(),
+        // The connector has the same limit as we, and may come first.
+        let failed = |error: Box<pingora::Error>| match error.etype() {
+            ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => self.too_late(),
+            _ => OriginError::Connect {
+                to: address.to_string(),
+                why: error.to_string(),
+            },
         };
         let mut peer = self.template.clone();
         peer._address = pingora::protocols::l4::socket::SocketAddr::Inet(address);
