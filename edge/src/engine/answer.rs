@@ -174,18 +174,10 @@ impl Engine {
                     }
                     return Ok(answer);
                 }
-                Err(Damage::Unreadable(error)) => {
-                    tracing::warn!(key = %entry.key, %error, "stored body can't be read now");
-                    return Err(Held::useless(entry, "unreadable"));
-                }
-                Err(Damage::Corrupt) => break,
-                Err(Damage::Moved) => {
-                    let now_at = Box::pin(self.look_up(&entry.key)).await;
-                    match now_at.filter(|now_at| !Arc::ptr_eq(now_at, &entry)) {
-                        Some(now_at) => entry = now_at,
-                        None => break,
-                    }
-                }
+                Err(damage) => match Box::pin(self.instead(&entry, damage)).await {
+                    Ok(other) => entry = other,
+                    Err(detail) => return Err(Held::useless(entry, detail)),
+                },
             }
         }
         Box::pin(self.condemn(&entry)).await;

@@ -410,6 +410,30 @@ impl Engine {
             .await;
     }
 
+    /// What answers in place of an entry whose body could not be had; else why nothing does. What
+    /// proves to be damaged is dropped.
+    async fn instead(
+        self: &Arc<Self>,
+        entry: &Arc<Entry>,
+        damage: Damage,
+    ) -> Result<Arc<Entry>, &'static str> {
+        match damage {
+            Damage::Unreadable(error) => {
+                tracing::warn!(key = %entry.key, %error, "stored body can't be read now");
+                return Err("unreadable");
+            }
+            Damage::Corrupt => {}
+            Damage::Moved => {
+                let now_at = self.look_up(&entry.key).await;
+                if let Some(now_at) = now_at.filter(|now_at| !Arc::ptr_eq(now_at, entry)) {
+                    return Ok(now_at);
+                }
+            }
+        }
+        self.condemn(entry).await;
+        Err("damaged")
+    }
+
     /// Does for a fill what blocks.
     async fn storing<T: Send + 'static>(
         &self,
