@@ -5,6 +5,12 @@
 //! connection. So a hit costs no task and no wake-up, and everything that a connection writes comes
 //! together on its wire. A request that panics takes its stream with it and nothing else.
 
+#[cfg_attr(
+    not(any(test, fuzzing)),
+    expect(dead_code, unused_imports, reason = "the server that uses it follows")
+)]
+pub(crate) mod hpack;
+
 use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};

@@ -14,7 +14,7 @@ mod chunked;
 pub(crate) mod clients;
 pub(crate) mod drain;
 mod h1;
-mod h2;
+pub(crate) mod h2;
 pub(crate) mod head;
 pub(crate) mod listen;
 pub mod meter;
