@@ -1,7 +1,8 @@
 //! HPACK: how HTTP/2 compresses header blocks (RFC 7541).
 //!
 //! [`Decoder`] reads what clients send: [`integer`] and [`huffman`] are its alphabet, [`table`] is
-//! what it remembers from block to block.
+//! what it remembers from block to block. [`encode`] writes the heads of answers, and remembers
+//! nothing: what it has written once may be sent on any connection.
 //!
 //! A new decoder owns no heap. What it remembers lies in two buffers, the table's bytes and the places
 //! of its entries, both bounded by the table's size; a scratch for Huffman-coded strings stays while it
@@ -13,6 +14,7 @@
 //! whatever the bytes. Pure: no I/O, no clock.
 
 mod decode;
+pub(crate) mod encode;
 mod huffman;
 mod integer;
 #[cfg(any(test, fuzzing))]
