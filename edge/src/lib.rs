@@ -36,6 +36,7 @@ mod upgrade;
 #[cfg(any(test, fuzzing))]
 pub mod invariants {
     pub use crate::engine::store::record::invariants::journal;
+    pub use crate::front::h2::hpack::invariants::hpack;
     pub use crate::front::head::invariants::request;
 }
 

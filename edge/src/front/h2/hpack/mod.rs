@@ -18,6 +18,8 @@ pub(crate) mod encode;
 mod huffman;
 mod integer;
 #[cfg(any(test, fuzzing))]
+pub(crate) mod invariants;
+#[cfg(any(test, fuzzing))]
 mod reference;
 mod table;
 
