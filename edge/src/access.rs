@@ -15,7 +15,7 @@ use serde::Serialize;
 use modcdn_core::refusal::Reason;
 use modcdn_core::telemetry::{AccessLog, timestamp};
 
-use crate::exchange::Cached;
+use crate::exchange::{Answer, Cached};
 use crate::metrics::Metrics;
 
 /// Where entries go.
@@ -133,6 +133,12 @@ fn clip(path: &str) -> &str {
 }
 
 impl Entry<'_> {
+    /// This is what the client is answered.
+    pub(crate) fn answered(&mut self, answer: &Answer) {
+        self.status = answer.status;
+        (self.cache, self.reason) = (answer.cache, answer.reason);
+    }
+
     /// A good answer to a health check: several a second, all alike. The metrics count them.
     fn is_routine(&self) -> bool {
         self.kind == HEALTH_KIND && self.status == StatusCode::OK

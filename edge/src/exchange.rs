@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::sync::mpsc;
@@ -77,6 +78,26 @@ pub struct Answer {
     pub cache: Cached,
     /// Why the answer is a "no", if it is one.
     pub reason: Option<Reason>,
+}
+
+/// An [`Answer`], or the wait for it.
+pub enum Answering {
+    /// Nothing had to be waited for.
+    Now(Answer),
+    /// It comes. Dropping the future stops nothing but this answer.
+    Later(BoxFuture<'static, Answer>),
+}
+
+impl IntoFuture for Answering {
+    type Output = Answer;
+    type IntoFuture = BoxFuture<'static, Answer>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        match self {
+            Answering::Now(answer) => Box::pin(std::future::ready(answer)),
+            Answering::Later(answer) => answer,
+        }
+    }
 }
 
 /// The body of an [`Answer`].

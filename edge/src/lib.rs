@@ -37,13 +37,14 @@ mod upgrade;
 pub mod invariants {
     pub use crate::engine::store::record::invariants::journal;
     pub use crate::front::h2::hpack::invariants::hpack;
+    pub use crate::front::h2::protocol::invariants::h2;
     pub use crate::front::head::invariants::request;
 }
 
 pub use config::Config;
 pub use front::certificate::TlsError;
 pub use front::listen::ListenError;
-pub use front::{meter, proxy};
+pub use front::proxy;
 pub use reload::Loader;
 pub use server::{Error, Start, run};
 pub use upgrade::UpgradeError;

@@ -12,7 +12,7 @@ use modcdn_core::refusal::Reason;
 use modcdn_core::telemetry::register;
 
 use crate::exchange::Cached;
-use crate::front::meter::Flood;
+use crate::front::h2::meter::Flood;
 use crate::origin::metrics::OriginMetrics;
 
 /// The kinds of paths whose 200s are counted without a look-up.

@@ -203,7 +203,7 @@ mod tests {
 
     use super::*;
     use crate::access::Access;
-    use crate::exchange::{Answer, Asked, HttpAsked};
+    use crate::exchange::{Answer, Answering, Asked, HttpAsked};
     use crate::front::clients::Clients;
     use crate::front::drain::Drain;
     use crate::front::mounts::Mounts;
@@ -224,8 +224,8 @@ mod tests {
     }
 
     impl Answers for Nobody {
-        async fn answer(&self, _asked: Asked) -> Answer {
-            std::future::pending().await
+        fn answer(&self, _asked: Asked) -> Answering {
+            Answering::Later(Box::pin(std::future::pending()))
         }
 
         async fn pass(&self, asked: HttpAsked) -> Answer {

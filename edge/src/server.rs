@@ -30,7 +30,7 @@ use crate::descriptors;
 use crate::engine::config::EngineConfig;
 use crate::engine::metrics::EngineMetrics;
 use crate::engine::{Engine, Origins};
-use crate::exchange::{Answer, Asked, HttpAsked};
+use crate::exchange::{Answer, Answering, Asked, HttpAsked};
 use crate::front::certificate::{Certificates, TlsError};
 use crate::front::clients::Clients;
 use crate::front::drain::Drain;
@@ -183,7 +183,7 @@ fn open_admin(registry: Registry, engine: &Arc<Engine>) -> Arc<Admin> {
 
 /// The engine, as the front door knows it.
 impl Answers for Arc<Engine> {
-    fn answer(&self, asked: Asked) -> impl Future<Output = Answer> + Send {
+    fn answer(&self, asked: Asked) -> Answering {
         Engine::answer(self, asked)
     }
 

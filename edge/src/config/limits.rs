@@ -22,17 +22,10 @@ pub const DEFAULT_HEADER_SIZE: ByteSize = ByteSize::kib(64);
 pub const DEFAULT_HEADER_FIELDS: usize = 100;
 /// Requests on one HTTP/2 connection at once.
 pub const DEFAULT_H2_STREAMS: u32 = 100;
-/// Bytes of one HTTP/2 answer that wait for the client's window.
-pub const DEFAULT_H2_SEND_BUFFER: ByteSize = ByteSize::kib(256);
-/// Streams that a client may reset before they were looked at (rapid reset).
-pub const DEFAULT_H2_RESETS: usize = 20;
-/// Streams that we may have to reset because of what the client sent on them. One that opens all its
-/// streams before it has seen our settings is refused some of them, which counts here.
-pub const DEFAULT_H2_LOCAL_RESETS: usize = 1024;
 /// Malformed HTTP/2 requests before the connection is closed.
 pub const DEFAULT_H2_MALFORMED: usize = 32;
 
-/// Pingora's parser takes no more fields than this.
+/// More fields than any client sends.
 pub const MAX_HEADER_FIELDS: usize = 256;
 
 /// How much a client may ask for.
@@ -57,13 +50,6 @@ pub struct LimitConfig {
     pub header_fields: usize,
     /// Requests on one HTTP/2 connection at once.
     pub h2_streams: u32,
-    /// Bytes of one HTTP/2 answer that may wait for the client's window.
-    pub h2_send_buffer: ByteSize,
-    /// Streams reset by the client before they were looked at: more close the connection.
-    pub h2_resets: usize,
-    /// Streams reset by us because of the client's mistakes ("MadeYouReset"): more close the
-    /// connection.
-    pub h2_local_resets: usize,
     /// Malformed HTTP/2 requests: more close the connection.
     pub h2_malformed: usize,
     /// HTTP/2 frames that serve no request.
@@ -82,9 +68,6 @@ impl Default for LimitConfig {
             header_size: DEFAULT_HEADER_SIZE,
             header_fields: DEFAULT_HEADER_FIELDS,
             h2_streams: DEFAULT_H2_STREAMS,
-            h2_send_buffer: DEFAULT_H2_SEND_BUFFER,
-            h2_resets: DEFAULT_H2_RESETS,
-            h2_local_resets: DEFAULT_H2_LOCAL_RESETS,
             h2_malformed: DEFAULT_H2_MALFORMED,
             h2_frames: FrameConfig::default(),
         }
@@ -138,6 +121,8 @@ pub const DEFAULT_WINDOW_UPDATES: u64 = 2000;
 pub const DEFAULT_CONTINUATIONS: u64 = 50;
 /// There is no reason to send any.
 pub const DEFAULT_EMPTY: u64 = 100;
+/// A client that opens all its streams before it has seen our settings is refused some of them.
+pub const DEFAULT_MADE_RESETS: u64 = 500;
 
 /// How many HTTP/2 frames of a kind that serves no request a client may send on a connection within
 /// `window`. More close it (GOAWAY, ENHANCE_YOUR_CALM).
@@ -160,6 +145,8 @@ pub struct FrameConfig {
     pub continuations: u64,
     /// DATA that carries nothing and ends nothing.
     pub empty: u64,
+    /// Streams that we had to reset because of what came on them ("MadeYouReset").
+    pub made_resets: u64,
 }
 
 impl Default for FrameConfig {
@@ -173,6 +160,7 @@ impl Default for FrameConfig {
             window_updates: DEFAULT_WINDOW_UPDATES,
             continuations: DEFAULT_CONTINUATIONS,
             empty: DEFAULT_EMPTY,
+            made_resets: DEFAULT_MADE_RESETS,
         }
     }
 }
@@ -226,12 +214,6 @@ impl LimitConfig {
             self.h2_streams > 0,
             "limits.h2_streams",
             "must be at least 1",
-        );
-        let buffer = (16 << 10)..=(64 << 20);
-        claim(
-            buffer.contains(&self.h2_send_buffer.as_u64()),
-            "limits.h2_send_buffer",
-            "must be from 16KiB to 64MiB",
         );
     }
 }

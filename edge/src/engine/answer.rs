@@ -25,10 +25,10 @@ use super::growing::{End, FillHead, Follower, Growing, Outcome, Passed};
 use super::metrics::Tier;
 use super::reply::{Described, Fate, whole};
 use super::select::{Selected, not_modified, select, select_early};
-use super::store::Damage;
 use super::store::entry::{Entry, Validators};
+use super::store::{Damage, Look};
 use super::{Engine, Joined};
-use crate::exchange::{Answer, Asked, Body, Cached};
+use crate::exchange::{Answer, Answering, Asked, Body, Cached};
 
 /// How often one request starts over because what it was about to answer with was gone.
 const ATTEMPTS: usize = 4;
@@ -91,13 +91,44 @@ enum Next {
 }
 
 impl Engine {
-    /// Answers one request. Every wait in here is bounded by the origin client's limits.
+    /// Answers one request: at once if the answer is fresh and in RAM. Every wait in here is bounded by
+    /// the origin client's limits.
     ///
-    /// Dropping the future stops nothing but this answer: a fill that it began goes on. Whatever a RAM
-    /// hit doesn't need is boxed, since every request's task is made of this future: it is small.
-    pub async fn answer(self: &Arc<Self>, asked: Asked) -> Answer {
+    /// Dropping the future stops nothing but this answer: a fill that it began goes on.
+    pub fn answer(self: &Arc<Self>, asked: Asked) -> Answering {
         let path = asked.request.path();
-        let held = match self.look_up(&path).await {
+        let look = self.store.look(&path);
+        if let Look::Warm(entry) = &look
+            && let Some(answer) = self.answer_from_ram(&asked, entry)
+        {
+            return Answering::Now(answer);
+        }
+        let engine = self.clone();
+        Answering::Later(Box::pin(async move {
+            engine.answer_later(asked, path.into(), look).await
+        }))
+    }
+
+    /// The answer, if nothing has to be waited for.
+    fn answer_from_ram(&self, asked: &Asked, entry: &Arc<Entry>) -> Option<Answer> {
+        if self.judge(entry) != Judgement::Fresh {
+            return None;
+        }
+        let described = Described::entry(entry, Some(entry.age(self.clock.now())));
+        let selected = self.select(asked, &described);
+        let fate = self.hit(entry, Cached::Hit, None);
+        let Some((start, end)) = span(asked, selected, entry.object.size) else {
+            self.metrics.hit(Tier::Head);
+            return Some(self.reply(asked, fate, &described, selected, None));
+        };
+        let bytes = self.store.in_ram(entry)?;
+        self.metrics.hit(self.store.ram_tier(entry));
+        let body = in_ram(part(&bytes, start, end));
+        Some(self.reply(asked, fate, &described, selected, Some(body)))
+    }
+
+    async fn answer_later(self: &Arc<Self>, asked: Asked, path: Arc<str>, look: Look) -> Answer {
+        let held = match self.looked_up(&path, look).await {
             None => Held::NOTHING,
             Some(entry) => match self.answer_held(&asked, entry).await {
                 Ok(answer) => return answer,
@@ -111,9 +142,9 @@ impl Engine {
                 ..held
             };
             let fate = held.fate(Cached::Bypass, false);
-            return Box::pin(self.relay(asked, fate)).await;
+            return self.relay(asked, fate).await;
         }
-        Box::pin(self.go_forward(asked, path.into(), held)).await
+        self.go_forward(asked, path, held).await
     }
 
     /// Answers from the store, if that may be done without asking the origin first.

@@ -245,7 +245,11 @@ impl Engine {
 
     /// The answer for a key. Waits for the disk only if there is an answer and it isn't warm.
     async fn look_up(&self, key: &str) -> Option<Arc<Entry>> {
-        match self.store.look(key) {
+        self.looked_up(key, self.store.look(key)).await
+    }
+
+    async fn looked_up(&self, key: &str, look: Look) -> Option<Arc<Entry>> {
+        match look {
             Look::Warm(entry) => Some(entry),
             Look::Absent => None,
             Look::Cold => Box::pin(self.find(key.into())).await,

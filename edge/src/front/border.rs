@@ -6,12 +6,13 @@
 
 use http::header::{CONTENT_LENGTH, IF_NONE_MATCH, IF_RANGE, RANGE};
 use http::uri::{Authority, PathAndQuery};
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method};
 
 use modcdn_core::goproxy::{GrammarError, Request};
 use modcdn_core::headers::DISABLE_MODULE_FETCH;
 use modcdn_core::refusal::{Reason, Refusal};
 
+use super::fields::Fields;
 use super::mounts::{Mount, Mounts};
 use crate::engine::http::fields::from_client;
 use crate::engine::http::uri::{self, TargetError};
@@ -48,7 +49,7 @@ pub(crate) struct Raw<'a> {
     pub(crate) target: &'a str,
     /// `Host` or `:authority`.
     pub(crate) authority: &'a str,
-    pub(crate) headers: &'a HeaderMap,
+    pub(crate) fields: &'a Fields,
     pub(crate) has_body: bool,
 }
 
@@ -78,7 +79,7 @@ pub(crate) fn admit(raw: Raw<'_>, names: Names<'_>, mounts: &Mounts) -> Result<T
 }
 
 fn admit_http(raw: Raw<'_>, mount: usize, target: PathAndQuery) -> HttpAsked {
-    let mut headers = from_client(raw.headers);
+    let mut headers = from_client(raw.fields.to_map());
     if !raw.has_body {
         headers.remove(CONTENT_LENGTH);
     }
@@ -129,10 +130,10 @@ fn admit_module(raw: Raw<'_>, path: &str) -> Result<Target, Refusal> {
     Ok(Target::Module(Asked {
         request,
         head,
-        range: single(raw.headers, &RANGE),
-        if_range: single(raw.headers, &IF_RANGE),
-        if_none_match: joined(raw.headers, &IF_NONE_MATCH),
-        no_fetch: is_true(raw.headers.get(DISABLE_MODULE_FETCH)),
+        range: single(raw.fields, &RANGE),
+        if_range: single(raw.fields, &IF_RANGE),
+        if_none_match: joined(raw.fields, &IF_NONE_MATCH),
+        no_fetch: is_true(raw.fields.get(&DISABLE_MODULE_FETCH)),
     }))
 }
 
@@ -151,11 +152,12 @@ fn path_of<'a>(raw: Raw<'a>, names: Names<'_>) -> Result<&'a str, Refusal> {
         return Err(refuse(raw, Reason::Misdirected, what));
     }
     let host = host_of(raw)?;
-    if names.sni.is_some_and(|sni| sni != host) {
+    if names.sni.is_some_and(|sni| !sni.eq_ignore_ascii_case(host)) {
         let what = "the host is not the one this TLS connection was made for";
         return Err(refuse(raw, Reason::Misdirected, what));
     }
-    if !names.served.is_empty() && !names.served.contains(&host) {
+    let mut served = names.served.iter();
+    if !names.served.is_empty() && !served.any(|served| served.eq_ignore_ascii_case(host)) {
         return Err(refuse(
             raw,
             Reason::Misdirected,
@@ -175,18 +177,38 @@ fn absolute_form(target: &str) -> Option<(&str, &str)> {
     Some(rest.split_at(slash))
 }
 
-/// The host without its port, in lower case.
-fn host_of(raw: Raw<'_>) -> Result<String, Refusal> {
-    let valid = raw.authority.parse::<Authority>().ok();
-    let valid = valid.filter(|parsed| !parsed.host().is_empty() && !parsed.as_str().contains('@'));
-    match valid {
-        Some(authority) => Ok(authority.host().trim_end_matches('.').to_ascii_lowercase()),
-        None => Err(refuse(
+/// The host without its port, as it was written.
+fn host_of(raw: Raw<'_>) -> Result<&str, Refusal> {
+    let text = raw.authority;
+    if !is_plain(text) && !is_authority(text) {
+        return Err(refuse(
             raw,
             Reason::BadRequest,
             "the Host field is not a host",
-        )),
+        ));
     }
+    // The colons of an IPv6 address stand in brackets.
+    let host = match text.rsplit_once(':') {
+        Some((host, _)) if !text.ends_with(']') => host,
+        _ => text,
+    };
+    Ok(host.trim_end_matches('.'))
+}
+
+/// A name or an IPv4 address, perhaps with a port: what nearly all are, told without an allocation.
+fn is_plain(text: &str) -> bool {
+    let (host, port) = text.split_once(':').unwrap_or((text, "0"));
+    let in_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
+    !host.is_empty()
+        && host.bytes().all(in_name)
+        && (1..=5).contains(&port.len())
+        && port.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// What RFC 3986 §3.2 allows, without user information.
+fn is_authority(text: &str) -> bool {
+    let parsed = text.parse::<Authority>();
+    parsed.is_ok_and(|parsed| !parsed.host().is_empty() && !text.contains('@'))
 }
 
 fn outside_grammar(raw: Raw<'_>, error: GrammarError) -> Refusal {
@@ -204,26 +226,26 @@ fn refuse(raw: Raw<'_>, reason: Reason, what: &str) -> Refusal {
 }
 
 /// A field that makes sense once; sent twice, it is as if it hadn't been sent.
-fn single(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
-    let mut values = headers.get_all(name).iter();
+fn single(fields: &Fields, name: &HeaderName) -> Option<HeaderValue> {
+    let mut values = fields.all(name);
     let first = values.next()?;
-    values.next().is_none().then(|| first.clone())
+    let only = values.next().is_none();
+    only.then(|| HeaderValue::from_bytes(first).ok()).flatten()
 }
 
 /// A list, possibly over several lines.
-fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
-    let mut values = headers.get_all(name).iter();
-    let first = values.next()?;
-    let mut all = first.as_bytes().to_vec();
+fn joined(fields: &Fields, name: &HeaderName) -> Option<HeaderValue> {
+    let mut values = fields.all(name);
+    let mut all = values.next()?.to_vec();
     for value in values {
         all.extend_from_slice(b", ");
-        all.extend_from_slice(value.as_bytes());
+        all.extend_from_slice(value);
     }
     HeaderValue::from_bytes(&all).ok()
 }
 
-fn is_true(value: Option<&HeaderValue>) -> bool {
-    value.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"))
+fn is_true(value: Option<&[u8]>) -> bool {
+    value.is_some_and(|value| value.eq_ignore_ascii_case(b"true"))
 }
 
 #[cfg(test)]
@@ -242,13 +264,13 @@ mod tests {
         authority: &str,
         names: Names<'_>,
     ) -> Result<Target, Reason> {
-        let headers = HeaderMap::new();
+        let fields = Fields::default();
         let method = method.parse().unwrap();
         let raw = Raw {
             method: &method,
             target,
             authority,
-            headers: &headers,
+            fields: &fields,
             has_body: false,
         };
         admit(raw, names, &Mounts::modules()).map_err(|refusal| refusal.reason)
@@ -341,6 +363,15 @@ mod tests {
 
     #[test]
     fn a_host_must_be_one() {
+        for authority in [
+            "go.test:8080",
+            "[::1]",
+            "[::1]:80",
+            "10.0.0.1:1",
+            "a_b.test",
+        ] {
+            assert!(ask("GET", LIST, authority, ANY).is_ok(), "{authority:?}");
+        }
         for authority in ["", "a b", "user@go.test", "go.test/x", ":80"] {
             assert_eq!(
                 refused("GET", LIST, authority, ANY),
@@ -351,12 +382,12 @@ mod tests {
     }
 
     /// What a GET of the list with these headers asks of the engine.
-    fn asked_with(headers: &HeaderMap) -> Asked {
+    fn asked_with(fields: &Fields) -> Asked {
         let raw = Raw {
             method: &Method::GET,
             target: LIST,
             authority: "x",
-            headers,
+            fields,
             has_body: false,
         };
         match admit(raw, ANY, &Mounts::modules()) {
@@ -371,26 +402,18 @@ mod tests {
     fn mixed(method: &str, target: &str) -> Result<Target, Reason> {
         let mounts = Mounts::new(&serde_yaml::from_str::<Vec<_>>(MIXED).unwrap());
         let method = method.parse().unwrap();
-        let headers = [
+        let fields = [
             ("connection", "x-a"),
             ("x-a", "1"),
             ("x-b", "2"),
             ("te", "trailers"),
         ];
-        let headers = headers
-            .into_iter()
-            .map(|(name, value)| {
-                (
-                    HeaderName::from_static(name),
-                    HeaderValue::from_static(value),
-                )
-            })
-            .collect();
+        let fields = fields.into_iter().collect();
         let raw = Raw {
             method: &method,
             target,
             authority: "CDN.test",
-            headers: &headers,
+            fields: &fields,
             has_body: method == Method::POST,
         };
         admit(raw, ANY, &mounts).map_err(|refusal| refusal.reason)
@@ -436,23 +459,21 @@ mod tests {
 
     #[test]
     fn only_the_conditional_headers_go_on() {
-        let mut headers = HeaderMap::new();
-        for (name, value) in [
+        let fields = [
             ("x-http-method-override", "POST"),
             ("x-forwarded-host", "evil.test"),
             ("range", "bytes=0-1"),
             ("if-none-match", "\"a\""),
             ("if-none-match", "\"b\""),
             ("disable-module-fetch", "TRUE"),
-        ] {
-            headers.append(name, HeaderValue::from_static(value));
-        }
-        let asked = asked_with(&headers);
+        ];
+        let mut fields: Fields = fields.into_iter().collect();
+        let asked = asked_with(&fields);
         assert_eq!(asked.range.unwrap(), "bytes=0-1");
         assert_eq!(asked.if_none_match.unwrap(), "\"a\", \"b\"");
         assert!(asked.no_fetch && !asked.head && asked.if_range.is_none());
-        headers.append("range", HeaderValue::from_static("bytes=5-6"));
-        let asked = asked_with(&headers);
+        fields.push(b"range", b"bytes=5-6");
+        let asked = asked_with(&fields);
         assert!(asked.range.is_none(), "two Range fields are as none");
     }
 }

@@ -160,36 +160,32 @@ impl Client {
 }
 
 impl Visit {
-    /// Waits for a request's turn.
+    /// How long a request waits for its turn, which is its own from now on.
     ///
     /// # Errors
-    /// The answer, where the wait would be too long.
-    pub(crate) async fn turn(&self, rate: &RateConfig, asked: &str) -> Result<(), Answer> {
+    /// The wait would be too long.
+    pub(crate) fn turn(&self, rate: &RateConfig) -> Result<Duration, TooMany> {
         if rate.requests_per_second == 0 {
-            return Ok(());
+            return Ok(Duration::ZERO);
         }
-        match self.client.take(rate, Instant::now()) {
-            Ok(Duration::ZERO) => Ok(()),
-            Ok(wait) => {
-                self.delayed.inc();
-                // Apart: nearly no request has to carry a timer.
-                Box::pin(tokio::time::sleep(wait)).await;
-                Ok(())
-            }
-            Err(too_many) => Err(too_many.answer(asked, rate)),
+        let wait = self.client.take(rate, Instant::now())?;
+        if wait > Duration::ZERO {
+            self.delayed.inc();
         }
+        Ok(wait)
     }
 }
 
 /// A request that would have to wait too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct TooMany {
+pub(crate) struct TooMany {
     /// When it would find a place in the queue.
     retry_after: Duration,
 }
 
 impl TooMany {
-    fn answer(self, asked: &str, rate: &RateConfig) -> Answer {
+    /// What such a request is answered.
+    pub(crate) fn answer(self, asked: &str, rate: &RateConfig) -> Answer {
         let most = rate.requests_per_second;
         let failed = format!("more than {most} requests a second from your address");
         let refusal = Refusal::new(Reason::RateLimited, asked, failed)
@@ -343,14 +339,15 @@ mod tests {
         assert_eq!(client.take(&rate, now + Duration::from_secs(9)), wait(0));
     }
 
-    #[tokio::test]
-    async fn the_answer_says_when_to_come_again() {
+    #[test]
+    fn the_answer_says_when_to_come_again() {
         let now = Instant::now();
         let limits = LimitConfig::default();
         let visit = clients(now).enter(ip("192.0.2.1"), &limits, now).unwrap();
         let rate = rate(1, 1, Period::millis(0));
-        assert!(visit.turn(&rate, "/m/@v/list").await.is_ok());
-        let answer = visit.turn(&rate, "/m/@v/list").await.unwrap_err();
+        assert!(visit.turn(&rate).is_ok());
+        let too_many = visit.turn(&rate).unwrap_err();
+        let answer = too_many.answer("/m/@v/list", &rate);
         assert_eq!(answer.status, 429);
         assert_eq!(answer.headers[RETRY_AFTER], "1");
         assert_eq!(answer.reason, Some(Reason::RateLimited));

@@ -1,33 +1,41 @@
-//! HTTP/2 connections: one task for a connection and all its requests.
+//! HTTP/2 connections (RFC 9113), with a server of our own: one task for a connection and all its
+//! requests.
 //!
-//! The loop accepts a request, makes its future and polls it once. What is in RAM is answered by
-//! that one poll, right there; only a request that has to wait is kept, among the others of its
-//! connection. So a hit costs no task and no wake-up, and everything that a connection writes comes
-//! together on its wire. A request that panics takes its stream with it and nothing else.
+//! In the order in which bytes flow: [`frame`] reads frames' heads, [`meter`] counts those that serve
+//! no request, [`hpack`] decodes header blocks, [`header`] makes requests of them; [`protocol`] is the
+//! state of it all, with its [`window`]s and [`streams`], pure; [`link`] puts it on a wire.
+//!
+//! The loop takes a request and begins it. What is in RAM is answered there and then: neither a stream
+//! nor a future nor a wake-up is made for it, and everything that a connection writes comes together
+//! on its wire. Only a request that has to wait is kept, among the others of its connection. A request
+//! that panics takes its stream with it and nothing else.
 
-#[cfg_attr(
-    not(any(test, fuzzing)),
-    expect(dead_code, unused_imports, reason = "the server that uses it follows")
-)]
+mod frame;
+mod header;
 pub(crate) mod hpack;
+pub(crate) mod link;
+pub(crate) mod meter;
+pub(crate) mod protocol;
+mod streams;
+mod window;
 
 use std::future::{Future, poll_fn};
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::stream::{FuturesUnordered, StreamExt};
 use futures::{FutureExt, poll};
-use h2::server::{Builder, Connection, SendResponse};
-use h2::{Reason as H2Reason, RecvStream};
-use http::header::{CONTENT_LENGTH, HOST};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
-use super::request::Request;
-use super::service::{Answers, Peer, Service};
+use self::frame::ErrorCode;
+use self::link::{End, Link, Shared};
+use self::meter::Flood;
+use self::protocol::{Arrival, Fatal, Limits};
+use super::head::Bounds;
+use super::service::{Answers, Exchange, Peer, Service};
 use super::session::{H2, Session};
 use super::wire::Wire;
 use crate::config::LimitConfig;
@@ -37,125 +45,136 @@ use crate::config::LimitConfig;
 /// rest of an answer has bytes on the way.)
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// What a client may send of one request's body, and of all of a connection's, before it is read:
-/// the protocol's own default.
-const REQUEST_WINDOW: u32 = 65_535;
-
-type Accepted = Option<Result<(http::Request<RecvStream>, SendResponse<Bytes>), h2::Error>>;
-
-/// Serves a connection to its end.
-pub(crate) async fn serve<A: Answers>(service: &Arc<Service<A>>, wire: &Wire, peer: &Peer) {
-    let shaking = options(&peer.settings.limits).handshake(wire.clone());
-    let Ok(Ok(mut connection)) = timeout(peer.settings.timeouts.handshake.get(), shaking).await
-    else {
-        return;
-    };
+/// Serves a connection to its end. Answers what it was closed for, if the client flooded us.
+pub(crate) async fn serve<A: Answers>(
+    service: &Arc<Service<A>>,
+    wire: &Wire,
+    peer: &Peer,
+) -> Option<Flood> {
+    let link = Arc::new(Link::new(wire, limits(&peer.settings.limits)));
     let mut requests = FuturesUnordered::new();
-    let mut malformed = 0;
-    let mut draining = false;
+    let (mut malformed, mut taken, mut draining) = (0, 0, false);
     let mut begun = pin!(service.drain.begun());
     let mut quiet = Quiet::new(peer.settings.timeouts.h2_idle.get(), 0);
-    let mut tick = pin!(sleep(quiet.tick));
+    // Until the client has said who it is, it has as long as for a handshake.
+    let mut tick = pin!(sleep(peer.settings.timeouts.handshake.get()));
+    let mut greeted = false;
     loop {
-        let accepted = tokio::select! {
+        let next = |cx: &mut Context<'_>| poll_all(&mut requests, &link, &mut taken, cx);
+        let arrival = tokio::select! {
             biased;
-            accepted = poll_fn(|cx| poll_all(&mut requests, &mut connection, cx)) => accepted,
+            arrival = poll_fn(next) => arrival,
             () = &mut begun, if !draining => {
-                draining = true;
-                connection.graceful_shutdown();
+                (draining, greeted) = (true, true);
+                link.say_farewell();
                 quiet = Quiet::new(FAREWELL, wire.activity());
                 tick.as_mut().reset(Instant::now() + quiet.tick);
                 continue;
             }
             () = &mut tick => {
+                if !link.has_begun() {
+                    return None;
+                }
                 let activity = if draining { wire.activity() } else { 0 };
-                if quiet.lasted(requests.is_empty(), activity) {
-                    say_goodbye(&mut connection, H2Reason::NO_ERROR).await;
-                    return;
+                let lasted = quiet.lasted(requests.is_empty(), activity);
+                if std::mem::replace(&mut greeted, true) && lasted {
+                    link.give_up(ErrorCode::NoError);
+                    return None;
                 }
                 tick.as_mut().reset(Instant::now() + quiet.tick);
                 continue;
             }
         };
-        let Some(Ok((request, respond))) = accepted else {
-            return;
+        let arrival = match arrival {
+            Ok(arrival) => arrival,
+            Err(End::Left | End::Done) => return None,
+            Err(End::Fatal(fatal)) => {
+                link.give_up(fatal.code());
+                return match fatal {
+                    Fatal::Flood(flood) => Some(flood),
+                    Fatal::Error(_) => None,
+                };
+            }
         };
         quiet.begun += 1;
-        let (request, session) = session(request, respond);
-        let wrong = wrong(&request);
-        malformed += usize::from(wrong.is_some());
-        let mut answering = Box::pin(answer(service, request, session, peer, wrong));
-        if poll!(&mut answering).is_pending() {
-            requests.push(answering);
+        malformed += usize::from(arrival.opened.refused.is_some());
+        if let Some(exchange) = begin(service, &link, peer, &arrival) {
+            let session = Session::H2(H2::new(&link, arrival.stream));
+            let mut going_on = Box::pin(go_on(service, exchange, arrival, session, peer));
+            if poll!(&mut going_on).is_pending() {
+                requests.push(going_on);
+            }
         }
         if malformed > peer.settings.limits.h2_malformed {
-            say_goodbye(&mut connection, H2Reason::ENHANCE_YOUR_CALM).await;
-            return;
+            link.give_up(ErrorCode::EnhanceYourCalm);
+            return None;
         }
     }
 }
 
-/// Lets the requests that waited go on, then the connection, which sends what they wrote.
+/// Lets the requests that waited go on, then reads.
 fn poll_all<F: Future<Output = ()>>(
     requests: &mut FuturesUnordered<Pin<Box<F>>>,
-    connection: &mut Connection<Wire, Bytes>,
+    link: &Link,
+    taken: &mut usize,
     cx: &mut Context<'_>,
-) -> Poll<Accepted> {
+) -> Poll<Result<Arrival, End>> {
     while let Poll::Ready(Some(())) = requests.poll_next_unpin(cx) {}
-    connection.poll_accept(cx)
+    link.poll_arrival(cx, taken)
 }
 
-fn session(request: http::Request<RecvStream>, respond: SendResponse<Bytes>) -> (Request, Session) {
-    let (parts, body) = request.into_parts();
-    let body = (!body.is_end_stream()).then_some(body);
-    let request = Request::of_h2(parts, body.is_some());
-    (request, Session::H2(H2::new(respond, body)))
+/// Begins a request, and answers it if nothing has to be waited for. What is left to do otherwise, on
+/// a stream that is open then.
+fn begin<'a, A: Answers>(
+    service: &'a Service<A>,
+    link: &Shared,
+    peer: &Peer,
+    arrival: &Arrival,
+) -> Option<Exchange<'a>> {
+    let request = &arrival.opened.request;
+    let beginning = || match arrival.opened.refused {
+        Some(wrong) => service.refuse(request, peer, wrong),
+        None => service.begin(request, peer),
+    };
+    let Ok(mut exchange) = catch_unwind(AssertUnwindSafe(beginning)) else {
+        service.access.metrics.panics.inc();
+        link.open(arrival);
+        link.close(arrival.stream, false);
+        return None;
+    };
+    if answered(link, arrival, &mut exchange) {
+        return None;
+    }
+    link.open(arrival);
+    Some(exchange)
 }
 
-async fn answer<A: Answers>(
+/// Whether the answer was there, short, and is on its way.
+fn answered(link: &Link, arrival: &Arrival, exchange: &mut Exchange<'_>) -> bool {
+    let Some((answer, body)) = exchange.ready() else {
+        return false;
+    };
+    let written = link.answer(arrival, answer.status, &answer.headers, body);
+    if written {
+        let length = body.len() as u64;
+        exchange.wrote(length);
+    }
+    written
+}
+
+/// Does what is left of a request. The session's drop resets the stream unless the answer is whole.
+async fn go_on<A: Answers>(
     service: &Service<A>,
-    request: Request,
+    exchange: Exchange<'_>,
+    arrival: Arrival,
     mut session: Session,
     peer: &Peer,
-    wrong: Option<&'static str>,
 ) {
-    let serving = pin!(async {
-        match wrong {
-            None => service.serve(&request, &mut session, peer).await,
-            Some(what) => Box::pin(service.refuse(&request, &mut session, peer, what)).await,
-        }
-    });
-    // The session's drop resets the stream: the client sees that the answer is not whole.
-    if AssertUnwindSafe(serving).catch_unwind().await.is_err() {
+    let request = &arrival.opened.request;
+    let going_on = pin!(service.finish(exchange, request, &mut session, peer));
+    if AssertUnwindSafe(going_on).catch_unwind().await.is_err() {
         service.access.metrics.panics.inc();
     }
-}
-
-/// What `h2` lets pass and nobody further on should see (RFC 9113 §8.1.1, §8.3.1). Pure.
-fn wrong(request: &Request) -> Option<&'static str> {
-    let target = request.target();
-    if request.authority().is_empty() {
-        return Some("neither :authority nor Host");
-    }
-    let mut hosts = request.headers.get_all(HOST).iter();
-    if !hosts.all(|host| {
-        host.as_bytes()
-            .eq_ignore_ascii_case(request.authority().as_bytes())
-    }) {
-        return Some("Host and :authority differ");
-    }
-    if !target.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Some(":path holds a byte that must be percent-encoded");
-    }
-    if target.contains("://") && !target.starts_with('/') {
-        return Some(":path is a whole URL");
-    }
-    let mut lengths = request.headers.get_all(CONTENT_LENGTH).iter();
-    let first = lengths.next();
-    if lengths.any(|length| Some(length) != first) {
-        return Some("Content-Length fields that differ");
-    }
-    None
 }
 
 /// Whether anything speaks for keeping a connection. Looked at once a tick, so that a request costs
@@ -185,59 +204,21 @@ impl Quiet {
     }
 }
 
-fn options(limits: &LimitConfig) -> Builder {
-    let mut options = Builder::new();
-    let bytes = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
-    options
-        .max_concurrent_streams(limits.h2_streams)
-        .max_header_list_size(u32::try_from(limits.header_size.as_u64()).unwrap_or(u32::MAX))
-        .max_send_buffer_size(bytes(limits.h2_send_buffer.as_u64()))
-        .max_pending_accept_reset_streams(limits.h2_resets)
-        .max_local_error_reset_streams(Some(limits.h2_local_resets))
-        .initial_window_size(REQUEST_WINDOW);
-    options
-}
-
-/// Sends GOAWAY and lets the connection say its last words.
-async fn say_goodbye(connection: &mut Connection<Wire, Bytes>, reason: H2Reason) {
-    connection.abrupt_shutdown(reason);
-    let rest = async { while let Some(Ok(_)) = connection.accept().await {} };
-    let _ = timeout(FAREWELL, rest).await;
+/// What a connection is bounded by.
+pub(crate) fn limits(limits: &LimitConfig) -> Limits {
+    Limits {
+        header: Bounds {
+            bytes: usize::try_from(limits.header_size.as_u64()).unwrap_or(usize::MAX),
+            fields: limits.header_fields,
+        },
+        streams: limits.h2_streams,
+        frames: limits.h2_frames.clone(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn of(uri: &str, fields: &[(&str, &str)]) -> Option<&'static str> {
-        let mut request = http::Request::get(uri);
-        for (name, value) in fields {
-            request = request.header(*name, *value);
-        }
-        let (parts, ()) = request.body(()).unwrap().into_parts();
-        wrong(&Request::of_h2(parts, false))
-    }
-
-    #[test]
-    fn what_another_hop_could_read_otherwise_is_wrong() {
-        assert_eq!(of("https://go.test/a?b", &[]), None);
-        assert_eq!(of("https://go.test/a", &[("host", "GO.test")]), None);
-        assert_eq!(of("/a", &[("host", "go.test")]), None);
-        let twice = [("content-length", "5"), ("content-length", "5")];
-        assert_eq!(of("https://go.test/a", &twice), None);
-        for (uri, fields) in [
-            ("/a", &[][..]),
-            ("/a", &[("host", "a.test"), ("host", "b.test")]),
-            ("https://go.test/a", &[("host", "other.test")]),
-            ("https://go.test/a\u{e9}", &[]),
-            (
-                "https://go.test/a",
-                &[("content-length", "5"), ("content-length", "6")],
-            ),
-        ] {
-            assert!(of(uri, fields).is_some(), "{uri} {fields:?}");
-        }
-    }
 
     #[test]
     fn quiet_is_a_whole_tick_without_anything() {

@@ -284,7 +284,7 @@ fn content_length(value: &str) -> Result<u64, Malformed> {
 }
 
 /// `tchar` of RFC 9110 §5.6.2.
-fn is_token(byte: u8) -> bool {
+pub(crate) fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 

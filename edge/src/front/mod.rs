@@ -13,11 +13,11 @@ pub(crate) mod certificate;
 mod chunked;
 pub(crate) mod clients;
 pub(crate) mod drain;
+mod fields;
 mod h1;
 pub(crate) mod h2;
 pub(crate) mod head;
 pub(crate) mod listen;
-pub mod meter;
 pub(crate) mod mounts;
 mod pace;
 pub mod proxy;
@@ -40,11 +40,8 @@ use futures::FutureExt;
 use pingora::apps::ServerApp;
 use pingora::protocols::{IO, Stream};
 use pingora::server::ShutdownWatch;
-use tokio::io::AsyncWriteExt;
-use tokio::time::timeout;
 
 use self::h1::{End, Opening};
-use self::meter::Meter;
 use self::service::{Answers, Peer, Service, Settings};
 use self::tls::Acceptor;
 use self::wire::{Transport, Wire};
@@ -197,14 +194,12 @@ impl<A: Answers> Front<A> {
 
     async fn serve_h2(&self, wire: &Wire, peer: &Peer) {
         let linger = peer.settings.timeouts.write.get();
-        wire.meter(Meter::new(peer.settings.limits.h2_frames.clone()));
         let served = wire
             .drive(linger, h2::serve(&self.service, wire, peer))
             .await;
-        if let Some(flood) = wire.flood() {
+        if let Some(Some(flood)) = served {
             self.service.access.metrics.flood(flood);
             tracing::debug!(flood = flood.name(), client = ?peer.address, "connection closed");
-            let _ = timeout(GOODBYE, wire.clone().write_all(&meter::CALM)).await;
         }
         if served.is_some() {
             wire.close(GOODBYE).await;

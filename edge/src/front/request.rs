@@ -1,26 +1,30 @@
 //! A request's header, the same whichever protocol it came by.
 
-use bytes::Bytes;
+use http::Method;
 use http::header::{CONNECTION, EXPECT, HOST};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
-use super::head::{self, Bounds, Framing, Head, Malformed, Version};
+use super::fields::Fields;
+use super::head::{self, Bounds, Framing, Malformed, Version};
 
 /// What a client asks, as it was sent.
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) method: Method,
-    pub(crate) headers: HeaderMap,
+    pub(crate) fields: Fields,
     /// A body follows, of whatever length.
     pub(crate) has_body: bool,
-    line: Line,
+    /// The request target: path and query, or whatever stood there.
+    pub(crate) target: String,
+    /// `:authority`, which HTTP/1.x has not.
+    named: Option<String>,
+    version: Protocol,
 }
 
-/// What the header's first line says, or the pseudo-fields that took its place.
-#[derive(Debug)]
-enum Line {
-    H1 { target: String, version: Version },
-    H2(Uri),
+/// What it came by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    H1(Version),
+    H2,
 }
 
 impl Request {
@@ -28,97 +32,71 @@ impl Request {
     ///
     /// # Errors
     /// What is wrong with it, as [`head::check`] says.
-    pub(crate) fn of_h1(header: &Bytes, bounds: Bounds) -> Result<(Request, Framing), Malformed> {
+    pub(crate) fn of_h1(header: &[u8], bounds: Bounds) -> Result<(Request, Framing), Malformed> {
         let head = head::check(header, bounds)?;
         let method = Method::from_bytes(head.method.as_bytes())
             .map_err(|_| Malformed::bad("the method is not a token"))?;
+        let mut fields = Fields::new();
+        for (name, value) in head.fields() {
+            fields.push(name.as_bytes(), value.as_bytes());
+        }
         let request = Request {
             method,
-            headers: fields(header, &head)?,
+            fields,
             has_body: head.framing != Framing::None,
-            line: Line::H1 {
-                target: head.target.to_owned(),
-                version: head.version,
-            },
+            target: head.target.to_owned(),
+            named: None,
+            version: Protocol::H1(head.version),
         };
         Ok((request, head.framing))
     }
 
-    /// Of an HTTP/2 header.
-    pub(crate) fn of_h2(parts: http::request::Parts, has_body: bool) -> Request {
+    /// Of an HTTP/2 header: its pseudo-fields, and the others.
+    pub(crate) fn of_h2(
+        method: Method,
+        target: String,
+        authority: Option<String>,
+        fields: Fields,
+        has_body: bool,
+    ) -> Request {
         Request {
-            method: parts.method,
-            headers: parts.headers,
+            method,
+            fields,
             has_body,
-            line: Line::H2(parts.uri),
-        }
-    }
-
-    /// The request target: path and query, or whatever stood there.
-    pub(crate) fn target(&self) -> &str {
-        match &self.line {
-            Line::H1 { target, .. } => target,
-            Line::H2(uri) => uri.path_and_query().map_or("", |target| target.as_str()),
+            target,
+            named: authority,
+            version: Protocol::H2,
         }
     }
 
     /// `:authority` or `Host`; empty if there is neither.
     pub(crate) fn authority(&self) -> &str {
-        let named = match &self.line {
-            Line::H1 { .. } => None,
-            Line::H2(uri) => uri.authority().map(http::uri::Authority::as_str),
-        };
-        let host = || self.headers.get(HOST).and_then(|host| host.to_str().ok());
-        named.or_else(host).unwrap_or("")
+        let host = || std::str::from_utf8(self.fields.get(&HOST)?).ok();
+        self.named.as_deref().or_else(host).unwrap_or("")
     }
 
     /// For the access log.
     pub(crate) fn protocol(&self) -> &'static str {
-        match &self.line {
-            Line::H1 { version, .. } => version.name(),
-            Line::H2(_) => "HTTP/2",
+        match self.version {
+            Protocol::H1(version) => version.name(),
+            Protocol::H2 => "HTTP/2",
         }
     }
 
     /// Whether an HTTP/1.x connection may go on after this request. HTTP/1.0's may not.
     pub(crate) fn keeps_alive(&self) -> bool {
-        self.is_http11() && !has_token(&self.headers, &CONNECTION, "close")
+        self.is_http11() && !self.fields.has_token(&CONNECTION, "close")
     }
 
     /// Whether it came by HTTP/1.1, which knows chunks and `100 Continue`.
     pub(crate) fn is_http11(&self) -> bool {
-        matches!(
-            self.line,
-            Line::H1 {
-                version: Version::Http11,
-                ..
-            }
-        )
+        self.version == Protocol::H1(Version::Http11)
     }
 
     /// Whether the client waits for `100 Continue` before it sends the body (RFC 9110 §10.1.1).
     pub(crate) fn expects_continue(&self) -> bool {
-        self.is_http11() && has_token(&self.headers, &EXPECT, "100-continue")
+        self.is_http11() && self.fields.has_token(&EXPECT, "100-continue")
     }
-}
-
-fn fields(header: &Bytes, head: &Head<'_>) -> Result<HeaderMap, Malformed> {
-    let mut headers = HeaderMap::with_capacity(16);
-    for (name, value) in head.fields() {
-        let name = HeaderName::from_bytes(name.as_bytes())
-            .map_err(|_| Malformed::bad("a field's name is not a token"))?;
-        let value = HeaderValue::from_maybe_shared(header.slice_ref(value.as_bytes()))
-            .map_err(|_| Malformed::bad("a control character in a field"))?;
-        headers.append(name, value);
-    }
-    Ok(headers)
-}
-
-fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
-    let lines = headers.get_all(name).iter();
-    let texts = lines.filter_map(|line| line.to_str().ok());
-    let mut tokens = texts.flat_map(|text| text.split(','));
-    tokens.any(|one| one.trim().eq_ignore_ascii_case(token))
 }
 
 #[cfg(test)]
@@ -131,7 +109,7 @@ mod tests {
     };
 
     fn h1(text: &str) -> (Request, Framing) {
-        Request::of_h1(&Bytes::copy_from_slice(text.as_bytes()), BOUNDS).unwrap()
+        Request::of_h1(text.as_bytes(), BOUNDS).unwrap()
     }
 
     #[test]
@@ -140,12 +118,12 @@ mod tests {
             "POST /a?b HTTP/1.1\r\nHost: go.test\r\nX:  y \r\nx: z\r\nContent-Length: 3\r\n\r\n",
         );
         assert_eq!(
-            (request.method.as_str(), request.target()),
+            (request.method.as_str(), &*request.target),
             ("POST", "/a?b")
         );
         assert_eq!(request.authority(), "go.test");
-        let values: Vec<_> = request.headers.get_all("x").iter().collect();
-        assert_eq!(values, ["y", "z"]);
+        let fields: Vec<_> = request.fields.iter().collect();
+        assert_eq!(fields[1..3], [(&b"x"[..], &b"y"[..]), (b"x", b"z")]);
         assert_eq!(framing, Framing::Length(3));
         assert!(request.has_body);
     }

@@ -1,13 +1,14 @@
 //! One request answered: the border, the engine, and the one place that writes an answer.
 
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use futures::poll;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -18,18 +19,20 @@ use modcdn_core::refusal::{Reason, Refusal};
 use super::border::{self, Names, Raw, Target};
 use super::clients::{Clients, Visit};
 use super::drain::Drain;
+use super::head::Malformed;
 use super::mounts::Mounts;
 use super::pace::Pace;
 use super::request::Request;
 use super::session::{Gone, Session, within};
 use crate::access::{Access, Entry, HEALTH_KIND, HTTP_KIND};
 use crate::config::{Config, LimitConfig, ProxyProtocolConfig, TimeoutConfig};
-use crate::exchange::{Aborted, Answer, Asked, Body, BodyStream, Cached, HttpAsked};
+use crate::exchange::{Aborted, Answer, Answering, Asked, Body, BodyStream, Cached, HttpAsked};
 
 /// Whoever knows the answers: the engine, or a test.
 pub(crate) trait Answers: Send + Sync + 'static {
-    /// The answer to one request. Never fails: a failure is an answer, too. Bounded in time.
-    fn answer(&self, asked: Asked) -> impl Future<Output = Answer> + Send;
+    /// The answer to one request, at once if nothing has to be waited for. Never fails: a failure is an
+    /// answer, too. Bounded in time.
+    fn answer(&self, asked: Asked) -> Answering;
 
     /// The same for a plain HTTP mount.
     fn pass(&self, asked: HttpAsked) -> impl Future<Output = Answer> + Send;
@@ -93,19 +96,128 @@ pub(crate) struct Peer {
 /// Pieces of a request's body that wait for the origin; each is what one read from the socket gave.
 const UPLOAD_PIECES: usize = 4;
 
+/// A request that was let in, or refused: what is left to do, and its line in the log.
+pub(crate) struct Exchange<'a> {
+    entry: Entry<'a>,
+    /// Nothing of the body is sent.
+    head: bool,
+    next: Next,
+}
+
+/// What comes next.
+enum Next {
+    /// Writing the answer.
+    Write(Answer),
+    /// Waiting for it.
+    Wait(BoxFuture<'static, Answer>),
+    /// It isn't this client's turn for so long.
+    Queue(Duration, Target),
+    /// Passing it to a plain HTTP mount.
+    Pass(Box<HttpAsked>),
+}
+
+impl Exchange<'_> {
+    /// The answer and what is to be sent of its body, if both are there.
+    pub(crate) fn ready(&self) -> Option<(&Answer, &[u8])> {
+        let Next::Write(answer) = &self.next else {
+            return None;
+        };
+        match &answer.body {
+            _ if self.head => Some((answer, &[])),
+            Body::Empty => Some((answer, &[])),
+            Body::Whole(bytes) => Some((answer, bytes)),
+            Body::Stream(_) => None,
+        }
+    }
+
+    /// What was [`Self::ready`] was written: the status, and so many bytes of the body.
+    pub(crate) fn wrote(&mut self, bytes: u64) {
+        if let Next::Write(answer) = &self.next {
+            self.entry.answered(answer);
+            self.entry.bytes = bytes;
+        }
+    }
+}
+
 impl<A: Answers> Service<A> {
     /// Answers one request. The session's protocol decides what comes after.
     pub(crate) async fn serve(&self, request: &Request, session: &mut Session, peer: &Peer) {
-        let mut entry = self.access.enter(
-            peer.address,
-            request.protocol(),
-            request.method.as_str(),
-            request.target(),
-        );
+        let exchange = self.begin(request, peer);
+        self.finish(exchange, request, session, peer).await;
+    }
+
+    /// Lets a request in, and has it answered as far as that needs no waiting.
+    pub(crate) fn begin(&self, request: &Request, peer: &Peer) -> Exchange<'_> {
+        let mut entry = self.enter(request, peer);
+        let mut head = request.method == http::Method::HEAD;
+        let next = match admit(request, peer, &self.mounts) {
+            Ok(Target::Health) => {
+                entry.kind = HEALTH_KIND;
+                Next::Write(self.health())
+            }
+            Ok(target) => {
+                match &target {
+                    Target::Module(asked) => {
+                        entry.kind = asked.request.kind();
+                        head = asked.head;
+                    }
+                    _ => entry.kind = HTTP_KIND,
+                }
+                let rate = &peer.settings.limits.rate;
+                let turn = peer.visit.as_ref().map(|visit| visit.turn(rate));
+                match turn {
+                    None | Some(Ok(Duration::ZERO)) => self.ask(target),
+                    Some(Ok(wait)) => Next::Queue(wait, target),
+                    Some(Err(too_many)) => Next::Write(too_many.answer(&request.target, rate)),
+                }
+            }
+            Err(refusal) => Next::Write(refused(&refusal)),
+        };
+        Exchange { entry, head, next }
+    }
+
+    /// A request that is malformed in a way only its protocol knows of.
+    pub(crate) fn refuse(&self, request: &Request, peer: &Peer, wrong: Malformed) -> Exchange<'_> {
+        let refusal = Refusal::new(wrong.reason, &*request.target, wrong.what);
+        Exchange {
+            entry: self.enter(request, peer),
+            head: false,
+            next: Next::Write(refused(&refusal)),
+        }
+    }
+
+    fn enter(&self, request: &Request, peer: &Peer) -> Entry<'_> {
+        let (method, target) = (request.method.as_str(), &request.target);
+        self.access
+            .enter(peer.address, request.protocol(), method, target)
+    }
+
+    /// Asks for what a request is for.
+    fn ask(&self, target: Target) -> Next {
+        match target {
+            Target::Health => Next::Write(self.health()),
+            Target::Module(asked) => match self.answers.answer(asked) {
+                Answering::Now(answer) => Next::Write(answer),
+                Answering::Later(answer) => Next::Wait(answer),
+            },
+            Target::Http(asked) => Next::Pass(asked),
+        }
+    }
+
+    /// Does what is left of a request.
+    pub(crate) async fn finish(
+        &self,
+        mut exchange: Exchange<'_>,
+        request: &Request,
+        session: &mut Session,
+        peer: &Peer,
+    ) {
         let limit = peer.settings.timeouts.request.get();
+        let entry = &mut exchange.entry;
         let answered = {
-            let exchange = pin!(self.exchange(request, session, peer, &mut entry));
-            within(limit, exchange).await
+            let (head, next) = (exchange.head, exchange.next);
+            let finishing = pin!(self.go_on(next, head, request, session, peer, entry));
+            within(limit, finishing).await
         };
         if matches!(answered, Some(Ok(()))) {
             return;
@@ -119,45 +231,32 @@ impl<A: Answers> Service<A> {
         session.abort();
     }
 
-    async fn exchange(
+    async fn go_on(
         &self,
+        mut next: Next,
+        head: bool,
         request: &Request,
         session: &mut Session,
         peer: &Peer,
         entry: &mut Entry<'_>,
     ) -> Result<(), Gone> {
-        let mut head = request.method == http::Method::HEAD;
-        let answer = match admit(request, peer, &self.mounts) {
-            Ok(Target::Health) => {
-                entry.kind = HEALTH_KIND;
-                self.health()
+        if let Next::Queue(wait, target) = next {
+            // Apart: nearly no request has to carry a timer.
+            let turn = Box::pin(tokio::time::sleep(wait));
+            unless_given_up(session, turn).await?;
+            next = self.ask(target);
+        }
+        let answer = match next {
+            Next::Write(answer) => answer,
+            Next::Wait(answering) => unless_given_up(session, answering).await?,
+            Next::Pass(asked) => {
+                Box::pin(self.pass(*asked, request.has_body, session, peer)).await?
             }
-            Ok(Target::Module(asked)) => {
-                entry.kind = asked.request.kind();
-                head = asked.head;
-                let answering = pin!(self.in_turn(asked, request.target(), peer));
-                unless_given_up(session, answering).await?
-            }
-            Ok(Target::Http(asked)) => {
-                entry.kind = HTTP_KIND;
-                // Boxed: a hit's future needn't have room for it.
-                match turn(request.target(), peer).await {
-                    Ok(()) => Box::pin(self.pass(*asked, request.has_body, session, peer)).await?,
-                    Err(too_many) => too_many,
-                }
-            }
-            Err(refusal) => refused(&refusal),
+            // Whose turn has come isn't sent back.
+            Next::Queue(..) => return Err(Gone),
         };
         self.write(session, answer, head, peer.settings.pace(), entry)
             .await
-    }
-
-    /// The engine's answer, once it is this client's turn.
-    async fn in_turn(&self, asked: Asked, target: &str, peer: &Peer) -> Answer {
-        match turn(target, peer).await {
-            Ok(()) => self.answers.answer(asked).await,
-            Err(too_many) => too_many,
-        }
     }
 
     /// Has a request to a plain HTTP mount answered, and its body read meanwhile.
@@ -171,8 +270,8 @@ impl<A: Answers> Service<A> {
         asked.client = peer.address.map(|address| address.ip());
         asked.tls = peer.tls;
         if !has_body {
-            let mut answering = Box::pin(self.answers.pass(asked));
-            return unless_given_up(session, answering.as_mut()).await;
+            let answering = Box::pin(self.answers.pass(asked));
+            return unless_given_up(session, answering).await;
         }
         let (sender, upload) = mpsc::channel(UPLOAD_PIECES);
         let unfinished = sender.downgrade();
@@ -190,29 +289,6 @@ impl<A: Answers> Service<A> {
         }
         drop(feeding);
         Ok(answer)
-    }
-
-    /// Answers a request that is malformed in a way only its protocol knows of.
-    pub(crate) async fn refuse(
-        &self,
-        request: &Request,
-        session: &mut Session,
-        peer: &Peer,
-        what: &str,
-    ) {
-        let (method, target) = (request.method.as_str(), request.target());
-        let mut entry = self
-            .access
-            .enter(peer.address, request.protocol(), method, target);
-        let answer = refused(&Refusal::new(Reason::BadRequest, target, what));
-        let pace = peer.settings.pace();
-        if self
-            .write(session, answer, false, pace, &mut entry)
-            .await
-            .is_err()
-        {
-            session.abort();
-        }
     }
 
     fn health(&self) -> Answer {
@@ -238,14 +314,13 @@ impl<A: Answers> Service<A> {
         mut pace: Pace,
         entry: &mut Entry<'_>,
     ) -> Result<(), Gone> {
-        (entry.cache, entry.reason) = (answer.cache, answer.reason);
+        entry.answered(&answer);
         let Answer {
             status,
             headers,
             body,
             ..
         } = answer;
-        entry.status = status;
         match body {
             Body::Whole(bytes) if !head && !bytes.is_empty() => {
                 session.write_head(status, headers, false).await?;
@@ -264,35 +339,24 @@ impl<A: Answers> Service<A> {
     }
 }
 
-/// The answer, unless the client gives the request up first.
-async fn unless_given_up(
+/// What `waiting` brings, unless the client gives the request up first.
+async fn unless_given_up<F: Future + Unpin>(
     session: &mut Session,
-    mut answering: Pin<&mut impl Future<Output = Answer>>,
-) -> Result<Answer, Gone> {
-    if let Poll::Ready(answer) = poll!(answering.as_mut()) {
-        return Ok(answer);
+    mut waiting: F,
+) -> Result<F::Output, Gone> {
+    if let Poll::Ready(output) = poll!(&mut waiting) {
+        return Ok(output);
     }
     tokio::select! {
         biased;
-        answer = answering => Ok(answer),
+        output = waiting => Ok(output),
         () = session.given_up() => Err(Gone),
     }
 }
 
-/// Waits for this client's turn.
-///
-/// # Errors
-/// What it is answered if it asks too much.
-async fn turn(target: &str, peer: &Peer) -> Result<(), Answer> {
-    match &peer.visit {
-        Some(visit) => visit.turn(&peer.settings.limits.rate, target).await,
-        None => Ok(()),
-    }
-}
-
 fn admit(request: &Request, peer: &Peer, mounts: &Mounts) -> Result<Target, Refusal> {
-    let target = request.target();
-    if request.headers.len() > peer.settings.limits.header_fields {
+    let target = &*request.target;
+    if request.fields.len() > peer.settings.limits.header_fields {
         let what = "the header has too many fields";
         return Err(Refusal::new(Reason::HeadersTooLarge, target, what));
     }
@@ -300,7 +364,7 @@ fn admit(request: &Request, peer: &Peer, mounts: &Mounts) -> Result<Target, Refu
         method: &request.method,
         target,
         authority: request.authority(),
-        headers: &request.headers,
+        fields: &request.fields,
         has_body: request.has_body,
     };
     let names = Names {

@@ -25,7 +25,7 @@ use modcdn_core::refusal::Reason;
 
 use crate::exchange::{Aborted, FileSpan};
 
-use self::date::date;
+pub(crate) use self::date::date;
 pub(crate) use self::over_h1::{H1, head_bytes};
 pub(crate) use self::over_h2::H2;
 use super::pace::Pace;
@@ -92,7 +92,7 @@ impl Session {
     ) -> Result<(), Gone> {
         match self {
             Session::H1(h1) => h1.write_head(status, headers, end).await,
-            Session::H2(h2) => h2.write_head(status, headers, end),
+            Session::H2(h2) => h2.write_head(status, &headers, end),
         }
     }
 

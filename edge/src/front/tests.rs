@@ -18,7 +18,7 @@ use self::files::{Filed, VAST};
 use super::service::Answers;
 use super::testing::Door;
 use crate::config::Config;
-use crate::exchange::{Aborted, Answer, Asked, Body, BodyStream, Cached, HttpAsked};
+use crate::exchange::{Aborted, Answer, Answering, Asked, Body, BodyStream, Cached, HttpAsked};
 
 /// Whose module's path says how it is answered.
 pub(crate) struct Engine;
@@ -34,35 +34,40 @@ pub(crate) fn big() -> Bytes {
 }
 
 impl Answers for Engine {
-    async fn answer(&self, asked: Asked) -> Answer {
-        let module = asked
-            .request
-            .module()
-            .map_or("", |module| module.as_str())
-            .to_owned();
-        match module.as_str() {
-            "whole.test/m" => whole(Bytes::from_static(b"v1.0.0\n")),
-            "big.test/m" => whole(big()),
-            "slow.test/m" => stream(
-                Some(9),
-                [Step::Piece("abc"), Step::Wait, Step::Piece("defghi")],
-            ),
-            "unknown.test/m" => stream(None, [Step::Piece("abc"), Step::Wait, Step::Piece("def")]),
-            "aborted.test/m" => stream(Some(9), [Step::Piece("abc"), Step::Wait, Step::Abort]),
-            "cut.test/m" => stream(None, [Step::Piece("abc"), Step::Wait, Step::Abort]),
-            "short.test/m" => stream(Some(9), [Step::Piece("abc"), Step::Wait, Step::Wait]),
-            "endless.test/m" => whole_stream(Box::new(Endless)),
-            "filed.test/m" => filed(BIG, Filed::lacking(0)),
-            "shrunk.test/m" => filed(BIG, Filed::lacking(500_000)),
-            "vast.test/m" => filed(usize::try_from(VAST).unwrap(), Filed::vast()),
+    fn answer(&self, asked: Asked) -> Answering {
+        let module = asked.request.module().map_or("", |module| module.as_str());
+        match module {
+            "whole.test/m" => Answering::Now(whole(Bytes::from_static(b"v1.0.0\n"))),
+            "big.test/m" => Answering::Now(whole(big())),
             "panic.test/m" => panic!("as asked for"),
-            "never.test/m" => std::future::pending().await,
-            other => panic!("no such behaviour: {other}"),
+            module => Answering::Later(Box::pin(later(module.to_owned()))),
         }
     }
 
     async fn pass(&self, asked: HttpAsked) -> Answer {
         panic!("{} is no module", asked.target)
+    }
+}
+
+async fn later(module: String) -> Answer {
+    tokio::task::yield_now().await;
+    match module.as_str() {
+        "late.test/m" => whole(Bytes::from_static(b"v1.0.0\n")),
+        "slow.test/m" => stream(
+            Some(9),
+            [Step::Piece("abc"), Step::Wait, Step::Piece("defghi")],
+        ),
+        "unknown.test/m" => stream(None, [Step::Piece("abc"), Step::Wait, Step::Piece("def")]),
+        "aborted.test/m" => stream(Some(9), [Step::Piece("abc"), Step::Wait, Step::Abort]),
+        "cut.test/m" => stream(None, [Step::Piece("abc"), Step::Wait, Step::Abort]),
+        "short.test/m" => stream(Some(9), [Step::Piece("abc"), Step::Wait, Step::Wait]),
+        "endless.test/m" => whole_stream(Box::new(Endless)),
+        "filed.test/m" => filed(BIG, Filed::lacking(0)),
+        "shrunk.test/m" => filed(BIG, Filed::lacking(500_000)),
+        "vast.test/m" => filed(usize::try_from(VAST).unwrap(), Filed::vast()),
+        "late-panic.test/m" => panic!("as asked for"),
+        "never.test/m" => std::future::pending().await,
+        other => panic!("no such behaviour: {other}"),
     }
 }
 

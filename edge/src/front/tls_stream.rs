@@ -16,6 +16,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// The most plaintext that fits into one record (RFC 8446 §5.1).
 pub(crate) const RECORD: usize = 16 << 10;
 
+/// Plaintext is copied into its record in pieces of at most this: `memcpy` of more uses `rep movsb`,
+/// which is very slow on some machines where the pages alias.
+const PIECE: usize = 2 << 10;
+
+/// Pieces of one record: as many as fill it, and some for where slices meet.
+const PIECES: usize = RECORD / PIECE + 16;
+
 /// A connection and what TLS knows of it.
 pub(crate) struct TlsStream {
     io: Box<dyn IO>,
@@ -53,8 +60,27 @@ impl TlsStream {
     /// # Errors
     /// If the session has failed.
     pub(crate) fn seal(&mut self, slices: &[IoSlice<'_>]) -> io::Result<()> {
-        let length: usize = slices.iter().map(|slice| slice.len()).sum();
-        let sealed = self.session.writer().write_vectored(slices)?;
+        let (mut record, mut pieces, mut length) = ([IoSlice::new(&[]); PIECES], 0, 0);
+        for slice in slices {
+            let mut rest: &[u8] = slice;
+            while !rest.is_empty() {
+                let (piece, behind) = rest.split_at(rest.len().min(PIECE).min(RECORD - length));
+                record[pieces] = IoSlice::new(piece);
+                (pieces, length, rest) = (pieces + 1, length + piece.len(), behind);
+                if length == RECORD || pieces == PIECES {
+                    self.seal_record(&record[..pieces], length)?;
+                    (pieces, length) = (0, 0);
+                }
+            }
+        }
+        self.seal_record(&record[..pieces], length)
+    }
+
+    fn seal_record(&mut self, pieces: &[IoSlice<'_>], length: usize) -> io::Result<()> {
+        if length == 0 {
+            return Ok(());
+        }
+        let sealed = self.session.writer().write_vectored(pieces)?;
         self.sealed += sealed;
         if sealed == length {
             return Ok(());

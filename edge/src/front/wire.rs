@@ -11,6 +11,10 @@
 //! - a full buffer is written out at once, and if the socket is full too, the writer waits; it is
 //!   woken when half of the buffer is free again.
 //!
+//! An HTTP/1.x answer is written with [`Wire::send`], which waits inside. Several HTTP/2 answers share
+//! a wire, and their frames must stay whole: each waits with [`Wire::poll_room`] and then puts a frame
+//! in with [`Wire::push`], which takes all of it.
+//!
 //! So everything that writes to a wire must run inside its `drive`. The buffer is taken from the
 //! thread's stock when the first byte is written and given back when the last one has left: an
 //! idle connection has none. A write error ends the connection: `drive` gives its future up.
@@ -32,16 +36,15 @@ use std::os::fd::BorrowedFd;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use parking_lot::Mutex;
 use pingora::protocols::{IO, SocketDigest, UniqueIDType};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::timeout;
 
 use self::outlet::Outlet;
-use super::meter::{Flood, Meter};
 use super::tls_stream::{RECORD, TlsStream};
 use crate::exchange::FileSpan;
 
@@ -122,16 +125,14 @@ struct Inner {
     sent: usize,
     /// The transport was written to since its last flush.
     unflushed: bool,
-    /// A writer that was told to wait.
-    starved: Option<Waker>,
+    /// Writers that were told to wait.
+    starved: Vec<Waker>,
     /// The error that ended the write side.
     broken: Option<io::ErrorKind>,
     /// Read, not yet handed out.
     ahead: BytesMut,
     /// Grows whenever bytes came or left.
     activity: u64,
-    /// Watches what an HTTP/2 client sends.
-    meter: Option<Box<Meter>>,
     /// The way of files, once one was sent.
     outlet: Option<Box<Outlet>>,
 }
@@ -146,11 +147,10 @@ impl Wire {
             out: Vec::new(),
             sent: 0,
             unflushed: false,
-            starved: None,
+            starved: Vec::new(),
             broken: None,
             ahead: BytesMut::new(),
             activity: 0,
-            meter: None,
             outlet: None,
         });
         Wire {
@@ -233,7 +233,12 @@ impl Wire {
     /// # Errors
     /// The transport's.
     pub(crate) async fn read_ahead(&self) -> io::Result<usize> {
-        poll_fn(|cx| self.shared.inner.lock().poll_read_ahead(cx)).await
+        poll_fn(|cx| self.poll_read_ahead(cx)).await
+    }
+
+    /// The same, once.
+    pub(crate) fn poll_read_ahead(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.shared.inner.lock().poll_read_ahead(cx)
     }
 
     /// Writes all of it. Waits only while both the buffer and the socket are full.
@@ -251,14 +256,50 @@ impl Wire {
         Ok(())
     }
 
-    /// From the first byte on, what sessions read is HTTP/2 and is metered.
-    pub(crate) fn meter(&self, meter: Meter) {
-        self.shared.inner.lock().meter = Some(Box::new(meter));
+    /// Whether less is waiting than a writer has to wait for.
+    pub(crate) fn has_room(&self) -> bool {
+        self.shared.inner.lock().pending() < CAPACITY
     }
 
-    /// What the client has flooded us with, if so: reading has failed then.
-    pub(crate) fn flood(&self) -> Option<Flood> {
-        self.shared.inner.lock().meter.as_ref()?.flood()
+    /// Waits for room, which one [`Self::push`] may exceed by what it brings.
+    ///
+    /// # Errors
+    /// Those of the connection, now or before.
+    pub(crate) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut inner = self.shared.inner.lock();
+        inner.check()?;
+        if inner.pending() < CAPACITY {
+            return Poll::Ready(Ok(()));
+        }
+        let room = inner.poll_write_out(cx);
+        if room.is_pending() {
+            inner.starved.push(cx.waker().clone());
+        }
+        room
+    }
+
+    /// Puts up to [`SLICES`] slices behind everything that was written before, whole. On a connection
+    /// that is broken they are lost, as all others are; `drive` ends it.
+    pub(crate) fn push(&self, slices: &[&[u8]]) {
+        let mut all = [IoSlice::new(&[]); SLICES];
+        for (place, slice) in all.iter_mut().zip(slices) {
+            *place = IoSlice::new(slice);
+        }
+        debug_assert!(slices.len() <= SLICES);
+        self.shared
+            .inner
+            .lock()
+            .take_all(&all[..slices.len().min(SLICES)]);
+    }
+
+    /// Has a little put behind everything that was written before, without a copy in between.
+    pub(crate) fn write_with(&self, write: impl FnOnce(&mut Vec<u8>)) {
+        let mut inner = self.shared.inner.lock();
+        if inner.out.capacity() == 0 {
+            inner.out = from_stock();
+        }
+        write(&mut inner.out);
+        inner.take_all(&[]);
     }
 
     fn poll_drain(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -267,7 +308,7 @@ impl Wire {
         let drained = inner.poll_drain(cx);
         let moved = before != (inner.pending(), inner.unflushed);
         if moved && inner.pending() <= CAPACITY / 2 {
-            inner.starved.take().into_iter().for_each(Waker::wake);
+            inner.starved.drain(..).for_each(Waker::wake);
         }
         drained
     }
@@ -417,9 +458,8 @@ impl Inner {
             Transport::Plain(_) if length >= DIRECT => self.poll_write_direct(cx, slices),
             _ => self.poll_take(cx, slices, length),
         };
-        self.starved = polled.is_pending().then(|| cx.waker().clone());
-        if let (Some(meter), Poll::Ready(Ok(n))) = (&mut self.meter, &polled) {
-            meter.sent(*n);
+        if polled.is_pending() {
+            self.starved.push(cx.waker().clone());
         }
         polled
     }
@@ -456,33 +496,51 @@ impl Inner {
             }
             Transport::Tls(_) => {
                 let taken = length.min(CAPACITY);
-                let sealed = self.seal_records(slices, taken).map_err(|e| self.fail(e))?;
-                self.collect(slices, sealed, taken);
+                self.take(slices, taken)?;
                 Poll::Ready(Ok(taken))
             }
         }
     }
 
-    /// Seals what fills whole records: what was collected and the first of `slices`. Answers how
-    /// many bytes of them.
+    /// Takes all of it, however much is waiting.
+    fn take_all(&mut self, slices: &[IoSlice<'_>]) {
+        let length = slices.iter().map(|slice| slice.len()).sum();
+        if self.check().is_ok() {
+            // What is wrong now is what everybody meets from now on.
+            let _ = self.take(slices, length);
+        }
+    }
+
+    /// Takes the first `taken` bytes: whole records are sealed from where they lie, the rest is
+    /// collected.
+    fn take(&mut self, slices: &[IoSlice<'_>], taken: usize) -> io::Result<()> {
+        let sealed = self.seal_records(slices, taken);
+        let sealed = sealed.map_err(|error| self.fail(error))?;
+        self.collect(slices, sealed, taken);
+        Ok(())
+    }
+
+    /// Over TLS, seals what fills whole records: what was collected and the first of `slices`.
+    /// Answers how many bytes of them.
     fn seal_records(&mut self, slices: &[IoSlice<'_>], taken: usize) -> io::Result<usize> {
-        let full = (self.out.len() + taken) / RECORD * RECORD;
         let Transport::Tls(tls) = &mut self.transport else {
             return Ok(0);
         };
+        let full = (self.out.len() + taken) / RECORD * RECORD;
         if full == 0 {
             return Ok(0);
         }
-        let of_slices = full - self.out.len();
+        let collected = self.out.len().min(full);
+        let of_slices = full - collected;
         let mut all = [IoSlice::new(&[]); SLICES + 1];
-        all[0] = IoSlice::new(&self.out);
+        all[0] = IoSlice::new(&self.out[..collected]);
         let mut left = of_slices;
         for (place, slice) in all[1..].iter_mut().zip(slices) {
             *place = IoSlice::new(&slice[..slice.len().min(left)]);
             left -= place.len();
         }
         tls.seal(&all)?;
-        self.out.clear();
+        self.out.drain(..collected);
         Ok(of_slices)
     }
 
@@ -515,36 +573,11 @@ impl Inner {
         self.transport.poll_shutdown(cx)
     }
 
-    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(self.poll_read_any(cx, buf))?;
-        if let Some(meter) = &mut self.meter {
-            let metered = meter.received(&buf.filled()[before..], Instant::now);
-            metered.map_err(|flood| io::Error::other(flood.name()))?;
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_read_any(
-        &mut self,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let n = self.ahead.len().min(buf.remaining());
-        if n > 0 {
-            buf.put_slice(&self.ahead[..n]);
-            self.ahead.advance(n);
-            return Poll::Ready(Ok(()));
-        }
-        let read = self.transport.poll_read(cx, buf);
-        self.activity += u64::from(read.is_ready());
-        read
-    }
-
     fn poll_read_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut piece = [std::mem::MaybeUninit::uninit(); READ_PIECE];
         let mut buf = ReadBuf::uninit(&mut piece);
         ready!(self.transport.poll_read(cx, &mut buf))?;
+        self.activity += 1;
         self.ahead.extend_from_slice(buf.filled());
         Poll::Ready(Ok(buf.filled().len()))
     }
@@ -563,7 +596,8 @@ fn from_stock() -> Vec<u8> {
 }
 
 fn give_back(mut buffer: Vec<u8>) {
-    if buffer.capacity() < CAPACITY {
+    // One that a push made longer goes: the stock is bounded.
+    if buffer.capacity() != CAPACITY {
         return;
     }
     buffer.clear();
@@ -573,50 +607,6 @@ fn give_back(mut buffer: Vec<u8>) {
             spare.push(buffer);
         }
     });
-}
-
-impl AsyncRead for Wire {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.shared.inner.lock().poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Wire {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.shared
-            .inner
-            .lock()
-            .poll_write(cx, &[IoSlice::new(buf)])
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.shared.inner.lock().poll_write(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    /// Swallowed: [`Wire::drive`] flushes at the end of the poll.
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.shared.inner.lock().check())
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.shared.inner.lock().poll_shutdown(cx)
-    }
 }
 
 #[cfg(test)]

@@ -1,134 +1,114 @@
-//! An HTTP/2 request and its answer, on the `h2` crate's streams.
+//! An HTTP/2 request and its answer, on its connection's [`Link`](crate::front::h2::link::Link).
 
 use std::future::poll_fn;
 
 use bytes::Bytes;
-use h2::server::SendResponse;
-use h2::{Reason as H2Reason, RecvStream, SendStream};
-use http::header::DATE;
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, StatusCode};
 
 use modcdn_core::refusal::Reason;
 
-use super::{Gone, date};
+use super::Gone;
 use crate::exchange::Aborted;
+use crate::front::h2::link::Shared;
 
 /// One stream. Dropped before its end, it is reset.
 pub(crate) struct H2 {
+    link: Shared,
+    stream: u32,
     outgoing: Outgoing,
-    /// The request's body, until it was read to its end.
-    incoming: Option<RecvStream>,
 }
 
 /// Where the answer stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outgoing {
-    Head(SendResponse<Bytes>),
-    Body(SendStream<Bytes>),
-    /// Ended or broken off.
-    Over,
+    Head,
+    Body,
+    /// The last byte was handed on.
+    Complete,
+    Broken,
 }
 
 impl H2 {
-    /// For an accepted stream; a body only if one follows.
-    pub(crate) fn new(respond: SendResponse<Bytes>, body: Option<RecvStream>) -> H2 {
+    /// For a stream that is open.
+    pub(crate) fn new(link: &Shared, stream: u32) -> H2 {
         H2 {
-            outgoing: Outgoing::Head(respond),
-            incoming: body,
+            link: link.clone(),
+            stream,
+            outgoing: Outgoing::Head,
         }
     }
 
     pub(super) async fn read_body(&mut self) -> Result<Option<Bytes>, Aborted> {
-        let broken = Aborted {
+        let piece = poll_fn(|cx| self.link.poll_body(self.stream, cx)).await;
+        piece.map_err(|_| Aborted {
             reason: Reason::BadRequest,
-        };
-        while let Some(incoming) = &mut self.incoming {
-            let Some(piece) = incoming.data().await else {
-                self.incoming = None;
-                break;
-            };
-            let piece = piece.map_err(|_| broken)?;
-            let released = incoming.flow_control().release_capacity(piece.len());
-            released.map_err(|_| broken)?;
-            if !piece.is_empty() {
-                return Ok(Some(piece));
-            }
-        }
-        Ok(None)
+        })
     }
 
     pub(super) fn write_head(
         &mut self,
         status: StatusCode,
-        mut headers: HeaderMap,
+        headers: &HeaderMap,
         end: bool,
     ) -> Result<(), Gone> {
-        let Outgoing::Head(respond) = &mut self.outgoing else {
+        if self.outgoing != Outgoing::Head {
             return Err(Gone);
-        };
-        headers.entry(DATE).or_insert_with(date);
-        let mut response = Response::new(());
-        *response.status_mut() = status;
-        *response.headers_mut() = headers;
-        let body = respond.send_response(response, end).map_err(|_| Gone)?;
+        }
+        let written = self.link.write_head(self.stream, status, headers, end);
+        written.map_err(|_| Gone)?;
         self.outgoing = if end {
-            Outgoing::Over
+            Outgoing::Complete
         } else {
-            Outgoing::Body(body)
+            Outgoing::Body
         };
         Ok(())
     }
 
-    /// Waits until the client's window and our buffer have room for all of it.
+    /// Waits until the wire and the client's windows have room for all of it.
     pub(super) async fn write_piece(&mut self, mut piece: Bytes, last: bool) -> Result<(), Gone> {
-        let Outgoing::Body(body) = &mut self.outgoing else {
+        if self.outgoing != Outgoing::Body {
             return Err(Gone);
-        };
+        }
         while !piece.is_empty() {
-            body.reserve_capacity(piece.len());
-            let room = match body.capacity() {
-                0 => poll_fn(|cx| body.poll_capacity(cx)).await,
-                room => Some(Ok(room)),
-            };
-            let Some(Ok(room)) = room else {
-                return Err(Gone);
-            };
-            if room == 0 {
-                continue;
-            }
-            let part = piece.split_to(room.min(piece.len()));
+            let room = poll_fn(|cx| self.link.poll_room(self.stream, piece.len(), cx)).await;
+            let part = piece.split_to(room.map_err(|_| Gone)?);
             let ends = last && piece.is_empty();
-            body.send_data(part, ends).map_err(|_| Gone)?;
+            self.link.write_data(self.stream, &part, ends);
         }
         if last {
-            self.outgoing = Outgoing::Over;
+            self.outgoing = Outgoing::Complete;
         }
         Ok(())
     }
 
     pub(super) fn finish(&mut self) -> Result<(), Gone> {
-        match &mut self.outgoing {
-            Outgoing::Body(body) => body.send_data(Bytes::new(), true).map_err(|_| Gone)?,
-            Outgoing::Head(_) => return Err(Gone),
-            Outgoing::Over => {}
+        match self.outgoing {
+            Outgoing::Body if self.link.is_open(self.stream) => {
+                self.link.write_data(self.stream, &[], true);
+            }
+            Outgoing::Complete => {}
+            _ => return Err(Gone),
         }
-        self.outgoing = Outgoing::Over;
+        self.outgoing = Outgoing::Complete;
         Ok(())
     }
 
     pub(super) fn abort(&mut self) {
-        match &mut self.outgoing {
-            Outgoing::Head(respond) => respond.send_reset(H2Reason::INTERNAL_ERROR),
-            Outgoing::Body(body) => body.send_reset(H2Reason::INTERNAL_ERROR),
-            Outgoing::Over => {}
+        if self.outgoing != Outgoing::Complete {
+            self.outgoing = Outgoing::Broken;
         }
-        self.outgoing = Outgoing::Over;
     }
 
     pub(super) async fn given_up(&mut self) {
-        let _ = match &mut self.outgoing {
-            Outgoing::Head(respond) => poll_fn(|cx| respond.poll_reset(cx)).await,
-            Outgoing::Body(body) => poll_fn(|cx| body.poll_reset(cx)).await,
-            Outgoing::Over => return,
-        };
+        if matches!(self.outgoing, Outgoing::Head | Outgoing::Body) {
+            poll_fn(|cx| self.link.poll_gone(self.stream, cx)).await;
+        }
+    }
+}
+
+impl Drop for H2 {
+    fn drop(&mut self) {
+        let complete = self.outgoing == Outgoing::Complete;
+        self.link.close(self.stream, complete);
     }
 }

@@ -1,10 +1,15 @@
 //! Bodies of requests, over both protocols. Answers are tested where clients meet them.
 
+use std::future::poll_fn;
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::*;
+use crate::config::LimitConfig;
+use crate::front::h2::limits;
+use crate::front::h2::link::Link;
 use crate::front::head::Bounds;
 use crate::front::request::Request;
 use crate::front::wire::{Transport, Wire};
@@ -162,18 +167,23 @@ async fn a_body_over_h2_is_read_and_its_window_given_back() {
         drop((sender, body));
         driving.await.unwrap().unwrap();
     });
-    let mut connection = h2::server::handshake(ours).await.unwrap();
-    let (request, respond) = connection.accept().await.unwrap().unwrap();
-    let mut session = Session::H2(H2::new(respond, Some(request.into_body())));
-    let serving = tokio::spawn(async move {
-        let all = read_all(&mut session).await.unwrap();
-        session
-            .write_head(StatusCode::NO_CONTENT, HeaderMap::new(), true)
-            .await
-            .unwrap();
-        all.len()
+    let wire = Wire::new(Transport::Plain(Box::new(ours)));
+    let link = Arc::new(Link::new(&wire, limits(&LimitConfig::default())));
+    let served = wire.drive(LONG, async {
+        let mut taken = 0;
+        let arrival = poll_fn(|cx| link.poll_arrival(cx, &mut taken)).await;
+        let arrival = arrival.unwrap();
+        link.open(&arrival);
+        let mut session = Session::H2(H2::new(&link, arrival.stream));
+        let serving = async move {
+            let all = read_all(&mut session).await.unwrap();
+            let head = session.write_head(StatusCode::NO_CONTENT, HeaderMap::new(), true);
+            head.await.unwrap();
+            all.len()
+        };
+        let end = poll_fn(|cx| link.poll_arrival(cx, &mut taken));
+        tokio::join!(serving, end).0
     });
-    while connection.accept().await.is_some() {}
-    assert_eq!(serving.await.unwrap(), LENGTH);
+    assert_eq!(served.await, Some(LENGTH));
     client.await.unwrap();
 }

@@ -104,14 +104,13 @@ async fn all_writes_of_a_poll_leave_as_one() {
     let recorder = Recorder::default();
     let (writes, flushes) = (Arc::clone(&recorder.writes), Arc::clone(&recorder.flushes));
     let wire = Wire::new(Transport::Plain(Box::new(recorder)));
-    let mut io = wire.clone();
+    let io = wire.clone();
     wire.drive(LINGER, async {
         for _ in 0..100 {
-            io.write_all(b"a frame").await.unwrap();
-            io.flush().await.unwrap();
+            io.send(&[b"a frame"]).await.unwrap();
         }
         tokio::task::yield_now().await;
-        io.write_all(b"next poll").await.unwrap();
+        io.send(&[b"next poll"]).await.unwrap();
     })
     .await
     .unwrap();
@@ -124,12 +123,12 @@ async fn long_writes_pass_by_the_buffer_in_order() {
     let recorder = Recorder::default();
     let writes = Arc::clone(&recorder.writes);
     let wire = Wire::new(Transport::Plain(Box::new(recorder)));
-    let mut io = wire.clone();
+    let io = wire.clone();
     let body = pattern(DIRECT);
     wire.drive(LINGER, async {
-        io.write_all(b"head").await.unwrap();
-        io.write_all(&body).await.unwrap();
-        io.write_all(b"tail").await.unwrap();
+        io.send(&[b"head"]).await.unwrap();
+        io.send(&[&body]).await.unwrap();
+        io.send(&[b"tail"]).await.unwrap();
     })
     .await
     .unwrap();
@@ -140,8 +139,8 @@ async fn long_writes_pass_by_the_buffer_in_order() {
 #[tokio::test]
 async fn an_idle_connection_holds_no_buffer() {
     let (wire, mut peer) = wire(1 << 20);
-    let mut io = wire.clone();
-    let driven = wire.drive(LINGER, async { io.write_all(b"hello").await });
+    let io = wire.clone();
+    let driven = wire.drive(LINGER, async { io.send(&[b"hello"]).await });
     driven.await.unwrap().unwrap();
     assert_eq!(wire.shared.inner.lock().out.capacity(), 0);
     let mut got = [0; 5];
@@ -152,10 +151,10 @@ async fn an_idle_connection_holds_no_buffer() {
 #[tokio::test]
 async fn bytes_leave_while_the_task_waits_for_something_else() {
     let (wire, mut peer) = wire(64);
-    let mut io = wire.clone();
+    let io = wire.clone();
     let task = tokio::spawn(async move {
         wire.drive(LINGER, async {
-            io.write_all(&pattern(1000)).await.unwrap();
+            io.send(&[&pattern(1000)]).await.unwrap();
             // Never polled again by anything but the socket.
             std::future::pending::<()>().await;
         })
@@ -170,13 +169,12 @@ async fn bytes_leave_while_the_task_waits_for_something_else() {
 #[tokio::test]
 async fn a_full_socket_makes_the_writer_wait_and_loses_nothing() {
     let (wire, mut peer) = wire(1000);
-    let mut io = wire.clone();
+    let io = wire.clone();
     let total = 3 * CAPACITY + 17;
     let task = tokio::spawn(async move {
         wire.drive(LINGER, async {
             for piece in pattern(total).chunks(16 << 10) {
-                io.write_all(piece).await.unwrap();
-                io.flush().await.unwrap();
+                io.send(&[piece]).await.unwrap();
             }
         })
         .await
@@ -194,10 +192,10 @@ async fn a_writer_with_a_waker_of_its_own_is_woken_too() {
     let (wire, mut peer) = wire(1000);
     let total = 4 * CAPACITY;
     let task = tokio::spawn(async move {
-        let mut io = wire.clone();
+        let io = wire.clone();
         let writer = async move {
             for piece in pattern(total).chunks(10_000) {
-                io.write_all(piece).await.unwrap();
+                io.send(&[piece]).await.unwrap();
             }
         };
         // Polls its futures only if their own wakers were woken.
@@ -213,15 +211,15 @@ async fn a_writer_with_a_waker_of_its_own_is_woken_too() {
 #[tokio::test]
 async fn a_lost_peer_ends_the_connection() {
     let (wire, peer) = wire(10);
-    let mut io = wire.clone();
+    let io = wire.clone();
     drop(peer);
     let driven = wire.drive(LINGER, async {
-        io.write_all(b"hello").await.unwrap();
+        io.send(&[b"hello"]).await.unwrap();
         std::future::pending::<()>().await;
     });
     assert!(driven.await.is_none());
     assert!(
-        wire.clone().write_all(b"more").await.is_err(),
+        wire.send(&[b"more"]).await.is_err(),
         "later writes fail at once"
     );
 }
@@ -229,8 +227,8 @@ async fn a_lost_peer_ends_the_connection() {
 #[tokio::test]
 async fn close_sends_what_is_left_and_then_the_end() {
     let (wire, mut peer) = wire(1 << 20);
-    let mut io = wire.clone();
-    io.write_all(b"last words").await.unwrap();
+    let io = wire.clone();
+    io.send(&[b"last words"]).await.unwrap();
     wire.close(LINGER).await;
     let mut got = Vec::new();
     peer.read_to_end(&mut got).await.unwrap();
@@ -246,30 +244,52 @@ async fn what_was_read_ahead_is_read_first() {
     peer.write_all(b"second").await.unwrap();
     drop(peer);
     let mut got = Vec::new();
-    wire.clone().read_to_end(&mut got).await.unwrap();
+    while wire.read_ahead().await.unwrap() > 0 {}
+    wire.with_ahead(|ahead| got.extend_from_slice(ahead));
     assert_eq!(got, b"first second");
+}
+
+#[tokio::test]
+async fn whoever_waits_for_room_may_then_push_a_whole_frame() {
+    let (wire, mut peer) = wire(1000);
+    let total = 4 * CAPACITY;
+    let task = tokio::spawn(async move {
+        let writer = |wire: Wire| async move {
+            for piece in pattern(total).chunks(50_000) {
+                poll_fn(|cx| wire.poll_room(cx)).await.unwrap();
+                wire.push(&[&piece[..9], &piece[9..]]);
+            }
+        };
+        let mut all: FuturesUnordered<_> = [writer(wire.clone())].into_iter().collect();
+        wire.drive(LINGER, async { all.next().await }).await
+    });
+    let mut got = vec![0; total];
+    peer.read_exact(&mut got).await.unwrap();
+    assert_eq!(got, pattern(total));
+    task.await.unwrap().unwrap().unwrap();
 }
 
 #[derive(Debug, Clone)]
 enum Step {
-    Write(usize),
-    Vectored(Vec<usize>),
-    Flush,
+    Send(Vec<usize>),
+    Push(Vec<usize>),
+    Little(usize),
     Yield,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let size = prop_oneof![4 => 1usize..3000, 1 => 3000usize..200_000];
+    let size = || prop_oneof![4 => 0usize..3000, 1 => 3000usize..200_000];
+    let sizes = || proptest::collection::vec(size(), 1..4);
     let step = prop_oneof![
-        4 => size.prop_map(Step::Write),
-        1 => proptest::collection::vec(0usize..20_000, 1..4).prop_map(Step::Vectored),
-        2 => Just(Step::Flush),
+        4 => sizes().prop_map(Step::Send),
+        4 => sizes().prop_map(Step::Push),
+        2 => (0usize..1000).prop_map(Step::Little),
         1 => Just(Step::Yield),
     ];
     proptest::collection::vec(step, 1..25)
 }
 
-async fn play(io: &mut Wire, steps: &[Step]) {
+async fn play(wire: &Wire, steps: &[Step]) {
     let mut next = 0usize;
     let mut bytes = |length: usize| {
         let made: Vec<u8> = (next..next + length)
@@ -280,19 +300,17 @@ async fn play(io: &mut Wire, steps: &[Step]) {
     };
     for step in steps {
         match step {
-            Step::Write(length) => io.write_all(&bytes(*length)).await.unwrap(),
-            Step::Vectored(lengths) => {
+            Step::Send(lengths) | Step::Push(lengths) => {
                 let pieces: Vec<Vec<u8>> = lengths.iter().map(|length| bytes(*length)).collect();
-                let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|p| IoSlice::new(p)).collect();
-                let mut slices = &mut slices[..];
-                // Leaves out leading empty slices, or "wrote 0" would never end.
-                IoSlice::advance_slices(&mut slices, 0);
-                while !slices.is_empty() {
-                    let n = io.write_vectored(slices).await.unwrap();
-                    IoSlice::advance_slices(&mut slices, n);
+                let slices: Vec<&[u8]> = pieces.iter().map(Vec::as_slice).collect();
+                if matches!(step, Step::Send(_)) {
+                    wire.send(&slices).await.unwrap();
+                } else {
+                    poll_fn(|cx| wire.poll_room(cx)).await.unwrap();
+                    wire.push(&slices);
                 }
             }
-            Step::Flush => io.flush().await.unwrap(),
+            Step::Little(length) => wire.write_with(|out| out.extend(bytes(*length))),
             Step::Yield => tokio::task::yield_now().await,
         }
     }
@@ -300,9 +318,9 @@ async fn play(io: &mut Wire, steps: &[Step]) {
 
 fn total(steps: &[Step]) -> usize {
     let length = |step: &Step| match step {
-        Step::Write(length) => *length,
-        Step::Vectored(lengths) => lengths.iter().sum(),
-        Step::Flush | Step::Yield => 0,
+        Step::Send(lengths) | Step::Push(lengths) => lengths.iter().sum(),
+        Step::Little(length) => *length,
+        Step::Yield => 0,
     };
     steps.iter().map(length).sum()
 }
@@ -317,8 +335,7 @@ proptest! {
         let got = runtime.block_on(async move {
             let (wire, mut peer) = wire(capacity);
             let writing = tokio::spawn(async move {
-                let mut io = wire.clone();
-                wire.drive(LINGER, play(&mut io, &steps)).await.unwrap();
+                wire.drive(LINGER, play(&wire, &steps)).await.unwrap();
                 wire.close(LINGER).await;
             });
             let mut got = Vec::new();
