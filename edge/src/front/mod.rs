@@ -26,6 +26,7 @@ pub(crate) mod service;
 mod session;
 pub(crate) mod tls;
 mod tls_stream;
+mod turns;
 pub(crate) mod wire;
 
 use std::io;
@@ -47,6 +48,7 @@ use self::tls::Acceptor;
 use self::wire::{Transport, Wire};
 use crate::descriptors;
 use crate::metrics::Shed;
+use crate::threads;
 
 /// How long the good-bye of a connection (TLS close_notify, FIN) may take.
 const GOODBYE: Duration = Duration::from_secs(5);
@@ -214,6 +216,7 @@ impl<A: Answers> ServerApp for Front<A> {
         session: Stream,
         _shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
+        threads::answers();
         self.serve(session).await;
         None
     }

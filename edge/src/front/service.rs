@@ -418,10 +418,6 @@ async fn from_file(
     }
     let sent = session.write_file(|| stream.span(), pace).await?;
     stream.advance(sent);
-    if stream.lies_in_file() {
-        // A client that takes a long body as fast as we send it must not keep the thread.
-        tokio::task::yield_now().await;
-    }
     Ok(sent)
 }
 

@@ -29,12 +29,16 @@ pub(crate) use self::date::date;
 pub(crate) use self::over_h1::{H1, head_bytes};
 pub(crate) use self::over_h2::H2;
 use super::pace::Pace;
+use super::turns::in_turns;
 
 /// HTTP/2 bodies are handed on in pieces of at most this, each judged by the client's pace.
 pub(crate) const PIECE: usize = 128 << 10;
 
 /// What is handed on at once over HTTP/1.x: a `write` of 512 KiB cost two thirds of four of 128, but a client that takes nothing is noticed later.
 const BULK: usize = 4 * PIECE;
+
+/// What is no longer than this is sent without waiting for a turn.
+const SHORT: usize = 32 << 10;
 
 /// The client is gone, too slow, or the session is in a state in which nothing more can be said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,11 +112,16 @@ impl Session {
             Session::H1(_) => BULK,
             Session::H2(_) => PIECE,
         };
+        let long = bytes.len() > SHORT;
         while !bytes.is_empty() {
             let piece = bytes.split_to(bytes.len().min(most));
             let (length, last) = (piece.len(), end && bytes.is_empty());
             let writing = pin!(self.write_piece(piece, last));
-            let written = at_pace(pace, length, writing).await;
+            let written = if long {
+                at_pace(pace, length, pin!(in_turns(writing))).await
+            } else {
+                at_pace(pace, length, writing).await
+            };
             written.unwrap_or(Err(Gone))?;
         }
         Ok(())
@@ -136,7 +145,8 @@ impl Session {
         let Session::H1(h1) = self else {
             return Ok(0);
         };
-        let mut writing = pin!(h1.write_file(ask));
+        let writing = pin!(h1.write_file(ask));
+        let mut writing = pin!(in_turns(writing));
         if let Poll::Ready(sent) = poll!(writing.as_mut()) {
             return sent;
         }
