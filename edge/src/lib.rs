@@ -30,6 +30,7 @@ mod purge;
 mod reload;
 mod server;
 mod systemd;
+mod threads;
 mod upgrade;
 
 /// What must hold for any bytes: for the fuzzer (`edge/fuzz`).

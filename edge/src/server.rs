@@ -44,6 +44,7 @@ use crate::origin::web::{Web, WebOrigin};
 use crate::origin::{Client, Origin};
 use crate::purge::PurgeEndpoint;
 use crate::reload::{self, Loader, Reload};
+use crate::threads;
 use crate::upgrade::{Handover, Takeover, UpgradeError};
 
 /// How long the store may take to write its index through.
@@ -197,6 +198,7 @@ fn fill_runtime(config: &Config) -> io::Result<Runtime> {
         .worker_threads(config.fill_threads)
         .max_blocking_threads(config.disk_threads)
         .thread_name("fills")
+        .on_thread_start(threads::fills)
         .enable_all()
         .build()
 }
