@@ -386,7 +386,7 @@ impl Protocol {
             }
             None => match over {
                 Some(Over::Abandoned) => Ok(()),
-                Some(Over::Closed) => self.made_reset(id, ErrorCode::StreamClosed, clock),
+                Some(Over::Closed) => Err(ErrorCode::StreamClosed.into()),
                 // Opened out of order, or long ago (§5.1.1).
                 None => Err(ErrorCode::Protocol.into()),
             },

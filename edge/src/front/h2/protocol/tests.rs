@@ -447,8 +447,14 @@ fn what_comes_after_the_end_is_an_error_of_the_stream() {
     let mut rig = Rig::new();
     let id = rig.open(&request(1));
     rig.protocol.close(id, true);
-    rig.send(&request(id)).unwrap();
-    assert_eq!(rig.reset(), closed, "a second request on it");
+    rig.send(&data(id, 0, b"x")).unwrap();
+    assert_eq!(rig.reset(), closed);
+    let again = rig.send(&request(id)).unwrap_err();
+    assert_eq!(
+        again.code(),
+        ErrorCode::StreamClosed,
+        "a second request on it"
+    );
 }
 
 #[test]
