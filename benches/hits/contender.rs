@@ -9,7 +9,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::Outcome;
-use super::rig::{READY_WITHIN, Running, free_port, only_child, wait_for_port};
+use super::rig::{GENERATOR, READY_WITHIN, Running, free_port, only_child, wait_for_port};
 
 /// One server under test.
 pub(super) struct Contender {
@@ -109,9 +109,8 @@ pub(super) fn modcdn(dir: &Path, setup: Setup) -> Outcome<Contender> {
         ),
     )?;
     let origin_running = Running::start(
-        Command::new(binary)
-            .arg("origin")
-            .arg("--config")
+        Command::new("taskset")
+            .args(["-c", &GENERATOR.to_string(), binary, "origin", "--config"])
             .arg(&origin_conf),
     )?;
     wait_for_port(origin)?;

@@ -8,9 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::Outcome;
 use super::contender::Contender;
-use super::rig::{children_seconds_since_last, cpu_seconds, resident};
-
-const GENERATOR_CORE: &str = "1";
+use super::rig::{GENERATOR, children_seconds_since_last, cpu_seconds, resident};
 
 /// What is asked, and how.
 #[derive(Clone, Copy)]
@@ -37,7 +35,12 @@ pub(super) struct Run {
 impl Load {
     fn command(self, contender: &Contender, connections: u32, seconds: u64) -> Command {
         let mut command = Command::new("taskset");
-        command.args(["-c", GENERATOR_CORE, "h2load", "-t1", "-c"]);
+        command.args(["-c", &GENERATOR.to_string()]);
+        if self.rate.is_some() {
+            // What else runs on its core must not be taken for the server's being late.
+            command.args(["chrt", "--fifo", "50"]);
+        }
+        command.args(["h2load", "-t1", "-c"]);
         command.args([&connections.to_string(), "-m", &self.streams.to_string()]);
         command.args(["-D", &seconds.to_string()]);
         if let Some(rate) = self.rate {

@@ -17,6 +17,7 @@
 #![allow(clippy::print_stdout, missing_docs)]
 
 mod contender;
+mod floor;
 mod load;
 mod rig;
 
@@ -28,7 +29,7 @@ use std::time::Duration;
 
 use contender::{Contender, Setup, modcdn, nginx};
 use load::{Load, Run, p99, resident_with, run};
-use rig::{make_certificate, make_tree, need};
+use rig::{GENERATOR, make_certificate, make_tree, need, pin_to};
 
 const INFO: &str = "/example.com/bench/@v/v1.0.0.info";
 const ZIP: &str = "/example.com/bench/@v/v1.0.0.zip";
@@ -58,15 +59,23 @@ const DISK: Setup = Setup {
     ram_body: "16KiB",
     ..RAM
 };
+/// Alone on its core.
 const ONE_THREAD: Setup = Setup {
-    name: "edge 1 thread",
-    cores: "0,1",
+    name: "1 thread, alone",
     ..RAM
 };
+/// On the generator's core, where everything costs more.
+const BESIDE: Setup = Setup {
+    name: "1, beside load",
+    cores: "1",
+    ..RAM
+};
+/// One thread of each kind.
 const TWO_THREADS: Setup = Setup {
-    name: "edge 2 threads",
+    name: "2 threads",
     threads: 2,
-    ..ONE_THREAD
+    cores: "0,1",
+    ..RAM
 };
 
 const TLS: Load = Load {
@@ -100,7 +109,7 @@ fn main() -> Outcome<()> {
     }
     let rounds = flag("--rounds", 5)?;
     let seconds = flag("--seconds", 3)?;
-    for tool in ["nginx", "h2load", "taskset"] {
+    for tool in ["nginx", "h2load", "taskset", "chrt"] {
         need(tool)?;
     }
     let dir = tempfile::tempdir()?;
@@ -127,10 +136,11 @@ fn main() -> Outcome<()> {
             compare(name, &contenders, load, rounds, seconds)?;
         }
     }
+    if wanted("floor") {
+        floor::print()?;
+    }
     if wanted("threads") {
-        let home = dir.path();
-        let contenders = [modcdn(home, ONE_THREAD)?, modcdn(home, TWO_THREADS)?];
-        compare("threads", &contenders, RATED, rounds, seconds)?;
+        threads(dir.path(), rounds, seconds)?;
     }
     if wanted("idle") {
         idle(&beside_nginx(dir.path(), EMPTY)?)?;
@@ -150,13 +160,29 @@ fn beside_nginx(dir: &Path, setup: Setup) -> Outcome<Vec<Contender>> {
     ])
 }
 
+/// What the threads of one edge cost each other. There are two cores and one is the generator's, so
+/// two threads are compared with what two edges of one thread would cost in the same two places.
+fn threads(dir: &Path, rounds: u64, seconds: u64) -> Outcome<()> {
+    let setups = [ONE_THREAD, BESIDE, TWO_THREADS];
+    let contenders = setups.map(|setup| modcdn(dir, setup));
+    let contenders: Vec<_> = contenders.into_iter().collect::<Outcome<_>>()?;
+    let runs = compare("threads", &contenders, RATED, rounds, seconds)?;
+    let cpu: Vec<f64> = runs.iter().map(|runs| median_cpu(runs)).collect();
+    let apart = f64::midpoint(cpu[0], cpu[1]);
+    println!(
+        "2 threads against 2 edges of one: {:.2} x\n",
+        cpu[2] / apart
+    );
+    Ok(())
+}
+
 fn compare(
     name: &str,
     contenders: &[Contender],
     load: Load,
     rounds: u64,
     seconds: u64,
-) -> Outcome<()> {
+) -> Outcome<Vec<Vec<Run>>> {
     let mut runs = vec![Vec::new(); contenders.len()];
     for round in 1..=rounds {
         for (contender, runs) in contenders.iter().zip(&mut runs) {
@@ -166,7 +192,11 @@ fn compare(
     }
     eprint!("\r{:60}\r", "");
     print_table(name, contenders, &runs);
-    Ok(())
+    Ok(runs)
+}
+
+fn median_cpu(runs: &[Run]) -> f64 {
+    median(runs.iter().map(|run| run.cpu_micros).collect())
 }
 
 fn idle(contenders: &[Contender]) -> Outcome<()> {
@@ -179,7 +209,8 @@ fn idle(contenders: &[Contender]) -> Outcome<()> {
     Ok(())
 }
 
-/// Hits while cold zips come from the origin, at a rate the edge bears easily.
+/// Hits while cold zips come from the origin, at a rate the edge bears easily. The edge has a core for
+/// itself; the origin and those who ask for zips share the generator's, which goes before them.
 fn fills(dir: &Path) -> Outcome<()> {
     let edge = modcdn(dir, RAM)?;
     let without = p99(&edge, RATED, dir, || {})?;
@@ -198,9 +229,13 @@ fn fills(dir: &Path) -> Outcome<()> {
 /// All at once, a second after the hits began.
 fn ask_for_cold(port: u16) {
     sleep(Duration::from_secs(1));
-    let asking: Vec<_> = (0..COLD_ZIPS)
-        .map(|n| spawn(move || ask(port, &format!("/example.com/bench/@v/v1.2.{n}.zip"))))
-        .collect();
+    let ask_for = |n| {
+        spawn(move || {
+            pin_to(GENERATOR)?;
+            ask(port, &format!("/example.com/bench/@v/v1.2.{n}.zip"))
+        })
+    };
+    let asking: Vec<_> = (0..COLD_ZIPS).map(ask_for).collect();
     for one in asking {
         let answered = one.join().expect("no panic").expect("an answer");
         assert!(answered > COLD_BYTES, "a whole zip, not {answered} bytes");
@@ -219,13 +254,13 @@ fn ask(port: u16, path: &str) -> std::io::Result<usize> {
 
 fn print_table(name: &str, contenders: &[Contender], runs: &[Vec<Run>]) {
     let median_of = |runs: &[Run], f: fn(&Run) -> f64| median(runs.iter().map(f).collect());
-    let base = median_of(&runs[0], |r| r.cpu_micros);
+    let base = median_cpu(&runs[0]);
     println!(
         "{name:<14} {:>10} {:>12} {:>14} {:>11}",
         "req/s", "CPU µs/req", "work/CPU ×", "generator"
     );
     for (contender, runs) in contenders.iter().zip(runs) {
-        let cpu = median_of(runs, |r| r.cpu_micros);
+        let cpu = median_cpu(runs);
         let generator = median_of(runs, |r| r.generator);
         println!(
             "{:<14} {:>10.0} {cpu:>12.1} {:>14.2} {:>10.0}%{}",

@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 
 use super::{BIG_ZIP_BYTES, COLD_BYTES, COLD_ZIPS, INFO_BYTES, Outcome, ZIP_BYTES};
 
+/// The generator's core. Servers run on core 0 unless their row says otherwise.
+pub(super) const GENERATOR: usize = 1;
+
 /// How long servers may take to come up.
 pub(super) const READY_WITHIN: Duration = Duration::from_secs(20);
 
@@ -149,6 +152,35 @@ pub(super) fn children_seconds_since_last() -> Outcome<f64> {
     // SAFETY: `sysconf` takes an integer and reads no memory of ours.
     let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) } as f64;
     Ok((ticks - LAST.swap(ticks, Ordering::Relaxed)) as f64 / per_second)
+}
+
+/// Keeps the calling thread on one core.
+pub(super) fn pin_to(core: usize) -> std::io::Result<()> {
+    // SAFETY: a set of cores is plain bits, for which zero is the empty set.
+    let mut cores: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: writes one bit of `cores`, and checks that it has it.
+    unsafe { libc::CPU_SET(core, &mut cores) };
+    // SAFETY: 0 is the calling thread; `cores` is read, and has the size that is said.
+    let pinned = unsafe { libc::sched_setaffinity(0, size_of_val(&cores), &raw const cores) };
+    if pinned == 0 {
+        Ok(())
+    } else {
+        Err(std::io::Error::last_os_error())
+    }
+}
+
+/// CPU time of the calling thread.
+pub(super) fn own_cpu_seconds() -> Outcome<f64> {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: writes `time`, which is ours and outlives the call.
+    let told = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    if told != 0 {
+        return Err(std::io::Error::last_os_error().into());
+    }
+    Ok(time.tv_sec as f64 + time.tv_nsec as f64 / 1e9)
 }
 
 /// Resident memory of a process, in bytes.
