@@ -266,7 +266,7 @@ mod tests {
         metrics
             .origin
             .answered(StatusCode::OK, Duration::from_millis(3));
-        metrics.origin.rejected(Rejected::Breaker);
+        metrics.origin.gate.rejected(Rejected::Breaker);
         metrics.origin.resolved(true);
         metrics.reload(true);
         metrics.shed(Shed::All).inc();

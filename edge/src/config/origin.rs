@@ -8,9 +8,11 @@ use modcdn_core::units::{ByteSize, Period};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
-use super::claims;
+use super::{claims, nest};
+use crate::backoff::Backoff;
 use crate::origin::Endpoint;
-use crate::origin::breaker::LONGEST_WINDOW;
+use crate::origin::breaker::{LONGEST_WINDOW, Rules};
+use crate::origin::gate::Bounds;
 
 /// The largest HTTP/2 window (RFC 9113 §6.9.1).
 const MAX_WINDOW: u64 = (1 << 31) - 1;
@@ -167,32 +169,58 @@ impl Default for BreakerConfig {
 }
 
 impl BreakerConfig {
-    fn check(&self, problems: &mut Vec<Problem>) {
-        let mut claim = claims(problems);
+    /// What is wrong with the section; keys are relative to it.
+    pub(crate) fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut claim = claims(&mut problems);
         claim(
             (1..=LONGEST_WINDOW).contains(&self.window),
-            "origin.breaker.window",
+            "window",
             "must be from 1 to 64",
         );
         claim(
             (1..=self.window).contains(&self.failures),
-            "origin.breaker.failures",
+            "failures",
             "must be from 1 to window",
         );
         claim(
             !self.pause.is_zero() && self.pause <= self.pause_max,
-            "origin.breaker.pause",
+            "pause",
             "must be above zero, and not above pause_max",
         );
+        drop(claim);
+        problems
+    }
+
+    /// The same for the breaker.
+    pub(crate) fn rules(&self) -> Rules {
+        Rules {
+            window: self.window,
+            failures: self.failures,
+            pause: Backoff {
+                first: self.pause.get(),
+                longest: self.pause_max.get(),
+            },
+        }
     }
 }
 
 impl OriginConfig {
+    /// How much goes to the origin at once.
+    pub(crate) fn bounds(&self) -> Bounds {
+        Bounds {
+            requests: self.requests,
+            queue: self.queue,
+            queue_wait: self.queue_wait.get(),
+            breaker: self.breaker.rules(),
+        }
+    }
+
     pub(super) fn check(&self, problems: &mut Vec<Problem>) {
         if let Err(message) = Endpoint::parse(&self.url) {
             problems.push(Problem::new("origin.url", message));
         }
-        self.breaker.check(problems);
+        nest("origin.breaker", self.breaker.problems(), problems);
         let mut claim = claims(problems);
         let periods = [
             ("origin.connect_timeout", self.connect_timeout),

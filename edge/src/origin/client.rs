@@ -60,7 +60,8 @@ impl Client {
         };
         let directory = Arc::new(Directory::new(resolve, suspicion, metrics.clone()));
         let dialler = Dialler::new(config, &endpoint, Arc::clone(&directory))?;
-        let gate = Arc::new(Gate::new(config, metrics.clone()));
+        let (bounds, counted) = (config.bounds(), metrics.gate.clone());
+        let gate = Arc::new(Gate::new(&endpoint.authority, bounds, counted));
         let pool = Pool::new(
             Box::new(dialler),
             Arc::clone(&directory),

@@ -14,20 +14,32 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::breaker::{Breaker, Ended, Rules, Ticket};
-use super::metrics::{OriginMetrics, Rejected};
+use super::metrics::{GateMetrics, Rejected};
 use super::{OriginError, Stage};
-use crate::backoff::{Backoff, chance};
-use crate::config::OriginConfig;
+use crate::backoff::chance;
 
-/// The gate.
+/// The gate before one origin.
 pub(crate) struct Gate {
+    /// Whose it is, for the log.
+    origin: String,
     places: Arc<Semaphore>,
-    most: usize,
+    bounds: Bounds,
     queued: AtomicUsize,
-    queue: usize,
-    patience: Duration,
     breaker: Mutex<Breaker>,
-    metrics: OriginMetrics,
+    metrics: GateMetrics,
+}
+
+/// How much goes through a [`Gate`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// Requests at once.
+    pub(crate) requests: usize,
+    /// How many more may wait for a place.
+    pub(crate) queue: usize,
+    /// And how long each.
+    pub(crate) queue_wait: Duration,
+    /// When nobody goes through.
+    pub(crate) breaker: Rules,
 }
 
 /// A place among the requests, until it is dropped.
@@ -45,23 +57,14 @@ pub(crate) struct Entered<'a> {
 }
 
 impl Gate {
-    pub(crate) fn new(config: &OriginConfig, metrics: OriginMetrics) -> Self {
-        let breaker = &config.breaker;
-        let rules = Rules {
-            window: breaker.window,
-            failures: breaker.failures,
-            pause: Backoff {
-                first: breaker.pause.get(),
-                longest: breaker.pause_max.get(),
-            },
-        };
+    /// The gate before `origin`, as the log names it.
+    pub(crate) fn new(origin: &str, bounds: Bounds, metrics: GateMetrics) -> Self {
         Self {
-            places: Arc::new(Semaphore::new(config.requests)),
-            most: config.requests,
+            origin: origin.to_owned(),
+            places: Arc::new(Semaphore::new(bounds.requests)),
+            bounds,
             queued: AtomicUsize::new(0),
-            queue: config.queue,
-            patience: config.queue_wait.get(),
-            breaker: Mutex::new(Breaker::new(rules)),
+            breaker: Mutex::new(Breaker::new(bounds.breaker)),
             metrics,
         }
     }
@@ -91,14 +94,18 @@ impl Gate {
             return Ok(Place { _permit: permit });
         }
         let _queued = Queued::new(self)?;
-        match timeout(self.patience, self.places.clone().acquire_owned()).await {
+        let Bounds {
+            requests,
+            queue_wait,
+            ..
+        } = self.bounds;
+        match timeout(queue_wait, self.places.clone().acquire_owned()).await {
             Ok(Ok(permit)) => Ok(Place { _permit: permit }),
             // The semaphore is never closed.
             Ok(Err(_)) | Err(_) => {
                 self.metrics.rejected(Rejected::QueueWait);
                 let why = format!(
-                    "{} requests are with the origin, and none ended within {:?}",
-                    self.most, self.patience
+                    "{requests} requests are with the origin, and none ended within {queue_wait:?}"
                 );
                 Err(OriginError::Overloaded { why })
             }
@@ -150,7 +157,12 @@ impl Drop for Entered<'_> {
         let mut breaker = self.gate.breaker.lock();
         if breaker.ended(&self.ticket, self.ended, Instant::now(), chance()) {
             let wait = breaker.refuses(Instant::now()).unwrap_or_default();
-            tracing::warn!(?wait, "the origin fails: it is not asked for a while");
+            let origin = &self.gate.origin;
+            tracing::warn!(
+                origin,
+                ?wait,
+                "the origin fails: it is not asked for a while"
+            );
             self.gate.metrics.breaker_opened.inc();
         }
         drop(breaker);
@@ -163,14 +175,14 @@ struct Queued<'a>(&'a Gate);
 
 impl<'a> Queued<'a> {
     fn new(gate: &'a Gate) -> Result<Self, OriginError> {
-        let room = |queued: usize| (queued < gate.queue).then_some(queued + 1);
+        let Bounds {
+            requests, queue, ..
+        } = gate.bounds;
+        let room = |queued: usize| (queued < queue).then_some(queued + 1);
         let (set, get) = (Ordering::Relaxed, Ordering::Relaxed);
         if gate.queued.fetch_update(set, get, room).is_err() {
             gate.metrics.rejected(Rejected::QueueFull);
-            let why = format!(
-                "{} requests are with the origin, and {} wait",
-                gate.most, gate.queue
-            );
+            let why = format!("{requests} requests are with the origin, and {queue} wait");
             return Err(OriginError::Overloaded { why });
         }
         gate.metrics.queue.inc();
@@ -188,20 +200,22 @@ impl Drop for Queued<'_> {
 #[cfg(test)]
 mod tests {
     use futures::poll;
-    use modcdn_core::units::Period;
     use prometheus::Registry;
 
+    use super::super::metrics::OriginMetrics;
     use super::*;
+    use crate::config::BreakerConfig;
 
-    fn gate(change: impl FnOnce(&mut OriginConfig)) -> Gate {
-        let mut config = OriginConfig {
+    fn gate(change: impl FnOnce(&mut Bounds)) -> Gate {
+        let mut bounds = Bounds {
             requests: 1,
             queue: 1,
-            queue_wait: Period::secs(30),
-            ..OriginConfig::default()
+            queue_wait: Duration::from_secs(30),
+            breaker: BreakerConfig::default().rules(),
         };
-        change(&mut config);
-        Gate::new(&config, OriginMetrics::new(&Registry::new()))
+        change(&mut bounds);
+        let metrics = OriginMetrics::new(&Registry::new());
+        Gate::new("origin.test", bounds, metrics.gate)
     }
 
     fn refused() -> OriginError {
@@ -227,7 +241,7 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_waits_for_ever() {
-        let gate = gate(|config| config.queue_wait = Period::millis(20));
+        let gate = gate(|bounds| bounds.queue_wait = Duration::from_millis(20));
         let _place = gate.enter().await.ok().unwrap().answered();
         let error = gate.enter().await.err().unwrap();
         assert!(matches!(error, OriginError::Overloaded { .. }), "{error}");
@@ -236,7 +250,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_open_breaker_refuses_at_once_those_in_the_queue_too() {
-        let gate = gate(|config| config.breaker.failures = 1);
+        let gate = gate(|bounds| bounds.breaker.failures = 1);
         let entered = gate.enter().await.ok().unwrap();
         let mut waiting = Box::pin(gate.enter());
         assert!(poll!(&mut waiting).is_pending());
@@ -252,7 +266,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_who_vanishes_says_nothing_about_the_origin() {
-        let gate = gate(|config| config.breaker.failures = 1);
+        let gate = gate(|bounds| bounds.breaker.failures = 1);
         drop(gate.enter().await.ok().unwrap());
         gate.enter()
             .await

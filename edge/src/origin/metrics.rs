@@ -24,6 +24,8 @@ pub(crate) enum Rejected {
 }
 
 impl Rejected {
+    const ALL: [Self; 3] = [Self::QueueFull, Self::QueueWait, Self::Breaker];
+
     const fn name(self) -> &'static str {
         match self {
             Self::QueueFull => "queue-full",
@@ -33,16 +35,47 @@ impl Rejected {
     }
 }
 
+/// What a gate counts: one origin's share of the four families.
+#[derive(Clone, Debug)]
+pub(crate) struct GateMetrics {
+    /// By [`Rejected`].
+    rejected: [IntCounter; Rejected::ALL.len()],
+    /// Requests that wait for a place.
+    pub(crate) queue: IntGauge,
+    /// The breaker's position.
+    pub(crate) breaker: IntGauge,
+    /// Times that it opened.
+    pub(crate) breaker_opened: IntCounter,
+}
+
+impl GateMetrics {
+    /// `rejected` gives the counter of a cause.
+    pub(crate) fn new(
+        rejected: impl Fn(&'static str) -> IntCounter,
+        queue: IntGauge,
+        breaker: IntGauge,
+        breaker_opened: IntCounter,
+    ) -> Self {
+        Self {
+            rejected: Rejected::ALL.map(|cause| rejected(cause.name())),
+            queue,
+            breaker,
+            breaker_opened,
+        }
+    }
+
+    pub(crate) fn rejected(&self, cause: Rejected) {
+        self.rejected[cause as usize].inc();
+    }
+}
+
 /// The origin client's counters and gauges.
 #[derive(Clone)]
 pub struct OriginMetrics {
     requests: IntCounterVec,
     seconds: Histogram,
     pub(crate) retries: IntCounter,
-    rejected: IntCounterVec,
-    pub(crate) queue: IntGauge,
-    pub(crate) breaker: IntGauge,
-    pub(crate) breaker_opened: IntCounter,
+    pub(crate) gate: GateMetrics,
     pub(crate) connections: IntCounter,
     pub(crate) connect_failures: IntCounter,
     pub(crate) connect_seconds: Histogram,
@@ -75,6 +108,26 @@ impl OriginMetrics {
             let opts = HistogramOpts::new(name, help).buckets(BUCKETS.to_vec());
             register(registry, Histogram::with_opts(opts))
         };
+        let rejected = counters(
+            "modcdn_edge_origin_rejected_total",
+            "Requests not let through to the origin, by cause",
+            "cause",
+        );
+        let gate = GateMetrics::new(
+            |cause| rejected.with_label_values(&[cause]),
+            gauge(
+                "modcdn_edge_origin_queue",
+                "Requests that wait because origin.requests are with the origin",
+            ),
+            gauge(
+                "modcdn_edge_origin_breaker_state",
+                "The circuit breaker: 0 closed, 1 half-open, 2 open",
+            ),
+            counter(
+                "modcdn_edge_origin_breaker_opened_total",
+                "Times that the circuit breaker opened",
+            ),
+        );
         Self {
             requests: counters(
                 "modcdn_edge_origin_requests_total",
@@ -89,23 +142,7 @@ impl OriginMetrics {
                 "modcdn_edge_origin_retries_total",
                 "Requests to the origin sent again on another connection or to another address",
             ),
-            rejected: counters(
-                "modcdn_edge_origin_rejected_total",
-                "Requests not let through to the origin, by cause",
-                "cause",
-            ),
-            queue: gauge(
-                "modcdn_edge_origin_queue",
-                "Requests that wait because origin.requests are with the origin",
-            ),
-            breaker: gauge(
-                "modcdn_edge_origin_breaker_state",
-                "The circuit breaker: 0 closed, 1 half-open, 2 open",
-            ),
-            breaker_opened: counter(
-                "modcdn_edge_origin_breaker_opened_total",
-                "Times that the circuit breaker opened",
-            ),
+            gate,
             connections: counter(
                 "modcdn_edge_origin_connections_total",
                 "Connections opened to the origin",
@@ -167,10 +204,6 @@ impl OriginMetrics {
     /// A request that got none; `outcome` is the error's name.
     pub(crate) fn failed(&self, outcome: &str) {
         self.requests.with_label_values(&[outcome]).inc();
-    }
-
-    pub(crate) fn rejected(&self, cause: Rejected) {
-        self.rejected.with_label_values(&[cause.name()]).inc();
     }
 
     pub(crate) fn resolved(&self, worked: bool) {

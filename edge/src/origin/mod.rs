@@ -6,6 +6,8 @@
 //! - `pool`: a stream on a connection that is open already, as a rule.
 //! - `dial`: a new connection, to one of the `addresses` that the `directory` has from `resolve`.
 //!
+//! [`web`] are those of plain HTTP mounts, over hyper's client, each behind a gate of its own.
+//!
 //! Failure rule: every wait in here is bounded, and a body that ends any other way than its framing
 //! says (an early close, a reset, a stall) is an [`OriginError`], never an end.
 
@@ -14,7 +16,7 @@ pub(crate) mod breaker;
 pub mod client;
 mod dial;
 mod directory;
-mod gate;
+pub(crate) mod gate;
 pub mod metrics;
 mod pool;
 mod resolve;

@@ -3,7 +3,8 @@
 //! hyper's client, HTTP/1.1 for `http`, HTTP/2 or HTTP/1.1 by ALPN for `https`. It follows no
 //! redirects, decodes nothing and adds nothing but framing. Informational answers (1xx) are dropped. A
 //! request without a body whose kept-alive connection turns out dead is sent once more, if its
-//! method has no effect. Failure rule as for the other origin: every wait is bounded, and a body
+//! method has no effect. Each mount has a gate of its own, so that one's trouble is nobody else's.
+//! Failure rule as for the other origin: every wait is bounded, and a body
 //! that ends any other way than its framing says is an error, never an end.
 
 pub mod metrics;
@@ -20,6 +21,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::response::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
@@ -31,15 +33,14 @@ use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use parking_lot::Mutex;
-use prometheus::IntGauge;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant as Deadline, timeout, timeout_at};
 use tower_service::Service;
 
-use self::metrics::WebMetrics;
+use self::metrics::{MountMetrics, Ongoing};
+use super::gate::{Gate, Place};
 use super::resolve::Resolve;
 use super::{Endpoint, OriginBody, OriginError, Stage};
 use crate::config::mounts::MountConfig;
@@ -93,9 +94,9 @@ pub struct Web {
     client: Client<HttpsConnector<HttpConnector<Addresses>>, Outgoing>,
     scheme: Scheme,
     authority: Authority,
-    exchanges: Arc<Semaphore>,
+    gate: Gate,
     config: HttpConfig,
-    metrics: WebMetrics,
+    metrics: MountMetrics,
 }
 
 impl Web {
@@ -108,7 +109,7 @@ impl Web {
         mount: &MountConfig,
         resolvers: &[SocketAddr],
         config: &HttpConfig,
-        metrics: WebMetrics,
+        metrics: MountMetrics,
     ) -> Result<Web, String> {
         let endpoint = Endpoint::parse(mount.origin.as_deref().unwrap_or_default())?;
         let authority = mount.host.as_ref().unwrap_or(&endpoint.authority);
@@ -133,15 +134,39 @@ impl Web {
             } else {
                 Scheme::HTTP
             },
+            gate: Gate::new(authority.as_str(), config.bounds(), metrics.gate.clone()),
             authority,
-            exchanges: Arc::new(Semaphore::new(config.connections)),
             config: config.clone(),
             metrics,
         })
     }
 
     async fn exchange(&self, request: WebRequest) -> Result<WebResponse, OriginError> {
-        let place = self.place().await?;
+        let entered = self.gate.enter().await?;
+        let uploads = request.upload.is_some();
+        match self.try_until_headed(request).await {
+            Ok(Headed { mut body, head }) => {
+                body.place = entered.answered();
+                Ok(WebResponse {
+                    status: head.status,
+                    framed: body.framed,
+                    headers: head.headers,
+                    body: Box::new(body),
+                })
+            }
+            Err(error) => {
+                // An upload comes at its client's pace and may end with it: once connected, that it
+                // failed says nothing about the origin.
+                if !uploads || matches!(error, OriginError::Connect { .. }) {
+                    entered.failed(&error);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn try_until_headed(&self, request: WebRequest) -> Result<Headed, OriginError> {
+        let ongoing = self.metrics.begin();
         let ends = Deadline::now() + self.config.total_timeout.get();
         let WebRequest {
             method,
@@ -168,46 +193,24 @@ impl Web {
         };
         self.check_header(response.headers())?;
         let version = response.version();
-        let (parts, incoming) = response.into_parts();
+        let (head, incoming) = response.into_parts();
         let framed = is_head
             || version >= Version::HTTP_2
-            || parts.headers.contains_key(CONTENT_LENGTH)
-            || parts.headers.contains_key(TRANSFER_ENCODING)
+            || head.headers.contains_key(CONTENT_LENGTH)
+            || head.headers.contains_key(TRANSFER_ENCODING)
             || matches!(
-                parts.status,
+                head.status,
                 StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
             );
         let body = WebBody {
             incoming,
+            framed,
             ends,
             config: self.config.clone(),
-            _place: place,
+            place: None,
+            _ongoing: ongoing,
         };
-        Ok(WebResponse {
-            status: parts.status,
-            headers: parts.headers,
-            framed,
-            body: Box::new(body),
-        })
-    }
-
-    /// One of the exchanges that may run at once.
-    async fn place(&self) -> Result<Place, OriginError> {
-        let limit = self.config.connect_timeout.get();
-        let exchanges = Arc::clone(&self.exchanges);
-        match timeout(limit, exchanges.acquire_owned()).await {
-            Ok(Ok(permit)) => {
-                let exchanges = self.metrics.exchanges.clone();
-                exchanges.inc();
-                Ok(Place {
-                    _permit: permit,
-                    exchanges,
-                })
-            }
-            _ => Err(OriginError::Overloaded {
-                why: format!("all {} exchanges are in use", self.config.connections),
-            }),
-        }
+        Ok(Headed { head, body })
     }
 
     async fn ask(
@@ -277,7 +280,7 @@ impl WebOrigin for Web {
             Ok(response) => self.metrics.answered(response.status, started.elapsed()),
             Err(error) => {
                 self.metrics.failed(error.name());
-                tracing::warn!(%target, origin = %self.authority, %error, "the origin did not answer");
+                tracing::debug!(%target, origin = %self.authority, %error, "the origin did not answer");
             }
         }
         result
@@ -295,7 +298,7 @@ fn client(config: &HttpConfig) -> legacy::Builder {
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(config.idle_timeout.get())
-        .pool_max_idle_per_host(config.connections)
+        .pool_max_idle_per_host(config.requests)
         .http1_max_buf_size(usize::try_from(header).unwrap_or(usize::MAX))
         .http1_max_headers(MAX_FIELDS)
         .http2_max_header_list_size(u32::try_from(header).unwrap_or(u32::MAX))
@@ -369,18 +372,6 @@ impl Service<Name> for Addresses {
     }
 }
 
-/// One of the exchanges that may go on at once.
-struct Place {
-    _permit: OwnedSemaphorePermit,
-    exchanges: IntGauge,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.exchanges.dec();
-    }
-}
-
 /// A request's body.
 enum Outgoing {
     Empty,
@@ -415,12 +406,21 @@ impl Body for Outgoing {
     }
 }
 
+/// The head of an answer, and its body to be read.
+struct Headed {
+    head: Parts,
+    body: WebBody,
+}
+
 /// A body on its way in.
 struct WebBody {
     incoming: Incoming,
+    framed: bool,
     ends: Deadline,
     config: HttpConfig,
-    _place: Place,
+    /// Held for as long as the body is read.
+    place: Option<Place>,
+    _ongoing: Ongoing,
 }
 
 #[async_trait]

@@ -4,6 +4,7 @@
 //! Nothing sleeps to become stale: the origin says how old its answers are.
 
 mod bodies;
+mod faults;
 mod freshness;
 mod harness;
 mod methods;

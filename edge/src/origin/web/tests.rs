@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::metrics::WebMetrics;
 use super::*;
 use crate::config::mounts::MountKind;
 
@@ -108,7 +109,8 @@ impl Secure {
             connect_timeout: Period::secs(5),
             ..HttpConfig::default()
         };
-        Web::new(&mount, &[], &config, WebMetrics::new(&Registry::new())).unwrap()
+        let metrics = WebMetrics::new(&Registry::new()).of("/");
+        Web::new(&mount, &[], &config, metrics).unwrap()
     }
 }
 

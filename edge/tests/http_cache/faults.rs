@@ -1,0 +1,177 @@
+//! Origins that fail as a whole: the promises F1 to F3 at plain HTTP mounts.
+
+use std::thread;
+
+use modcdn_core::units::Period;
+use modcdn_edge::config::mounts::default_mounts;
+
+use crate::harness::{Gate, Got, Origin, Page, Reply, World, until};
+
+const FRESH: &str = "Cache-Control: max-age=60";
+const STALE: &str = "Cache-Control: max-age=60\nAge: 70\nETag: \"1\"";
+
+fn reason(got: &Got) -> String {
+    got.field("modcdn-reason").unwrap_or_default()
+}
+
+/// Asks for many things at once that nothing is known of.
+fn misses(world: &World, origin: &Origin, folder: &str, fields: &str) -> Vec<Got> {
+    let pages: Vec<Page> = (0..30)
+        .map(|n| world.page(origin, &format!("{folder}{n}")))
+        .collect();
+    thread::scope(|scope| {
+        let asking: Vec<_> = pages
+            .iter()
+            .map(|page| scope.spawn(|| page.get(fields)))
+            .collect();
+        asking.into_iter().map(|got| got.join().unwrap()).collect()
+    })
+}
+
+/// F2: the breaker, one a mount; F1: what is stored is given meanwhile, if that isn't forbidden.
+#[test]
+fn f2_a_mounts_origin_that_never_answers_is_left_alone_and_nobody_else_is() {
+    let (silent, sound) = (Origin::start(), Origin::start());
+    sound.otherwise(Reply::new(200, "Cache-Control: no-store", "well"));
+    let world = World::start(&[("/a/", &silent), ("/b/", &sound)], |config| {
+        config.mounts.extend(default_mounts());
+        config.http.first_byte_timeout = Period::millis(200);
+        config.http.connect_timeout = Period::millis(200);
+        config.http.retry = Period::secs(0);
+        config.http.breaker.failures = 10;
+        config.http.breaker.pause = Period::secs(600);
+        config.http.breaker.pause_max = Period::secs(600);
+    });
+    let [fresh, stale, strict] =
+        ["fresh", "stale", "strict"].map(|name| world.page(&silent, &format!("/a/{name}")));
+    fresh.answers(200, FRESH, "kept");
+    stale.answers(200, STALE, "old");
+    strict.answers(
+        200,
+        &format!("{STALE}\nCache-Control: must-revalidate"),
+        "old",
+    );
+    for page in [&fresh, &stale, &strict] {
+        assert_eq!(page.get("").status, 200);
+    }
+    silent.falls_silent();
+    for got in misses(&world, &silent, "/a/first/", "") {
+        assert!(matches!(got.status, 503 | 504), "{got:?}");
+    }
+    let asked = silent.asked();
+    for got in misses(&world, &silent, "/a/then/", "") {
+        assert_eq!((got.status, &*reason(&got)), (503, "origin-suspended"));
+    }
+    assert!(fresh.get("").is_hit());
+    let got = stale.get("");
+    assert_eq!((got.status, got.body.as_str()), (200, "old"));
+    assert!(
+        got.cache().contains("detail=origin-suspended"),
+        "{}",
+        got.cache()
+    );
+    assert_eq!(reason(&strict.get("")), "origin-suspended");
+    for method in ["HEAD", "POST"] {
+        let got = world.page(&silent, "/a/other").ask(method, "", "");
+        assert_eq!(
+            (got.status, &*reason(&got)),
+            (503, "origin-suspended"),
+            "{method}"
+        );
+    }
+    assert_eq!(silent.asked(), asked, "nobody asked");
+    // The others' ways are their own.
+    assert_eq!(world.page(&sound, "/b/page").get("").body, "well");
+    let module = world.page(&sound, "/example.com/m/@v/v1.0.0.info").get("");
+    assert_eq!(reason(&module), "origin-unreachable");
+    let state = |mount| {
+        world.metric(&format!(
+            "modcdn_edge_mount_breaker_state{{mount=\"{mount}\"}}"
+        ))
+    };
+    assert_eq!((state("/a/"), state("/b/")), (2, 0));
+    let opened = |mount| format!("modcdn_edge_mount_breaker_opened_total{{mount=\"{mount}\"}}");
+    assert_eq!(world.metric(&opened("/a/")), 1);
+    let rejected = "modcdn_edge_mount_rejected_total{cause=\"breaker\",mount=\"/a/\"}";
+    assert!(world.metric(rejected) >= 33);
+}
+
+/// F2: it recovers by itself.
+#[test]
+fn f2_a_mounts_origin_that_answers_again_is_used_again() {
+    let origin = Origin::start();
+    origin.otherwise(Reply::new(200, FRESH, "well"));
+    let world = World::start(&[("/", &origin)], |config| {
+        config.http.first_byte_timeout = Period::millis(200);
+        config.http.connect_timeout = Period::millis(200);
+        config.http.breaker.failures = 5;
+        config.http.breaker.pause = Period::millis(100);
+        config.http.breaker.pause_max = Period::millis(100);
+    });
+    origin.falls_silent();
+    misses(&world, &origin, "/first/", "");
+    let opened = "modcdn_edge_mount_breaker_opened_total{mount=\"/\"}";
+    assert!(world.metric(opened) >= 1);
+    origin.speaks_again();
+    let page = world.page(&origin, "/page");
+    until(|| page.get("").status == 200);
+    assert_eq!(
+        world.metric("modcdn_edge_mount_breaker_state{mount=\"/\"}"),
+        0
+    );
+    for got in misses(&world, &origin, "/then/", "") {
+        assert_eq!(got.body, "well");
+    }
+}
+
+/// F2: uploads that clients break off, and statuses of any kind, say nothing about the origin.
+#[test]
+fn f2_what_clients_do_and_what_the_origin_says_opens_no_breaker() {
+    let origin = Origin::start();
+    origin.otherwise(Reply::new(503, "Cache-Control: no-store", "busy"));
+    let world = World::start(&[("/", &origin)], |config| {
+        config.http.breaker.failures = 1;
+        config.http.breaker.pause = Period::secs(600);
+        config.http.breaker.pause_max = Period::secs(600);
+    });
+    let page = world.page(&origin, "/page");
+    for _ in 0..5 {
+        page.break_off_upload();
+    }
+    let through = "modcdn_edge_mount_exchanges{mount=\"/\"}";
+    until(|| world.metric(through) == 0);
+    for _ in 0..5 {
+        assert_eq!(page.get("").body, "busy");
+    }
+}
+
+/// F2, promise 4: so many at once, so many more wait, the rest is refused.
+#[test]
+fn f2_requests_to_a_mount_wait_in_a_bounded_queue() {
+    let origin = Origin::start();
+    let world = World::start(&[("/", &origin)], |config| {
+        config.http.requests = 1;
+        config.http.queue = 1;
+        config.http.queue_wait = Period::secs(60);
+    });
+    let gate = Gate::default();
+    let [first, second, third] = ["/1", "/2", "/3"].map(|path| world.page(&origin, path));
+    first.will(Reply::new(200, FRESH, "one").behind(&gate));
+    second.answers(200, FRESH, "two");
+    let queue = "modcdn_edge_mount_queue{mount=\"/\"}";
+    thread::scope(|scope| {
+        let one = scope.spawn(|| first.get(""));
+        first.wait_asked(1);
+        let two = scope.spawn(|| second.get(""));
+        until(|| world.metric(queue) == 1);
+        let got = third.get("");
+        assert_eq!((got.status, &*reason(&got)), (503, "overloaded"));
+        assert_eq!(second.asked(), 0);
+        gate.open();
+        assert_eq!(one.join().unwrap().body, "one");
+        assert_eq!(two.join().unwrap().body, "two");
+    });
+    assert_eq!((world.metric(queue), third.asked()), (0, 0));
+    let full = "modcdn_edge_mount_rejected_total{cause=\"queue-full\",mount=\"/\"}";
+    assert_eq!(world.metric(full), 1);
+}
