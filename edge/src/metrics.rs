@@ -267,7 +267,7 @@ mod tests {
             .origin
             .answered(StatusCode::OK, Duration::from_millis(3));
         metrics.origin.gate.rejected(Rejected::Breaker);
-        metrics.origin.resolved(true);
+        metrics.origin.directory.resolved(true);
         metrics.reload(true);
         metrics.shed(Shed::All).inc();
         metrics.flood(Flood::Ping);

@@ -58,7 +58,11 @@ impl Client {
             first: config.suspicion.get(),
             longest: config.suspicion_max.get(),
         };
-        let directory = Arc::new(Directory::new(resolve, suspicion, metrics.clone()));
+        let directory = Arc::new(Directory::new(
+            resolve,
+            suspicion,
+            metrics.directory.clone(),
+        ));
         let dialler = Dialler::new(config, &endpoint, Arc::clone(&directory))?;
         let (bounds, counted) = (config.bounds(), metrics.gate.clone());
         let gate = Arc::new(Gate::new(&endpoint.authority, bounds, counted));

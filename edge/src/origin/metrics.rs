@@ -69,6 +69,39 @@ impl GateMetrics {
     }
 }
 
+/// What a directory counts: one origin's share of the two families.
+#[derive(Clone, Debug)]
+pub(crate) struct DirectoryMetrics {
+    worked: IntCounter,
+    failed: IntCounter,
+    /// Addresses known.
+    pub(crate) addresses: IntGauge,
+}
+
+impl DirectoryMetrics {
+    /// `resolutions` gives the counter of a result.
+    pub(crate) fn new(
+        resolutions: impl Fn(&'static str) -> IntCounter,
+        addresses: IntGauge,
+    ) -> Self {
+        Self {
+            worked: resolutions("ok"),
+            failed: resolutions("failed"),
+            addresses,
+        }
+    }
+
+    pub(crate) fn resolved(&self, worked: bool) {
+        let counter = if worked { &self.worked } else { &self.failed };
+        counter.inc();
+    }
+
+    #[cfg(test)]
+    pub(crate) fn failed_resolutions(&self) -> u64 {
+        self.failed.get()
+    }
+}
+
 /// The origin client's counters and gauges.
 #[derive(Clone)]
 pub struct OriginMetrics {
@@ -84,9 +117,8 @@ pub struct OriginMetrics {
     pub(crate) streams: IntGauge,
     pub(crate) waiting: IntGauge,
     pub(crate) pings_lost: IntCounter,
-    pub(crate) addresses: IntGauge,
+    pub(crate) directory: DirectoryMetrics,
     pub(crate) addresses_suspect: IntGauge,
-    resolutions: IntCounterVec,
 }
 
 impl OriginMetrics {
@@ -127,6 +159,15 @@ impl OriginMetrics {
                 "modcdn_edge_origin_breaker_opened_total",
                 "Times that the circuit breaker opened",
             ),
+        );
+        let resolutions = counters(
+            "modcdn_edge_origin_resolutions_total",
+            "Look-ups of the origin's name, by result",
+            "result",
+        );
+        let directory = DirectoryMetrics::new(
+            |result| resolutions.with_label_values(&[result]),
+            gauge("modcdn_edge_origin_addresses", "Addresses of the origin"),
         );
         Self {
             requests: counters(
@@ -175,15 +216,10 @@ impl OriginMetrics {
                 "modcdn_edge_origin_pings_lost_total",
                 "Connections to the origin given up because a PING was not answered",
             ),
-            addresses: gauge("modcdn_edge_origin_addresses", "Addresses of the origin"),
+            directory,
             addresses_suspect: gauge(
                 "modcdn_edge_origin_addresses_suspect",
                 "Addresses of the origin that are used only where there is no other",
-            ),
-            resolutions: counters(
-                "modcdn_edge_origin_resolutions_total",
-                "Look-ups of the origin's name, by result",
-                "result",
             ),
         }
     }
@@ -204,16 +240,6 @@ impl OriginMetrics {
     /// A request that got none; `outcome` is the error's name.
     pub(crate) fn failed(&self, outcome: &str) {
         self.requests.with_label_values(&[outcome]).inc();
-    }
-
-    pub(crate) fn resolved(&self, worked: bool) {
-        let result = if worked { "ok" } else { "failed" };
-        self.resolutions.with_label_values(&[result]).inc();
-    }
-
-    #[cfg(test)]
-    pub(crate) fn failed_resolutions(&self) -> u64 {
-        self.resolutions.with_label_values(&["failed"]).get()
     }
 }
 

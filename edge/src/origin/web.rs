@@ -3,7 +3,8 @@
 //! hyper's client, HTTP/1.1 for `http`, HTTP/2 or HTTP/1.1 by ALPN for `https`. It follows no
 //! redirects, decodes nothing and adds nothing but framing. Informational answers (1xx) are dropped. A
 //! request without a body whose kept-alive connection turns out dead is sent once more, if its
-//! method has no effect. Each mount has a gate of its own, so that one's trouble is nobody else's.
+//! method has no effect. A connection where an answer was too late, or a body broke off, takes no new
+//! requests, and its address is used only where there is no other, for a while. Each mount has a gate of its own, so that one's trouble is nobody else's.
 //! Failure rule as for the other origin: every wait is bounded, and a body
 //! that ends any other way than its framing says is an error, never an end.
 
@@ -28,11 +29,12 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
+use hyper_util::client::legacy::connect::{
+    CaptureConnection, HttpConnector, HttpInfo, capture_connection,
+};
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use parking_lot::Mutex;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -40,9 +42,11 @@ use tokio::time::{Instant as Deadline, timeout, timeout_at};
 use tower_service::Service;
 
 use self::metrics::{MountMetrics, Ongoing};
+use super::directory::Directory;
 use super::gate::{Gate, Place};
 use super::resolve::Resolve;
 use super::{Endpoint, OriginBody, OriginError, Stage};
+use crate::backoff::{Backoff, chance};
 use crate::config::mounts::MountConfig;
 use crate::engine::http::config::HttpConfig;
 use crate::exchange::{Aborted, Upload};
@@ -94,6 +98,7 @@ pub struct Web {
     client: Client<HttpsConnector<HttpConnector<Addresses>>, Outgoing>,
     scheme: Scheme,
     authority: Authority,
+    directory: Arc<Directory>,
     gate: Gate,
     config: HttpConfig,
     metrics: MountMetrics,
@@ -117,8 +122,13 @@ impl Web {
             .parse()
             .map_err(|error| format!("{authority} is no host: {error}"))?;
         let resolve = Resolve::new(&endpoint.host, endpoint.port, resolvers);
-        let addresses = Addresses(Arc::new((resolve, Mutex::default())));
-        let mut tcp = HttpConnector::new_with_resolver(addresses);
+        let suspicion = Backoff {
+            first: config.suspicion.get(),
+            longest: config.suspicion_max.get(),
+        };
+        let directory = Directory::new(resolve, suspicion, metrics.directory.clone());
+        let directory = Arc::new(directory);
+        let mut tcp = HttpConnector::new_with_resolver(Addresses(Arc::clone(&directory)));
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(config.connect_timeout.get()));
@@ -136,6 +146,7 @@ impl Web {
             },
             gate: Gate::new(authority.as_str(), config.bounds(), metrics.gate.clone()),
             authority,
+            directory,
             config: config.clone(),
             metrics,
         })
@@ -184,7 +195,7 @@ impl Web {
             request
         };
         let outgoing = upload.map_or(Outgoing::Empty, Outgoing::Pieces);
-        let response = match self.ask(head(outgoing)).await {
+        let (response, line) = match self.ask(head(outgoing)).await {
             Err(OriginError::Broken { .. }) if again => {
                 self.metrics.retries.inc();
                 self.ask(head(Outgoing::Empty)).await?
@@ -204,6 +215,7 @@ impl Web {
             );
         let body = WebBody {
             incoming,
+            line,
             framed,
             ends,
             config: self.config.clone(),
@@ -215,8 +227,12 @@ impl Web {
 
     async fn ask(
         &self,
-        request: Request<Outgoing>,
-    ) -> Result<http::Response<Incoming>, OriginError> {
+        mut request: Request<Outgoing>,
+    ) -> Result<(http::Response<Incoming>, Line), OriginError> {
+        let line = Line {
+            connection: capture_connection(&mut request),
+            directory: Arc::clone(&self.directory),
+        };
         let limit = match request.body() {
             // The connection's share is bounded by the connector, but for TLS; this bounds both.
             Outgoing::Empty => {
@@ -226,11 +242,18 @@ impl Web {
             Outgoing::Pieces(_) => self.config.total_timeout.get(),
         };
         match timeout(limit, self.client.request(request)).await {
-            Ok(answered) => answered.map_err(|error| self.failed(&error)),
-            Err(_) => Err(OriginError::Timeout {
-                stage: Stage::FirstByte,
-                limit,
-            }),
+            Ok(Ok(response)) => {
+                line.connected();
+                Ok((response, line))
+            }
+            Ok(Err(error)) => Err(self.failed(&error)),
+            Err(_) => {
+                line.strike();
+                Err(OriginError::Timeout {
+                    stage: Stage::FirstByte,
+                    limit,
+                })
+            }
         }
     }
 
@@ -337,24 +360,61 @@ fn told(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// The addresses of the one host that a client is for, whatever name it is asked by; the last good
-/// ones stand while DNS fails.
+/// The connection that a request was sent on, and the address at its other end.
+struct Line {
+    /// Knows nothing until there is one.
+    connection: CaptureConnection,
+    directory: Arc<Directory>,
+}
+
+impl Line {
+    fn address(&self) -> Option<SocketAddr> {
+        let mut extras = http::Extensions::new();
+        self.connection
+            .connection_metadata()
+            .as_ref()?
+            .get_extras(&mut extras);
+        extras.get::<HttpInfo>().map(HttpInfo::remote_addr)
+    }
+
+    /// An answer came.
+    fn connected(&self) {
+        if let Some(address) = self.address() {
+            self.directory.addresses().connected(address);
+        }
+    }
+
+    /// Something went wrong: the connection takes no further requests, and other addresses are used
+    /// for a while, if there are any.
+    fn strike(&self) {
+        if let Some(connection) = self.connection.connection_metadata().as_ref() {
+            connection.poison();
+        }
+        if let Some(address) = self.address() {
+            let now = Instant::now();
+            let mut addresses = self.directory.addresses();
+            addresses.strike(address, now, chance());
+            tracing::debug!(%address, "an address of a mount's origin is suspect");
+        }
+    }
+
+    /// A body came whole.
+    fn clear(&self) {
+        if let Some(address) = self.address() {
+            self.directory.addresses().clear(address);
+        }
+    }
+}
+
+/// The addresses of the one host that a client is for, whatever name it is asked by: the best first.
 #[derive(Clone)]
-struct Addresses(Arc<(Resolve, Mutex<Vec<SocketAddr>>)>);
+struct Addresses(Arc<Directory>);
 
 impl Addresses {
     async fn look_up(self) -> io::Result<std::vec::IntoIter<SocketAddr>> {
-        let (resolve, last) = &*self.0;
-        let found = resolve.addresses().await;
-        let mut last = last.lock();
-        match found {
-            Ok(found) => last.clone_from(&found.addresses),
-            Err(error) if last.is_empty() => return Err(io::Error::other(error)),
-            Err(error) => {
-                tracing::warn!(error, "a mount's origin was not resolved: last answer kept");
-            }
-        }
-        Ok(last.clone().into_iter())
+        self.0.refresh().await.map_err(io::Error::other)?;
+        let addresses = self.0.addresses().in_order(Instant::now());
+        Ok(addresses.into_iter())
     }
 }
 
@@ -415,6 +475,7 @@ struct Headed {
 /// A body on its way in.
 struct WebBody {
     incoming: Incoming,
+    line: Line,
     framed: bool,
     ends: Deadline,
     config: HttpConfig,
@@ -435,6 +496,7 @@ impl OriginBody for WebBody {
             let frame = match timeout_at(self.ends, next).await {
                 Ok(Ok(frame)) => frame,
                 Ok(Err(_)) => {
+                    self.line.strike();
                     return Err(OriginError::Timeout {
                         stage: Stage::Stall,
                         limit: stall,
@@ -448,8 +510,14 @@ impl OriginBody for WebBody {
                 }
             };
             match frame.map(|frame| frame.map(Frame::into_data)) {
-                None => return Ok(None),
-                Some(Err(error)) => return Err(OriginError::Broken { why: told(&error) }),
+                None => {
+                    self.line.clear();
+                    return Ok(None);
+                }
+                Some(Err(error)) => {
+                    self.line.strike();
+                    return Err(OriginError::Broken { why: told(&error) });
+                }
                 Some(Ok(Ok(bytes))) if !bytes.is_empty() => return Ok(Some(bytes)),
                 // Nothing, or trailers: those may be dropped (RFC 9110 §6.5.1).
                 Some(Ok(_)) => {}

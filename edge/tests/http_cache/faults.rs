@@ -1,10 +1,12 @@
 //! Origins that fail as a whole: the promises F1 to F3 at plain HTTP mounts.
 
+use std::net::Ipv4Addr;
 use std::thread;
 
 use modcdn_core::units::Period;
 use modcdn_edge::config::mounts::default_mounts;
 
+use crate::dns::{Dns, Says};
 use crate::harness::{Gate, Got, Origin, Page, Reply, World, until};
 
 const FRESH: &str = "Cache-Control: max-age=60";
@@ -26,6 +28,59 @@ fn misses(world: &World, origin: &Origin, folder: &str, fields: &str) -> Vec<Got
             .collect();
         asking.into_iter().map(|got| got.join().unwrap()).collect()
     })
+}
+
+/// Two addresses of one origin, the first of which is tried first.
+fn at_two_addresses() -> (Origin, Origin, World) {
+    let one = Origin::start();
+    let port = one.address.port();
+    let two = Origin::at(&format!("127.0.0.2:{port}"));
+    let addresses = vec![Ipv4Addr::new(127, 0, 0, 1), Ipv4Addr::new(127, 0, 0, 2)];
+    let dns = Dns::start(Says::Addresses(addresses, 60));
+    let world = World::start(&[("/", &one)], |config| {
+        config.mounts[0].origin = Some(format!("http://origin.example:{port}"));
+        config.origin.resolvers = vec![dns.address];
+        config.http.suspicion = Period::secs(600);
+        config.http.suspicion_max = Period::secs(600);
+    });
+    (one, two, world)
+}
+
+/// F3: an address where something went wrong is used only where there is no other.
+#[test]
+fn f3_an_address_where_a_body_broke_off_is_avoided() {
+    let (one, two, world) = at_two_addresses();
+    let head = "HTTP/1.1 200 OK\nContent-Length: 10";
+    one.otherwise(Reply::raw(head, "0123").then_closes());
+    two.otherwise(Reply::new(200, "", "well"));
+    assert!(!world.page(&one, "/1").get("").complete);
+    assert_eq!(world.page(&two, "/2").get("").body, "well");
+    assert_eq!((one.asked(), two.asked()), (1, 1));
+    assert_eq!(world.metric("modcdn_edge_mount_addresses{mount=\"/\"}"), 2);
+}
+
+/// F1: a DNS that fails, or forgets the name, costs nothing while the origin stays where it was.
+#[test]
+fn f1_an_origin_whose_name_is_lost_is_still_found() {
+    let origin = Origin::start();
+    origin.otherwise(Reply::new(200, "Cache-Control: no-store", "well").then_closes());
+    let dns = Dns::start(Says::Addresses(vec![Ipv4Addr::LOCALHOST], 1));
+    let world = World::start(&[("/", &origin)], |config| {
+        config.mounts[0].origin = Some(format!("http://origin.example:{}", origin.address.port()));
+        config.origin.resolvers = vec![dns.address];
+    });
+    let page = world.page(&origin, "/page");
+    let is_well = || page.get("").body == "well";
+    assert!(is_well());
+    for says in [Says::Failure, Says::NoSuchName] {
+        let asked = dns.asked();
+        dns.now_says(says);
+        until(|| {
+            assert!(is_well());
+            dns.asked() > asked
+        });
+        assert!(is_well());
+    }
 }
 
 /// F2: the breaker, one a mount; F1: what is stored is given meanwhile, if that isn't forbidden.

@@ -478,7 +478,11 @@ struct Script {
 
 impl Origin {
     pub(crate) fn start() -> Origin {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Origin::at("127.0.0.1:0")
+    }
+
+    pub(crate) fn at(address: &str) -> Origin {
+        let listener = TcpListener::bind(address).unwrap();
         let origin = Origin {
             address: listener.local_addr().unwrap(),
             script: Arc::default(),

@@ -35,6 +35,10 @@ pub const DEFAULT_STALL_TIMEOUT: Period = Period::secs(30);
 pub const DEFAULT_TOTAL_TIMEOUT: Period = Period::secs(3600);
 /// Default time after which an unused connection is closed.
 pub const DEFAULT_IDLE_TIMEOUT: Period = Period::secs(60);
+/// For so long an address where something went wrong is used only where there is no other.
+pub const DEFAULT_SUSPICION: Period = Period::secs(1);
+/// The longest that this grows to, doubling with each further failure there.
+pub const DEFAULT_SUSPICION_MAX: Period = Period::secs(60);
 /// Default bound on requests with one mount's origin at once.
 pub const DEFAULT_REQUESTS: usize = 100;
 /// Default bound on those that wait for a place among them; each costs some KiB.
@@ -73,6 +77,10 @@ pub struct HttpConfig {
     pub total_timeout: Period,
     /// Unused connections are closed after this.
     pub idle_timeout: Period,
+    /// How long an address where something went wrong is avoided; doubles with each failure.
+    pub suspicion: Period,
+    /// The longest that it is.
+    pub suspicion_max: Period,
     /// Most requests with one mount's origin at once, until their bodies are read; over HTTP/1.1 each
     /// is a connection.
     pub requests: usize,
@@ -100,6 +108,8 @@ impl Default for HttpConfig {
             stall_timeout: DEFAULT_STALL_TIMEOUT,
             total_timeout: DEFAULT_TOTAL_TIMEOUT,
             idle_timeout: DEFAULT_IDLE_TIMEOUT,
+            suspicion: DEFAULT_SUSPICION,
+            suspicion_max: DEFAULT_SUSPICION_MAX,
             requests: DEFAULT_REQUESTS,
             queue: DEFAULT_QUEUE,
             queue_wait: DEFAULT_QUEUE_WAIT,
@@ -129,6 +139,7 @@ impl HttpConfig {
             ("total_timeout", self.total_timeout),
             ("idle_timeout", self.idle_timeout),
             ("queue_wait", self.queue_wait),
+            ("suspicion", self.suspicion),
         ];
         let zero = periods.into_iter().filter(|(_, period)| period.is_zero());
         let mut problems: Vec<_> = zero
@@ -143,6 +154,11 @@ impl HttpConfig {
             self.heuristic_percent <= 100,
             "heuristic_percent",
             "must be at most 100",
+        );
+        claim(
+            self.suspicion <= self.suspicion_max,
+            "suspicion",
+            "must not be above suspicion_max",
         );
         let requests = 1..=Semaphore::MAX_PERMITS;
         claim(

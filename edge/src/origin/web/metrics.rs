@@ -11,7 +11,7 @@ use prometheus::{
 
 use modcdn_core::telemetry::register;
 
-use crate::origin::metrics::GateMetrics;
+use crate::origin::metrics::{DirectoryMetrics, GateMetrics};
 
 /// Upper bounds, in seconds, of the time until an origin's head is here.
 const BUCKETS: &[f64] = &[
@@ -31,6 +31,8 @@ pub struct WebMetrics {
     queue: IntGaugeVec,
     breaker: IntGaugeVec,
     breaker_opened: IntCounterVec,
+    resolutions: IntCounterVec,
+    addresses: IntGaugeVec,
 }
 
 impl WebMetrics {
@@ -87,6 +89,15 @@ impl WebMetrics {
                 "Times that such a circuit breaker opened",
                 &[MOUNT],
             ),
+            resolutions: counters(
+                "modcdn_edge_mount_resolutions_total",
+                "Look-ups of the name of a mount's origin, by result",
+                &[MOUNT, "result"],
+            ),
+            addresses: gauges(
+                "modcdn_edge_mount_addresses",
+                "Addresses of a mount's origin",
+            ),
         }
     }
 
@@ -106,6 +117,10 @@ impl WebMetrics {
                 self.breaker.with_label_values(&own),
                 self.breaker_opened.with_label_values(&own),
             ),
+            directory: DirectoryMetrics::new(
+                |result| self.resolutions.with_label_values(&[mount, result]),
+                self.addresses.with_label_values(&own),
+            ),
         }
     }
 }
@@ -118,7 +133,8 @@ pub struct MountMetrics {
     pub(super) retries: IntCounter,
     exchanges: IntGauge,
     seconds: Histogram,
-    pub(crate) gate: GateMetrics,
+    pub(super) gate: GateMetrics,
+    pub(super) directory: DirectoryMetrics,
 }
 
 impl MountMetrics {
