@@ -6,9 +6,9 @@
 //! - `store`: bodies by digest and answers by key, in RAM and on disk.
 //! - `disk_body`: a long body sent from the disk, verified block by block.
 //! - `fill`: a task of its own that asks the origin, one a key; `announced` is what the origin says
-//!   about a body, `intake` takes its bytes, `growing` is what its readers follow, `memory` bounds
-//!   what all of them hold; `resume` continues a body that broke off, within a `budget`; `failed`
-//!   remembers for a moment what went wrong.
+//!   about a body, `receive` reads it, `intake` takes its bytes, `growing` is what its readers
+//!   follow, `memory` bounds what all of them hold; `resume` continues a body that broke off, within
+//!   a `budget`; `failed` remembers for a moment what went wrong.
 //! - `relay`: what passes through and is not cached.
 //! - [`purge`]: what is taken away on demand, everywhere at once.
 //! - `select`, `reply`, `cache_status`: conditions and ranges, heads of answers.
@@ -36,6 +36,7 @@ mod memory;
 pub mod metrics;
 mod origin_clock;
 pub mod purge;
+mod receive;
 mod relay;
 mod reply;
 mod resume;
