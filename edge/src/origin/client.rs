@@ -194,11 +194,7 @@ impl Client {
             set(IF_NONE_MATCH, etags.clone())?;
         }
         if let Some(resume) = &request.resume {
-            let range = format!("bytes={}-", resume.from);
-            set(
-                RANGE,
-                HeaderValue::try_from(range).expect("digits are visible ASCII"),
-            )?;
+            set(RANGE, resume.range())?;
             set(IF_RANGE, resume.if_range.clone())?;
         }
         if request.no_fetch {

@@ -68,8 +68,16 @@ impl OriginRequest {
 pub struct Resume {
     /// Bytes already there.
     pub from: u64,
-    /// The strong entity tag they came with.
+    /// The strong validator they came with.
     pub if_range: HeaderValue,
+}
+
+impl Resume {
+    /// The value of `Range`.
+    pub(crate) fn range(&self) -> HeaderValue {
+        let range = format!("bytes={}-", self.from);
+        HeaderValue::try_from(range).expect("digits are visible ASCII")
+    }
 }
 
 /// The head of the origin's answer, and its body to be read.

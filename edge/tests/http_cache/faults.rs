@@ -3,11 +3,12 @@
 use std::net::Ipv4Addr;
 use std::thread;
 
+use modcdn_core::digest::Sha256;
 use modcdn_core::units::Period;
 use modcdn_edge::config::mounts::default_mounts;
 
 use crate::dns::{Dns, Says};
-use crate::harness::{Gate, Got, Origin, Page, Reply, World, until};
+use crate::harness::{Gate, Got, Origin, Page, Reply, World, ago, until};
 
 const FRESH: &str = "Cache-Control: max-age=60";
 const STALE: &str = "Cache-Control: max-age=60\nAge: 70\nETag: \"1\"";
@@ -229,4 +230,225 @@ fn f2_requests_to_a_mount_wait_in_a_bounded_queue() {
     assert_eq!((world.metric(queue), third.asked()), (0, 0));
     let full = "modcdn_edge_mount_rejected_total{cause=\"queue-full\",mount=\"/\"}";
     assert_eq!(world.metric(full), 1);
+}
+
+/// A body that no part can be mistaken for another of.
+fn body(len: usize) -> String {
+    (0..)
+        .flat_map(|n| format!("{n} ").into_bytes())
+        .take(len)
+        .map(char::from)
+        .collect()
+}
+
+/// The start of a 200 with a body of 200,000 bytes, of which the first `len` come.
+fn begun(fields: &str, len: usize) -> Reply {
+    let head = format!("HTTP/1.1 200 OK\nContent-Length: 200000\n{FRESH}\n{fields}");
+    Reply::raw(&head, &body(200_000)[..len]).then_closes()
+}
+
+/// The rest of it.
+fn rest(fields: &str, from: usize) -> Reply {
+    let range = format!("Content-Range: bytes {from}-199999/200000");
+    Reply::new(206, &format!("{range}\n{fields}"), &body(200_000)[from..])
+}
+
+const TAG: &str = "ETag: \"1\"";
+
+fn taken(world: &World) -> u64 {
+    world.metric("modcdn_edge_fill_bytes_total")
+}
+
+/// F3: whatever stops a body in its midst, its readers notice nothing, and no byte comes twice.
+#[test]
+fn f3_a_body_that_breaks_off_is_continued() {
+    let origin = Origin::start();
+    let world = World::start(&[("/", &origin)], |config| {
+        config.http.stall_timeout = Period::millis(300);
+    });
+    let chunked = |len: usize| {
+        let head = format!("HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n{FRESH}\n{TAG}");
+        Reply::raw(&head, &format!("{len:x}\r\n{}\r\n", &body(200_000)[..len])).then_closes()
+    };
+    let modified = format!("Date: {}\nLast-Modified: {}", ago(10), ago(100));
+    let breaks = [
+        ("/closed", begun(TAG, 150_000), TAG, 150_000),
+        ("/short", begun(TAG, 10), TAG, 10),
+        ("/stalled", begun(TAG, 150_000).then_stalls(), TAG, 150_000),
+        ("/chunked", chunked(150_000), TAG, 150_000),
+        (
+            "/dated",
+            begun(&modified, 150_000),
+            modified.as_str(),
+            150_000,
+        ),
+    ];
+    for (path, reply, fields, from) in breaks {
+        let (page, before) = (world.page(&origin, path), taken(&world));
+        page.will(reply).will(rest(fields, from));
+        let got = page.get("");
+        assert!(
+            got.complete && got.body == body(200_000),
+            "{path}: {}",
+            got.body.len()
+        );
+        let seen = &page.seen()[1];
+        assert_eq!(
+            seen.field("range"),
+            Some(format!("bytes={from}-")),
+            "{path}"
+        );
+        let if_range = fields.lines().last().unwrap().split_once(": ").unwrap().1;
+        assert_eq!(seen.field("if-range").as_deref(), Some(if_range), "{path}");
+        assert_eq!(seen.field("if-none-match"), None);
+        let got = page.get("Range: bytes=149998-150001");
+        assert!(
+            got.is_hit() && got.body == body(200_000)[149_998..=150_001],
+            "{path}"
+        );
+        assert_eq!(taken(&world) - before, 200_000, "{path}");
+    }
+}
+
+/// F3: again and again, each time from where it broke.
+#[test]
+fn f3_a_body_is_continued_as_often_as_that_is_allowed() {
+    let origin = Origin::start();
+    let world = World::start(&[("/", &origin)], |config| {
+        config.fill.resumes = 3;
+        config.fill.resume_pause = Period::millis(1);
+    });
+    let page = world.page(&origin, "/page");
+    page.will(begun(TAG, 100_000));
+    for (from, to) in [(100_000, 120_000), (120_000, 120_001)] {
+        let head = format!(
+            "HTTP/1.1 206 X\nContent-Range: bytes {from}-199999/200000\n{TAG}\nContent-Length: {}",
+            200_000 - from
+        );
+        page.will(Reply::raw(&head, &body(200_000)[from..to]).then_closes());
+    }
+    page.will(rest(TAG, 120_001));
+    assert_eq!(page.get("").body, body(200_000));
+    assert_eq!((page.asked(), taken(&world)), (4, 200_000));
+    // An origin that sends a part of what was asked for, complete in itself, is asked for more.
+    let page = world.page(&origin, "/parts");
+    page.will(begun(TAG, 100_000));
+    let part = "Content-Range: bytes 100000-149999/200000\nETag: \"1\"";
+    page.answers(206, part, &body(200_000)[100_000..150_000]);
+    page.will(rest(TAG, 150_000));
+    assert_eq!(page.get("").body, body(200_000));
+    // More breaks than tries: cut off, and nothing is kept.
+    let page = world.page(&origin, "/hopeless");
+    page.will(begun(TAG, 100_000));
+    for _ in 0..3 {
+        page.answers(503, "", "busy");
+    }
+    let got = page.get("");
+    assert!(got.status == 200 && !got.complete);
+    assert_eq!(page.asked(), 4);
+    page.answers(200, FRESH, "whole");
+    assert_eq!(page.get("").body, "whole");
+}
+
+/// F3: at another address of the origin.
+#[test]
+fn f3_a_body_is_continued_at_another_address() {
+    let (one, two, world) = at_two_addresses();
+    one.otherwise(begun(TAG, 150_000));
+    two.otherwise(rest(TAG, 150_000));
+    assert_eq!(world.page(&one, "/page").get("").body, body(200_000));
+    assert_eq!((one.asked(), two.asked()), (1, 1));
+}
+
+/// RFC 9110 §15.3.7.3: parts are joined only under the same strong validator. Anything else than the
+/// rest of this very body ends in a visible break, and nothing is kept.
+#[test]
+fn f3_what_is_not_the_rest_of_the_body_is_not_appended() {
+    let origin = Origin::start();
+    let world = World::start(&[("/", &origin)], |_| {});
+    let tail = &body(200_000)[150_000..];
+    let part = |fields: &str| Reply::new(206, fields, tail);
+    let range = "Content-Range: bytes 150000-199999/200000";
+    let wrong = [
+        (
+            "/changed",
+            Reply::new(200, &format!("{FRESH}\nETag: \"2\""), "other"),
+        ),
+        (
+            "/same-whole",
+            Reply::new(200, &format!("{FRESH}\n{TAG}"), &body(200_000)),
+        ),
+        ("/tag", part(&format!("{range}\nETag: \"2\""))),
+        ("/weak", part(&format!("{range}\nETag: W/\"1\""))),
+        ("/no-tag", part(range)),
+        (
+            "/start",
+            part(&format!("Content-Range: bytes 140000-189999/200000\n{TAG}")),
+        ),
+        (
+            "/length",
+            part(&format!("Content-Range: bytes 150000-199999/200001\n{TAG}")),
+        ),
+        (
+            "/lies",
+            part(&format!("Content-Range: bytes 150000-189999/200000\n{TAG}")),
+        ),
+        ("/no-range", part(TAG)),
+        ("/not-found", Reply::new(404, "", "gone")),
+        ("/not-modified", Reply::new(304, TAG, "")),
+    ];
+    for (path, reply) in wrong {
+        let page = world.page(&origin, path);
+        page.will(begun(TAG, 150_000)).will(reply);
+        let got = page.get("");
+        assert!(got.status == 200 && !got.complete, "{path}");
+        assert_eq!(page.asked(), 2, "{path}");
+        page.answers(200, FRESH, "whole");
+        assert_eq!(page.get("").body, "whole", "{path}");
+    }
+}
+
+/// RFC 9110 §13.1.5: without a strong validator nothing is asked for.
+#[test]
+fn f3_a_body_without_a_strong_validator_is_not_continued() {
+    let origin = Origin::start();
+    let world = World::start(&[("/", &origin)], |_| {});
+    let now = ago(0);
+    let weak = [
+        ("/none", String::new()),
+        ("/weak", "ETag: W/\"1\"".to_owned()),
+        ("/same-second", format!("Date: {now}\nLast-Modified: {now}")),
+        ("/undated", format!("Last-Modified: {}", ago(100))),
+        ("/no-ranges", format!("{TAG}\nAccept-Ranges: none")),
+    ];
+    for (path, fields) in weak {
+        let page = world.page(&origin, path);
+        page.will(begun(&fields, 150_000));
+        assert!(!page.get("").complete, "{path}");
+        assert_eq!(page.asked(), 1, "{path}");
+    }
+}
+
+/// RFC 9530: a digest is that of the whole, whichever answers it came in.
+#[test]
+fn f4_a_continued_body_has_the_digest_that_was_announced() {
+    let origin = Origin::start();
+    let world = World::start(&[("/", &origin)], |_| {});
+    let digest = |of: &str| {
+        let digest = Sha256::of(of.as_bytes()).repr_digest();
+        format!("{TAG}\nRepr-Digest: {}", digest.to_str().unwrap())
+    };
+    let (right, wrong) = (digest(&body(200_000)), digest("another"));
+    for (path, first, second, complete) in [
+        ("/right", right.as_str(), right.as_str(), true),
+        ("/first-wrong", &wrong, TAG, false),
+        ("/second-wrong", TAG, &wrong, false),
+    ] {
+        let page = world.page(&origin, path);
+        page.will(begun(first, 150_000)).will(rest(second, 150_000));
+        let got = page.get("");
+        assert_eq!(got.complete, complete, "{path}");
+        page.answers(200, FRESH, "new");
+        assert_eq!(page.get("").is_hit(), complete, "{path}");
+    }
 }

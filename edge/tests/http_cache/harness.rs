@@ -27,6 +27,8 @@ pub(crate) struct Reply {
     bytes: Vec<u8>,
     close: bool,
     gate: Option<Gate>,
+    /// Then nothing comes until this is open.
+    stall: Option<Gate>,
 }
 
 /// Holds an answer back until it is opened.
@@ -76,6 +78,7 @@ impl Reply {
             bytes,
             close: false,
             gate: None,
+            stall: None,
         }
     }
 
@@ -87,6 +90,14 @@ impl Reply {
     pub(crate) fn then_closes(self) -> Reply {
         Reply {
             close: true,
+            ..self
+        }
+    }
+
+    pub(crate) fn then_stalls(self) -> Reply {
+        Reply {
+            close: true,
+            stall: Some(Gate::default()),
             ..self
         }
     }
@@ -548,7 +559,11 @@ fn serve(stream: TcpStream, script: &Mutex<Script>) {
         if let Some(gate) = &reply.gate {
             gate.pass();
         }
-        if stream.write_all(&reply.bytes).is_err() || reply.close {
+        let sent = stream.write_all(&reply.bytes);
+        if let Some(stall) = &reply.stall {
+            stall.pass();
+        }
+        if sent.is_err() || reply.close {
             return;
         }
     }

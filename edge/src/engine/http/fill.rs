@@ -7,16 +7,16 @@
 //!        ├─ not for sharing ──────────▶ handed to the leader; the others ask for themselves
 //!        ├─ no answer ────────────────▶ refused
 //!        └─ to be stored ─▶ receive ─┬─ complete ─▶ committed
-//!                                    └─ broken off, too long, another digest ─▶ failed
+//!                                    └─ broken off for good, too long, another digest ─▶ failed
 //! ```
+//! A body that breaks off is continued as those of modules are, if it has a strong validator.
 //! A body of at most [`PROMPT`] bytes is announced only when it is committed: what is wrong with it
 //! becomes a clean error. A longer one that fails breaks every reader off.
 
 use std::sync::Arc;
-use std::task::Poll;
 
-use bytes::Bytes;
-use futures::poll;
+use async_trait::async_trait;
+use http::header::{IF_RANGE, RANGE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use modcdn_core::refusal::{Reason, Refusal};
@@ -29,18 +29,21 @@ use super::flight::{Flight, Handed};
 use super::freshness::{is_failure, lifetime};
 use super::merge::{merged, withhold};
 use super::storing::{Asking, Unstorable, may_store};
-use super::validate::{confirms, has_validator, ours};
+use super::validate::{confirms, has_validator, ours, to_continue};
 use super::vary::Selecting;
 use crate::engine::Engine;
 use crate::engine::announced::{Announced, Failure};
 use crate::engine::clock::millis;
-use crate::engine::fill::{PROMPT, hint};
+#[cfg(doc)]
+use crate::engine::fill::PROMPT;
+use crate::engine::fill::hint;
 use crate::engine::growing::{End, Outcome};
 use crate::engine::intake::{Finished, Intake};
+use crate::engine::receive::{Reception, Source};
 use crate::engine::store::entry::{Entry, Headers, Meta, Rules};
 use crate::engine::store::{Arrival, Payload};
 use crate::origin::web::{WebOrigin, WebRequest, WebResponse};
-use crate::origin::{OriginBody, OriginError};
+use crate::origin::{OriginBody, OriginError, OriginResponse, Resume};
 
 /// An exchange that has not begun.
 pub(super) struct Fill {
@@ -133,6 +136,8 @@ impl Fill {
         mut response: WebResponse,
     ) -> Result<&'static str, Failure> {
         let born = born(&response.headers, exchange);
+        // Before a missing Date is filled in: by our clock it proves nothing.
+        let validator = to_continue(response.status, &response.headers);
         let (date, via) = (http_date(exchange.answered / 1000), self.engine.via());
         from_origin(&mut response.headers, &date, &via);
         let control = ResponseControl::of(&response.headers);
@@ -157,8 +162,9 @@ impl Fill {
             validated: born,
             epoch: self.flight.awaited.epoch(),
         };
-        let announced = Announced::new(meta, &response.headers);
-        self.receive(&key, &announced, response.body.as_mut()).await
+        let mut announced = Announced::new(meta, &response.headers);
+        announced.validator = validator;
+        self.receive(&key, announced, response.body).await
     }
 
     /// Whether others may have the answer, and whether there is room for it.
@@ -230,78 +236,35 @@ impl Fill {
     async fn receive(
         &self,
         key: &Arc<str>,
-        announced: &Announced,
-        body: &mut dyn OriginBody,
+        mut announced: Announced,
+        body: Box<dyn OriginBody>,
     ) -> Result<&'static str, Failure> {
-        let engine = &self.engine;
+        let (engine, settings) = (&self.engine, self.engine.settings.load_full());
         let (growing, store) = (self.flight.growing.clone(), engine.store.clone());
         let mut intake = Intake::new(growing, store, engine.memory.clone(), engine.fills.clone());
-        self.announce_if_long(announced, announced.head.size.unwrap_or(0));
-        let drained = self.drain(body, &mut intake, announced).await;
-        if let Err(failure) = drained {
+        let reception = Reception {
+            engine,
+            config: &settings.config.fill,
+            source: self,
+            growing: &self.flight.growing,
+            longest: settings.config.http.body.as_u64(),
+        };
+        // Trailers are not passed on, so none of them counts.
+        if let Err(failure) = reception.receive(&mut announced, body, &mut intake).await {
+            if intake.len() > reception.longest {
+                self.note_too_long();
+            }
             engine.http.flights.ended(&self.flight, &[key]);
             return Err(failure);
         }
-        self.commit(key, announced, intake).await
+        self.commit(key, &announced, intake).await
     }
 
-    /// Reads to the end of the body.
-    async fn drain(
-        &self,
-        body: &mut dyn OriginBody,
-        intake: &mut Intake,
-        announced: &Announced,
-    ) -> Result<(), Failure> {
-        let size = announced.head.size;
-        while let Some(piece) = self.next(body).await? {
-            self.engine.metrics.fill_bytes.inc_by(piece.len() as u64);
-            let taken = intake.take(piece).await;
-            taken.map_err(|reason| Failure::new(reason, "there is no room for the body"))?;
-            self.announce_if_long(announced, intake.len());
-            self.check_length(intake.len())?;
-        }
-        if size.is_some_and(|size| size != intake.len()) {
-            let text = format!("the origin broke off after {} bytes", intake.len());
-            return Err(Failure::new(Reason::OriginBroken, text));
-        }
-        Ok(())
-    }
-
-    /// The next piece. Followers are woken when the origin makes us wait, not for every piece.
-    async fn next(&self, body: &mut dyn OriginBody) -> Result<Option<Bytes>, OriginError> {
-        let mut next = body.next();
-        match poll!(&mut next) {
-            Poll::Ready(piece) => {
-                self.flight.growing.publish_if_behind();
-                piece
-            }
-            Poll::Pending => {
-                self.flight.growing.publish();
-                next.await
-            }
-        }
-    }
-
-    /// A body of unknown length that proves too long is given up, and passed through next time.
-    fn check_length(&self, len: u64) -> Result<(), Failure> {
-        let most = self.engine.settings.load().config.http.body.as_u64();
-        if len <= most {
-            return Ok(());
-        }
+    /// A body of unknown length that proved too long is given up, and passed through next time.
+    fn note_too_long(&self) {
         let now = self.engine.clock.now();
-        self.engine
-            .http
-            .flights
-            .unshared(&self.flight.key, now, true);
-        let text = format!("the body is longer than {most} bytes, the configured limit");
-        Err(Failure::new(Reason::OriginContent, text))
-    }
-
-    fn announce_if_long(&self, announced: &Announced, len: u64) {
-        if len > PROMPT && !self.flight.growing.is_announced() {
-            let head = announced.head.clone();
-            self.flight.growing.announce(Outcome::Arriving(head));
-        }
+        let flights = &self.engine.http.flights;
+        flights.unshared(&self.flight.key, now, true);
     }
 
     /// The body is all there: compare it with its digest, if it came with one, and store it.
@@ -431,6 +394,27 @@ impl Engine {
         let name = if name.is_empty() { "edge" } else { &name };
         HeaderValue::try_from(format!("1.1 {name}"))
             .unwrap_or_else(|_| HeaderValue::from_static("1.1 edge"))
+    }
+}
+
+#[async_trait]
+impl Source for Fill {
+    async fn rest(&self, resume: Resume) -> Result<OriginResponse, OriginError> {
+        let mut headers = ours(&self.upstream, None::<&Headers>);
+        headers.insert(RANGE, resume.range());
+        headers.insert(IF_RANGE, resume.if_range);
+        let request = WebRequest {
+            method: Method::GET,
+            target: self.target.clone(),
+            headers,
+            upload: None,
+        };
+        let response = self.origin.send(request).await?;
+        Ok(OriginResponse {
+            status: response.status,
+            headers: response.headers,
+            body: response.body,
+        })
     }
 }
 
