@@ -198,7 +198,7 @@ impl Engine {
             metrics,
             clock,
             memory: Arc::new(memory),
-            http: Mounts::new(origins.mounts),
+            http: Mounts::new(origins.mounts, &config.fill),
             running: Mutex::default(),
             resumes: Mutex::new(Budget::new(
                 config.fill.resume_burst,
@@ -365,6 +365,7 @@ impl Engine {
         let fills = self.detach_purged();
         // Of all keys: it costs each of them one request.
         self.failed.lock().clear();
+        self.http.forget_failures();
         let persisted = self.store.persist(&ban);
         if let Err(error) = &persisted {
             tracing::warn!(epoch = ban.epoch, %error, "purge not written down");

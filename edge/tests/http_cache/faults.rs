@@ -452,3 +452,86 @@ fn f4_a_continued_body_has_the_digest_that_was_announced() {
         assert_eq!(page.get("").is_hit(), complete, "{path}");
     }
 }
+
+/// F2: an exchange without an answer is not repeated for each who wanted it, for a moment.
+#[test]
+fn f2_an_exchange_that_got_no_answer_is_not_repeated_at_once() {
+    let origin = Origin::start();
+    let world = World::start(&[("/", &origin)], |config| {
+        config.http.first_byte_timeout = Period::millis(200);
+        config.http.connect_timeout = Period::millis(200);
+        config.http.retry = Period::secs(0);
+        config.fill.failed_memory = Period::secs(600);
+        config.fill.failed_memory_max = Period::secs(600);
+    });
+    let silent = world.page(&origin, "/silent");
+    origin.falls_silent();
+    let together = thread::scope(|scope| {
+        let asking: Vec<_> = (0..8).map(|_| scope.spawn(|| silent.get(""))).collect();
+        let got = asking.into_iter().map(|got| got.join().unwrap());
+        got.collect::<Vec<_>>()
+    });
+    origin.speaks_again();
+    for got in together.iter().chain([&silent.get("")]) {
+        assert_eq!((got.status, &*reason(got)), (504, "origin-timeout"));
+    }
+    assert_eq!(
+        silent.get("").cache(),
+        "fwd=uri-miss; detail=failed-recently"
+    );
+    assert_eq!(silent.asked(), 1);
+    // Who wants the origin asked has it asked, and what comes is news for all.
+    silent.answers(200, FRESH, "well");
+    assert_eq!(silent.get("Cache-Control: no-cache").body, "well");
+    assert!(silent.get("").is_hit());
+
+    // Nobody may stand between a change and those who ask afterwards.
+    let changed = world.page(&origin, "/changed");
+    assert_eq!(reason(&changed.get("")), "origin-broken");
+    let asked = changed.asked();
+    assert_eq!(reason(&changed.get("")), "origin-broken");
+    assert_eq!(changed.asked(), asked);
+    changed.answers(204, "", "").answers(200, FRESH, "well");
+    assert_eq!(changed.ask("POST", "", "x").status, 204);
+    assert_eq!(changed.get("").body, "well");
+
+    // A stale answer stands in, as it does when the origin is asked.
+    let stale = world.page(&origin, "/stale");
+    stale.answers(200, STALE, "old");
+    stale.get("");
+    for _ in 0..3 {
+        assert_eq!(stale.get("").body, "old");
+    }
+    let asked = stale.asked();
+    assert_eq!(stale.get("").body, "old");
+    assert_eq!(stale.asked(), asked);
+}
+
+/// F2: what the origin did answer says itself how long it is good for.
+#[test]
+fn f2_an_answer_of_the_origin_is_never_remembered_as_a_failure() {
+    let origin = Origin::start();
+    let world = World::start(&[("/", &origin)], |config| {
+        config.fill.failed_memory = Period::secs(600);
+        config.fill.failed_memory_max = Period::secs(600);
+    });
+    let zeros = "Repr-Digest: sha-256=:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=:";
+    let answers = [
+        ("/no-store", 503, "Cache-Control: no-store"),
+        ("/silent", 500, ""),
+        ("/too-many", 429, ""),
+        ("/wrong", 200, &*format!("{FRESH}\n{zeros}")),
+    ];
+    for (path, status, fields) in answers {
+        let page = world.page(&origin, path);
+        page.answers(status, fields, "no")
+            .answers(200, FRESH, "well");
+        assert_ne!(page.get("").body, "well", "{path}");
+        assert_eq!(page.get("").body, "well", "{path}");
+    }
+    let kept = world.page(&origin, "/kept");
+    kept.answers(503, FRESH, "busy").answers(200, FRESH, "well");
+    for _ in 0..2 {
+        assert_eq!(kept.get("").body, "busy", "as long as it says");
+    }
+}

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use modcdn_core::telemetry::AccessTarget;
 use modcdn_core::units::{ByteSize, Period};
 use modcdn_edge::config::mounts::{MountConfig, MountKind};
-use modcdn_edge::config::{BreakerConfig, Config, HttpConfig, StoreConfig};
+use modcdn_edge::config::{BreakerConfig, Config, FillConfig, HttpConfig, StoreConfig};
 use modcdn_edge::{Start, run};
 
 /// How long anything may take that is waited for.
@@ -450,6 +450,11 @@ fn config(mounts: &[(&str, &Origin)], dir: &tempfile::TempDir) -> Config {
             retry: Period::secs(3600),
             breaker: never_open(),
             ..HttpConfig::default()
+        },
+        // What fails is asked for again at once, but where that is what a test is about.
+        fill: FillConfig {
+            failed_memory: Period::secs(0),
+            ..FillConfig::default()
         },
         store: StoreConfig {
             dir: dir.path().join("store"),

@@ -34,6 +34,7 @@ use super::vary::Selecting;
 use crate::engine::Engine;
 use crate::engine::announced::{Announced, Failure};
 use crate::engine::clock::millis;
+use crate::engine::failed::Failed;
 #[cfg(doc)]
 use crate::engine::fill::PROMPT;
 use crate::engine::fill::hint;
@@ -100,6 +101,7 @@ impl Fill {
             upload: None,
         };
         let response = self.origin.send(request).await?;
+        self.engine.http.failed.lock().forget(&self.key);
         let answered = self.engine.clock.now();
         Ok((Exchange { asked, answered }, response))
     }
@@ -336,8 +338,14 @@ impl Fill {
         tracing::debug!(target = %self.target, reason = reason.name(), %error, "fill failed");
         self.rest();
         let refusal = Refusal::new(reason, self.target.as_str(), failure.text.clone());
-        let refusal = refusal.hint(hint(reason));
-        self.leave(&self.key, Outcome::Refused(Arc::new(refusal)));
+        let refusal = Arc::new(refusal.hint(hint(reason)));
+        // Without an answer only: one that the origin gave says itself how long it is good for.
+        if self.is_joinable() && is_of_the_line(reason) {
+            let (failed, now) = (Failed::Refused(refusal.clone()), self.engine.clock.now());
+            let mut memory = self.engine.http.failed.lock();
+            memory.remember(&self.key, failed, now);
+        }
+        self.leave(&self.key, Outcome::Refused(refusal));
         self.flight.growing.finish(End::Failed(reason));
         reason.name()
     }
@@ -416,6 +424,14 @@ impl Source for Fill {
             body: response.body,
         })
     }
+}
+
+/// The line broke, or there was none: nothing was answered, or not all of it.
+fn is_of_the_line(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::OriginUnreachable | Reason::OriginTimeout | Reason::OriginBroken
+    )
 }
 
 /// Ends the flight at its fill's end, also if that panics.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, StatusCode};
+use modcdn_core::refusal::Refusal;
 use tokio::sync::oneshot;
 
 use super::answer::{Ask, Held, Next, ORIGIN_FAILED};
@@ -13,6 +14,7 @@ use super::validate::is_plain;
 use super::vary::Selecting;
 use crate::engine::Engine;
 use crate::engine::cache_status::CacheStatus;
+use crate::engine::failed::Failed;
 use crate::engine::growing::{Growing, Outcome};
 use crate::engine::reply::Fate;
 use crate::engine::store::entry::{Entry, Meta};
@@ -20,10 +22,18 @@ use crate::exchange::{Answer, Cached};
 
 /// How a request takes part in an exchange.
 enum Flown {
-    /// It doesn't: there is an answer now.
-    Instead(Arc<Entry>),
+    /// It doesn't.
+    Instead(Instead),
     Followed(Arc<Flight>),
     Led(Arc<Flight>, Hand),
+}
+
+/// What answers in place of an exchange.
+enum Instead {
+    /// There is an answer now.
+    Stored(Arc<Entry>),
+    /// There was no answer a moment ago.
+    Failed(Arc<Refusal>),
 }
 
 impl Engine {
@@ -31,7 +41,15 @@ impl Engine {
     pub(super) async fn take_part(self: &Arc<Self>, ask: &Ask, held: &Held) -> Next {
         let joined = self.fly(ask, &held.key, held.stale.as_ref(), held.alone);
         match joined {
-            Flown::Instead(entry) => or_again(self.give(ask, &entry, Cached::Hit, None).await),
+            Flown::Instead(Instead::Stored(entry)) => {
+                or_again(self.give(ask, &entry, Cached::Hit, None).await)
+            }
+            Flown::Instead(Instead::Failed(refusal)) => {
+                self.metrics.failed_remembered.inc();
+                let mut fate = held.fate(Cached::Miss, false);
+                fate.status.detail = Some("failed-recently");
+                Next::Answer(self.stand_in_or_turn_down(ask, held, fate, &refusal).await)
+            }
             Flown::Followed(flight) => {
                 self.metrics.collapsed.inc();
                 self.follow(ask, held, &flight, None).await
@@ -62,8 +80,12 @@ impl Engine {
         let flight = if own || !flights.is_shared(&ask.key, self.clock.now()) {
             Arc::new(make())
         } else {
-            match flights.join(key, || self.just_stored_for(ask, stale), make) {
-                Joined::Instead(entry) => return Flown::Instead(entry),
+            let instead = || {
+                let stored = self.just_stored_for(ask, stale).map(Instead::Stored);
+                stored.or_else(|| self.failed_just_now(key).map(Instead::Failed))
+            };
+            match flights.join(key, instead, make) {
+                Joined::Instead(instead) => return Flown::Instead(instead),
                 Joined::Running(flight) => return Flown::Followed(flight),
                 Joined::Made(flight) => flight,
             }
@@ -95,6 +117,27 @@ impl Engine {
         );
         let usable = verdict == Verdict::Fresh && !self.store.is_stale(&entry);
         (is_news && usable).then_some(entry)
+    }
+
+    /// How the exchange failed that ended since the look-up, or a moment ago.
+    fn failed_just_now(&self, key: &str) -> Option<Arc<Refusal>> {
+        match self.http.failed.lock().recent(key, self.clock.now())? {
+            Failed::Refused(refusal) => Some(refusal),
+            Failed::Passed(_) => None,
+        }
+    }
+
+    async fn stand_in_or_turn_down(
+        self: &Arc<Self>,
+        ask: &Ask,
+        held: &Held,
+        fate: Fate,
+        refusal: &Refusal,
+    ) -> Answer {
+        let detail = Some(refusal.reason.name());
+        let trouble = Trouble::Unreachable;
+        let stand_in = self.substitute(ask, held, trouble, detail).await;
+        stand_in.unwrap_or_else(|| self.turn_down(ask, fate, refusal))
     }
 
     async fn follow(
@@ -135,11 +178,7 @@ impl Engine {
                 or_again(self.give_stored(ask, &entry, fate, withheld).await)
             }
             Outcome::Refused(refusal) => {
-                let detail = Some(refusal.reason.name());
-                let stand_in = self
-                    .substitute(ask, held, Trouble::Unreachable, detail)
-                    .await;
-                Next::Answer(stand_in.unwrap_or_else(|| self.turn_down(ask, fate, &refusal)))
+                Next::Answer(self.stand_in_or_turn_down(ask, held, fate, &refusal).await)
             }
             Outcome::Relay => match hand {
                 Some(hand) => self.take_handed(ask, held, fate, hand).await,

@@ -134,6 +134,11 @@ impl Engine {
     /// Forgets what is stored under a URL's key, all variants, and what is on its way there.
     async fn invalidate(self: &Arc<Self>, key: Arc<str>) {
         self.http.flights.void(&key);
+        let is_variant = |found: &str| {
+            let rest = found.strip_prefix(&*key);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('\t'))
+        };
+        self.http.failed.lock().forget_all(is_variant);
         let engine = self.clone();
         let _ = self
             .fills
