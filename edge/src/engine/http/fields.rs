@@ -72,6 +72,20 @@ pub(super) fn members(line: &str) -> impl Iterator<Item = &str> {
     pieces.map(str::trim).filter(|member| !member.is_empty())
 }
 
+/// Whether every quoted string in a line has its end.
+pub(super) fn is_closed(line: &str) -> bool {
+    let (mut quoted, mut escaped) = (false, false);
+    for c in line.chars() {
+        match c {
+            _ if std::mem::take(&mut escaped) => {}
+            '"' => quoted = !quoted,
+            '\\' => escaped = quoted,
+            _ => {}
+        }
+    }
+    !quoted
+}
+
 /// All members of a field's lines. None: a line isn't ASCII.
 pub(super) fn all_members<'a>(
     fields: &'a impl Fields,

@@ -24,20 +24,21 @@ use tokio::sync::oneshot;
 
 use super::age::{Exchange, born};
 use super::directives::{RequestControl, ResponseControl};
-use super::fields::{from_origin, http_date, length};
+use super::fields::{Fields, from_origin, http_date, length};
 use super::flight::{Flight, Handed};
-use super::freshness::{is_failure, lifetime};
+use super::freshness::{is_failure, lifetime, may_share};
 use super::merge::{merged, withhold};
 use super::storing::{Asking, Unstorable, may_store};
 use super::validate::{confirms, has_validator, ours, to_continue};
 use super::vary::Selecting;
 use crate::engine::Engine;
 use crate::engine::announced::{Announced, Failure};
-use crate::engine::clock::millis;
+use crate::engine::clock::{Millis, millis};
 use crate::engine::failed::Failed;
 #[cfg(doc)]
 use crate::engine::fill::PROMPT;
 use crate::engine::fill::hint;
+use crate::engine::freshness::Lifetime;
 use crate::engine::growing::{End, Outcome};
 use crate::engine::intake::{Finished, Intake};
 use crate::engine::receive::{Reception, Source};
@@ -76,13 +77,15 @@ impl Fill {
     async fn advance(&mut self) -> Result<&'static str, Failure> {
         let (exchange, response) = self.ask(self.stale.clone().as_deref()).await?;
         let (exchange, response) = match (response.status, self.stale.clone()) {
-            (StatusCode::NOT_MODIFIED, Some(stale))
-                if has_validator(&stale.meta.headers)
-                    && confirms(&stale.meta.headers, &response.headers) =>
-            {
-                return self.confirm(&stale, exchange, response.headers).await;
+            (StatusCode::NOT_MODIFIED, Some(stale)) => {
+                match self.renewed(&stale, exchange, &response.headers) {
+                    Some(fields) => {
+                        let validated = born(&response.headers, exchange);
+                        return self.confirm(&stale, validated, fields).await;
+                    }
+                    None => self.ask(None).await?,
+                }
             }
-            (StatusCode::NOT_MODIFIED, Some(_)) => self.ask(None).await?,
             _ => (exchange, response),
         };
         if response.status == StatusCode::NOT_MODIFIED {
@@ -106,17 +109,31 @@ impl Fill {
         Ok((Exchange { asked, answered }, response))
     }
 
-    /// 304: the stored answer is right (RFC 9111 §4.3.4).
+    /// The stored answer's fields as a 304 has them (RFC 9111 §4.3.4). None: it is about another answer,
+    /// or makes this one what may not be kept (§3), so that its fields can't be either.
+    fn renewed(&self, stale: &Entry, exchange: Exchange, update: &HeaderMap) -> Option<HeaderMap> {
+        let held = &stale.meta.headers;
+        if !has_validator(held) || !confirms(held, update) {
+            return None;
+        }
+        let mut update = update.clone();
+        let (date, via) = (http_date(exchange.answered / 1000), self.engine.via());
+        from_origin(&mut update, &date, &via);
+        let merged = merged(held, &update);
+        let may_be_kept = self
+            .engine
+            .may_store(&self.flight.request, stale.meta.status, &merged);
+        may_be_kept.is_ok().then_some(merged)
+    }
+
+    /// 304: the stored answer is right. `merged`: its fields from now on.
     async fn confirm(
         &self,
         stale: &Arc<Entry>,
-        exchange: Exchange,
-        mut update: HeaderMap,
+        validated: Millis,
+        merged: HeaderMap,
     ) -> Result<&'static str, Failure> {
-        let validated = born(&update, exchange);
-        let (date, via) = (http_date(exchange.answered / 1000), self.engine.via());
-        from_origin(&mut update, &date, &via);
-        let merged = merged(&stale.meta.headers, &update);
+        self.note_sharing(&self.engine.lifetime(stale.meta.status, &merged), validated);
         let (kept, withheld) = withhold(&merged, &ResponseControl::of(&merged));
         *self.flight.withheld.lock() = withheld;
         let headers = Headers::all(&kept);
@@ -143,7 +160,7 @@ impl Fill {
         let (date, via) = (http_date(exchange.answered / 1000), self.engine.via());
         from_origin(&mut response.headers, &date, &via);
         let control = ResponseControl::of(&response.headers);
-        if let Err(why) = self.may_keep(&response, &control) {
+        if let Err(why) = self.may_keep(&response) {
             return self.hand_over(response, why).await;
         }
         let selecting = Selecting::of(&response.headers);
@@ -153,7 +170,10 @@ impl Fill {
             .engine
             .storing(move || engine.key_for(&flight, &selecting, joinable))
             .await?;
-        self.engine.http.flights.shared(&self.flight.key);
+        self.note_sharing(
+            &self.engine.lifetime(response.status, &response.headers),
+            born,
+        );
         let (kept, withheld) = withhold(&response.headers, &control);
         *self.flight.withheld.lock() = withheld;
         let meta = Meta {
@@ -170,18 +190,12 @@ impl Fill {
     }
 
     /// Whether others may have the answer, and whether there is room for it.
-    fn may_keep(
-        &self,
-        response: &WebResponse,
-        control: &ResponseControl,
-    ) -> Result<(), Unstorable> {
+    fn may_keep(&self, response: &WebResponse) -> Result<(), Unstorable> {
         let (status, headers) = (response.status, &response.headers);
         let settings = self.engine.settings.load();
         let config = &settings.config.http;
-        let request = &self.flight.request;
-        let asking = Asking::of(request, &RequestControl::of(request));
-        let lifetime = lifetime(status, headers, control, config);
-        may_store(asking, status, headers, control, &lifetime)?;
+        self.engine
+            .may_store(&self.flight.request, status, headers)?;
         if is_failure(status) && self.stale.is_some() {
             // What we have is better, as long as it may stand in.
             return Err(Unstorable::Useless);
@@ -194,7 +208,7 @@ impl Fill {
         if known_long || size.is_some_and(|size| size > config.body.as_u64()) {
             return Err(Unstorable::TooLong);
         }
-        let fits = size.is_none_or(|size| size <= self.engine.settings.load().config.ram_body());
+        let fits = size.is_none_or(|size| size <= settings.config.ram_body());
         if fits || self.engine.store.is_admitting() {
             Ok(())
         } else {
@@ -224,6 +238,18 @@ impl Fill {
         }
         self.leave(&self.key, Outcome::Relay);
         Ok("relayed")
+    }
+
+    /// Whether those who come now wait for each other at this URL: not where each use of the answer has
+    /// to be confirmed, for none of them could have another's.
+    fn note_sharing(&self, lifetime: &Lifetime, born: Millis) {
+        let (flights, now) = (&self.engine.http.flights, self.engine.clock.now());
+        let nobody = RequestControl::default();
+        if may_share(lifetime, now.saturating_sub(born), || true, &nobody) {
+            flights.shared(&self.flight.key);
+        } else {
+            flights.unshared(&self.flight.key, now, false);
+        }
     }
 
     /// What is stored was answered otherwise, and what came can't take its place.
@@ -389,6 +415,28 @@ impl Fill {
 }
 
 impl Engine {
+    /// Whether the answer to a `GET` may be stored by its header alone.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn may_store(
+        &self,
+        request: &HeaderMap,
+        status: StatusCode,
+        response: &HeaderMap,
+    ) -> Result<(), Unstorable> {
+        let asking = Asking::of(request, &RequestControl::of(request));
+        let control = ResponseControl::of(response);
+        let lifetime = self.lifetime(status, response);
+        may_store(asking, status, response, &control, &lifetime)
+    }
+
+    /// How long it may be used.
+    pub(super) fn lifetime(&self, status: StatusCode, response: &impl Fields) -> Lifetime {
+        let bounds = &self.settings.load().config.http;
+        lifetime(status, response, &ResponseControl::of(response), bounds)
+    }
+
     /// Our member of `Via` (RFC 9110 §7.6.3).
     pub(super) fn via(&self) -> HeaderValue {
         let is_token = |c: &char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(*c);

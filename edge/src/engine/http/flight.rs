@@ -89,8 +89,8 @@ struct State {
 #[derive(Clone, Copy)]
 struct Unshared {
     until: Millis,
-    /// Its body, of unknown length, proved longer than may be stored.
-    long: bool,
+    /// Until then its body, of unknown length, counts as longer than may be stored: it proved so.
+    long_until: Millis,
 }
 
 /// What [`Flights::join`] found.
@@ -180,7 +180,9 @@ impl Flights {
             unshared.clear();
         }
         let until = now + UNSHARED_FOR;
-        unshared.insert(key.clone(), Unshared { until, long });
+        let noted = unshared.get(key).map_or(0, |noted| noted.long_until);
+        let long_until = if long { until } else { noted };
+        unshared.insert(key.clone(), Unshared { until, long_until });
     }
 
     /// Whether requests for a URL wait for each other.
@@ -198,7 +200,7 @@ impl Flights {
         state
             .unshared
             .get(key)
-            .is_some_and(|noted| noted.long && noted.until > now)
+            .is_some_and(|noted| noted.long_until > now)
     }
 
     /// Whether this flight is found under that key.

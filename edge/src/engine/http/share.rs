@@ -7,9 +7,10 @@ use modcdn_core::refusal::Refusal;
 use tokio::sync::oneshot;
 
 use super::answer::{Ask, Held, Next, ORIGIN_FAILED};
+use super::directives::ResponseControl;
 use super::fill::Fill;
 use super::flight::{Flight, Hand, Handed, Joined};
-use super::freshness::{Trouble, Verdict, is_failure, judge};
+use super::freshness::{Trouble, Verdict, is_failure, judge, may_share};
 use super::validate::is_plain;
 use super::vary::Selecting;
 use crate::engine::Engine;
@@ -98,7 +99,8 @@ impl Engine {
             key: key.clone(),
             flight: flight.clone(),
             upstream: self.forwarded(ask, ask.headers().clone(), false),
-            stale: stale.cloned(),
+            // Nothing of the answer to such a request may be kept: nothing is confirmed by it.
+            stale: stale.filter(|_| !ask.control.no_store).cloned(),
             hand: Some(hand),
         };
         self.fills.spawn(fill.run());
@@ -154,11 +156,13 @@ impl Engine {
             let selecting = Selecting::of(&meta.headers);
             !collapsed || selecting.alike(&flight.request, ask.headers())
         };
+        let for_one = |outcome: &Outcome| collapsed && !self.may_have(ask, outcome);
         let withheld = match collapsed {
             true => HeaderMap::new(),
             false => flight.withheld.lock().clone(),
         };
         match outcome {
+            outcome if for_one(&outcome) => Next::Again { alone: true },
             Outcome::Arriving(head) if is_mine(&head.meta) => {
                 Next::Answer(self.give_arriving(ask, flight, &head, withheld, fate))
             }
@@ -189,6 +193,23 @@ impl Engine {
             | Outcome::Confirmed(_)
             | Outcome::Passed(_) => Next::Again { alone: false },
         }
+    }
+
+    /// Whether one who waited may have what another asked for, if that is an answer.
+    fn may_have(&self, ask: &Ask, outcome: &Outcome) -> bool {
+        let (meta, lifetime) = match outcome {
+            Outcome::Arriving(head) => {
+                let meta = &head.meta;
+                (meta, self.lifetime(meta.status, &meta.headers))
+            }
+            Outcome::Complete(entry, _) | Outcome::Confirmed(entry) => {
+                (&entry.meta, entry.lifetime)
+            }
+            Outcome::Passed(_) | Outcome::Refused(_) | Outcome::Relay => return true,
+        };
+        let age = self.clock.now().saturating_sub(meta.validated);
+        let forbids_stale = || ResponseControl::of(&meta.headers).forbids_stale();
+        may_share(&lifetime, age, forbids_stale, &ask.control)
     }
 
     /// The leader's own answer, which nobody else gets.

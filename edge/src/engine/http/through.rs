@@ -14,9 +14,10 @@ use tokio::task::JoinHandle;
 
 use super::age::{Exchange, born};
 use super::answer::Ask;
+use super::directives::ResponseControl;
 use super::fields::{from_origin, http_date};
 use super::invalidate::invalidated;
-use super::merge::{is_same, merged};
+use super::merge::{is_same, merged, withhold};
 use crate::engine::Engine;
 use crate::engine::fill::hint;
 use crate::engine::reply::Fate;
@@ -89,7 +90,7 @@ impl Engine {
         held: Option<Arc<Entry>>,
     ) {
         if let Some(held) = held.filter(|_| status == StatusCode::OK) {
-            self.learn_from_head(held, exchange, headers).await;
+            self.learn_from_head(ask, held, exchange, headers).await;
         }
         let authority = self.http.origins[ask.asked.mount].authority();
         let targets = invalidated(
@@ -107,6 +108,7 @@ impl Engine {
     /// RFC 9111 §4.3.5.
     async fn learn_from_head(
         self: &Arc<Self>,
+        ask: &Ask,
         held: Arc<Entry>,
         exchange: Exchange,
         head: &HeaderMap,
@@ -120,8 +122,17 @@ impl Engine {
             &http_date(exchange.answered / 1000),
             &self.via(),
         );
-        update.remove(http::header::AGE);
-        let headers = Headers::all(&merged(&held.meta.headers, &update));
+        let merged = merged(&held.meta.headers, &update);
+        match self.may_store(ask.headers(), held.meta.status, &merged) {
+            Ok(()) => {}
+            // It became what may not be kept.
+            Err(why) if why.is_of_the_resource() => {
+                return self.invalidate(held.key.clone()).await;
+            }
+            Err(_) => return,
+        }
+        let (kept, _) = withhold(&merged, &ResponseControl::of(&merged));
+        let headers = Headers::all(&kept);
         let engine = self.clone();
         let refreshing = move || {
             let epoch = held.meta.epoch;
