@@ -138,8 +138,9 @@ impl<A: Answers> Service<A> {
                 let answering = pin!(self.in_turn(asked, request.target(), peer));
                 unless_given_up(session, answering).await?
             }
-            Ok(Target::Http(asked)) => {
+            Ok(Target::Http(mut asked)) => {
                 entry.kind = HTTP_KIND;
+                asked.protocol = request.protocol();
                 // Boxed: a hit's future needn't have room for it.
                 match turn(request.target(), peer).await {
                     Ok(()) => Box::pin(self.pass(*asked, request.has_body, session, peer)).await?,

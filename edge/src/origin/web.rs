@@ -73,6 +73,8 @@ pub struct WebResponse {
     pub status: StatusCode,
     /// The headers as sent.
     pub headers: HeaderMap,
+    /// The protocol that it came by: `HTTP/1.0`, `HTTP/1.1` or `HTTP/2`.
+    pub protocol: &'static str,
     /// Whether the end of the body can be told from a broken connection (RFC 9112 §6.3: it has a
     /// length, or chunks, or HTTP/2 frames).
     pub framed: bool,
@@ -160,6 +162,7 @@ impl Web {
                 body.place = entered.answered();
                 Ok(WebResponse {
                     status: head.status,
+                    protocol: protocol(head.version),
                     framed: body.framed,
                     headers: head.headers,
                     body: Box::new(body),
@@ -311,6 +314,14 @@ impl WebOrigin for Web {
 
     fn authority(&self) -> &str {
         self.authority.as_str()
+    }
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2",
+        _ => "HTTP/1.1",
     }
 }
 

@@ -209,6 +209,30 @@ impl Page {
         let _ = stream.read_to_end(&mut Vec::new());
     }
 
+    /// Asks by HTTP/1.0.
+    pub(crate) fn get_by_http10(&self) -> Got {
+        let mut stream = TcpStream::connect(self.edge).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let head = format!("GET {} HTTP/1.0\r\nHost: cdn.test\r\n\r\n", self.path);
+        stream.write_all(head.as_bytes()).unwrap();
+        read_answer(&mut BufReader::new(stream), false)
+    }
+
+    /// Asks by HTTP/2; the fields of the answer.
+    pub(crate) fn head_by_http2(&self, method: &str) -> http::HeaderMap {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let stream = tokio::net::TcpStream::connect(self.edge).await.unwrap();
+            let (send, connection) = h2::client::handshake(stream).await.unwrap();
+            tokio::spawn(connection);
+            let mut send = send.ready().await.unwrap();
+            let uri = format!("http://cdn.test{}", self.path);
+            let request = http::Request::builder().method(method).uri(uri);
+            let (response, _) = send.send_request(request.body(()).unwrap(), true).unwrap();
+            response.await.unwrap().into_parts().0.headers
+        })
+    }
+
     /// The requests that the origin got for it.
     pub(crate) fn seen(&self) -> Vec<Seen> {
         let script = self.origin.script.lock().unwrap();

@@ -1,6 +1,6 @@
 //! RFC 9111 §3: what is stored.
 
-use crate::harness::{Page, ago, ahead};
+use crate::harness::{Page, Reply, ago, ahead};
 
 /// Asks twice; whether the second answer was stored.
 fn is_stored(name: &str, asked: &str, status: u16, fields: &str) -> bool {
@@ -286,6 +286,58 @@ fn what_connection_names_is_neither_stored_nor_passed_on() {
     assert_eq!(seen.field("x-mine").as_deref(), Some("2"));
     assert_eq!(seen.field("via").as_deref(), Some("1.1 eu"));
     assert_eq!(seen.field("x-forwarded-for").as_deref(), Some("127.0.0.1"));
+}
+
+/// RFC 9110 §7.6.3: in either direction, the version by which the message came here.
+#[test]
+fn via_names_the_version_that_a_message_came_by() {
+    let via = |page: &Page| page.seen().pop().unwrap().field("via");
+    let page = Page::new("storing/via-client");
+    for method in ["GET", "POST"] {
+        page.answers(200, "Cache-Control: no-store", "body");
+        let headers = page.head_by_http2(method);
+        assert_eq!(headers["via"], "1.1 eu", "{method}");
+        assert_eq!(via(&page).as_deref(), Some("2 eu"), "{method}");
+    }
+    page.answers(200, "Cache-Control: no-store", "body");
+    page.get_by_http10();
+    assert_eq!(via(&page).as_deref(), Some("1.0 eu"));
+    page.answers(200, "Cache-Control: no-store", "body");
+    page.get("Via: 2 near, 1.1 eu");
+    assert_eq!(
+        via(&page).as_deref(),
+        Some("2 near, 1.1 eu, 1.1 eu"),
+        "it was here before"
+    );
+
+    let page = Page::new("storing/via-origin");
+    let head = "HTTP/1.0 200 OK\nContent-Length: 4\nETag: \"1\"\nVia: 1.1 far";
+    let fresh = format!("{head}\nCache-Control: max-age=60");
+    page.will(Reply::raw(&fresh, "body").then_closes());
+    for _ in 0..2 {
+        assert_eq!(
+            page.get("").field("via").as_deref(),
+            Some("1.1 far, 1.0 eu")
+        );
+    }
+    // A confirmation is a message of its own; what is stored has come by both.
+    page.answers(304, "Cache-Control: max-age=60\nETag: \"1\"", "");
+    assert_eq!(
+        page.get("Cache-Control: no-cache").field("via").as_deref(),
+        Some("1.1 eu")
+    );
+    for got in [
+        page.get(""),
+        page.ask("HEAD", "", ""),
+        page.get("If-None-Match: \"1\""),
+    ] {
+        assert_eq!(
+            got.field("via").as_deref(),
+            Some("1.1 eu"),
+            "{}",
+            got.status
+        );
+    }
 }
 
 /// RFC 9110 §7.6.3: one entry for each hop, however the answer came through.

@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 
 use super::age::{Exchange, born};
 use super::directives::{RequestControl, ResponseControl};
-use super::fields::{Fields, from_origin, http_date, length};
+use super::fields::{Fields, from_origin, http_date, length, via};
 use super::flight::{Flight, Handed};
 use super::freshness::{is_failure, lifetime, may_share};
 use super::merge::{merged, withhold};
@@ -78,7 +78,7 @@ impl Fill {
         let (exchange, response) = self.ask(self.stale.clone().as_deref()).await?;
         let (exchange, response) = match (response.status, self.stale.clone()) {
             (StatusCode::NOT_MODIFIED, Some(stale)) => {
-                match self.renewed(&stale, exchange, &response.headers) {
+                match self.renewed(&stale, exchange, &response) {
                     Some(fields) => {
                         let validated = born(&response.headers, exchange);
                         return self.confirm(&stale, validated, fields).await;
@@ -111,13 +111,19 @@ impl Fill {
 
     /// The stored answer's fields as a 304 has them (RFC 9111 §4.3.4). None: it is about another answer,
     /// or makes this one what may not be kept (§3), so that its fields can't be either.
-    fn renewed(&self, stale: &Entry, exchange: Exchange, update: &HeaderMap) -> Option<HeaderMap> {
+    fn renewed(
+        &self,
+        stale: &Entry,
+        exchange: Exchange,
+        response: &WebResponse,
+    ) -> Option<HeaderMap> {
         let held = &stale.meta.headers;
-        if !has_validator(held) || !confirms(held, update) {
+        if !has_validator(held) || !confirms(held, &response.headers) {
             return None;
         }
-        let mut update = update.clone();
-        let (date, via) = (http_date(exchange.answered / 1000), self.engine.via());
+        let mut update = response.headers.clone();
+        let date = http_date(exchange.answered / 1000);
+        let via = self.engine.via(response.protocol);
         from_origin(&mut update, &date, &via);
         let merged = merged(held, &update);
         let may_be_kept = self
@@ -157,7 +163,8 @@ impl Fill {
         let born = born(&response.headers, exchange);
         // Before a missing Date is filled in: by our clock it proves nothing.
         let validator = to_continue(response.status, &response.headers);
-        let (date, via) = (http_date(exchange.answered / 1000), self.engine.via());
+        let date = http_date(exchange.answered / 1000);
+        let via = self.engine.via(response.protocol);
         from_origin(&mut response.headers, &date, &via);
         let control = ResponseControl::of(&response.headers);
         if let Err(why) = self.may_keep(&response) {
@@ -437,19 +444,9 @@ impl Engine {
         lifetime(status, response, &ResponseControl::of(response), bounds)
     }
 
-    /// Our member of `Via` (RFC 9110 §7.6.3).
-    pub(super) fn via(&self) -> HeaderValue {
-        let is_token = |c: &char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(*c);
-        let settings = self.settings.load();
-        let name = settings
-            .config
-            .name
-            .chars()
-            .filter(is_token)
-            .collect::<String>();
-        let name = if name.is_empty() { "edge" } else { &name };
-        HeaderValue::try_from(format!("1.1 {name}"))
-            .unwrap_or_else(|_| HeaderValue::from_static("1.1 edge"))
+    /// Our member of `Via` for a message that came by `protocol` (RFC 9110 §7.6.3).
+    pub(super) fn via(&self, protocol: &str) -> HeaderValue {
+        via(protocol, &self.settings.load().config.name)
     }
 }
 

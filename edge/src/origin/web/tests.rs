@@ -114,6 +114,7 @@ impl Secure {
     }
 }
 
+/// Protocol and body.
 async fn get(web: &Web) -> Result<String, OriginError> {
     let request = WebRequest {
         method: Method::GET,
@@ -127,7 +128,8 @@ async fn get(web: &Web) -> Result<String, OriginError> {
     while let Some(piece) = response.body.next().await? {
         body.extend_from_slice(&piece);
     }
-    Ok(String::from_utf8(body).unwrap())
+    let body = String::from_utf8(body).unwrap();
+    Ok(format!("{} {body}", response.protocol))
 }
 
 #[tokio::test]
@@ -135,7 +137,7 @@ async fn a_name_of_its_own_is_in_tls_and_in_the_request() {
     let server = secure(b"h2").await;
     let web = server.web(Some("files.test"), true);
     for _ in 0..3 {
-        assert_eq!(get(&web).await.unwrap(), "https://files.test/a?b");
+        assert_eq!(get(&web).await.unwrap(), "HTTP/2 https://files.test/a?b");
     }
     assert_eq!(
         server.connections.load(Ordering::SeqCst),
@@ -149,7 +151,7 @@ async fn an_origin_without_http_2_is_spoken_to_by_http_1() {
     let server = secure(b"http/1.1").await;
     let web = server.web(Some("files.test"), true);
     for _ in 0..3 {
-        assert_eq!(get(&web).await.unwrap(), "files.test");
+        assert_eq!(get(&web).await.unwrap(), "HTTP/1.1 files.test");
     }
     assert_eq!(server.connections.load(Ordering::SeqCst), 1, "kept alive");
 }
