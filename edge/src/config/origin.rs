@@ -52,7 +52,9 @@ pub const DEFAULT_SUSPICION: Period = Period::secs(1);
 pub const DEFAULT_SUSPICION_MAX: Period = Period::secs(60);
 /// Requests with the origin at once, until their bodies are read.
 pub const DEFAULT_REQUESTS: usize = 1000;
-/// Requests that wait for a place among them; each costs some KiB.
+/// Requests at once whose answers go to one client at its pace.
+pub const DEFAULT_RELAYS: usize = 1000;
+/// Requests of either kind that wait for a place among them; each costs some KiB.
 pub const DEFAULT_QUEUE: usize = 10_000;
 /// And for how long.
 pub const DEFAULT_QUEUE_WAIT: Period = Period::secs(5);
@@ -106,7 +108,10 @@ pub struct OriginConfig {
     pub suspicion_max: Period,
     /// Most requests at once.
     pub requests: usize,
-    /// Most requests that wait for that.
+    /// Most requests at once whose answers go to one client at its pace; they have places among
+    /// `requests` only until the head of their answer is here.
+    pub relays: usize,
+    /// Most requests of either kind that wait for that.
     pub queue: usize,
     /// Longest wait in that queue.
     pub queue_wait: Period,
@@ -135,6 +140,7 @@ impl Default for OriginConfig {
             suspicion: DEFAULT_SUSPICION,
             suspicion_max: DEFAULT_SUSPICION_MAX,
             requests: DEFAULT_REQUESTS,
+            relays: DEFAULT_RELAYS,
             queue: DEFAULT_QUEUE,
             queue_wait: DEFAULT_QUEUE_WAIT,
             breaker: BreakerConfig::default(),
@@ -210,6 +216,7 @@ impl OriginConfig {
     pub(crate) fn bounds(&self) -> Bounds {
         Bounds {
             requests: self.requests,
+            relays: self.relays,
             queue: self.queue,
             queue_wait: self.queue_wait.get(),
             breaker: self.breaker.rules(),
@@ -251,6 +258,11 @@ impl OriginConfig {
         claim(
             requests.contains(&self.requests),
             "origin.requests",
+            "must be at least 1",
+        );
+        claim(
+            requests.contains(&self.relays),
+            "origin.relays",
             "must be at least 1",
         );
         claim(

@@ -1,8 +1,11 @@
 //! The gate before the origin: how many requests may be there at once, how many may wait for that,
 //! and the circuit breaker.
 //!
-//! A place is held until the answer's body has been read or dropped. Whoever finds no place waits in
-//! a queue that is bounded in length and in time. While the breaker is open nobody waits: everybody
+//! A place is held until the answer's body has been read or dropped. A relay, whose body goes to one
+//! client at that client's pace, has a place among the relays instead, from before it is sent, and one
+//! among the requests only until the head of its answer is here: clients that don't read keep nobody
+//! from the origin but other relays. Whoever finds no place waits in a queue that is bounded in length
+//! and in time; relays have one of their own. While the breaker is open nobody waits: everybody
 //! is refused at once, those in the queue included as their turn comes.
 
 use std::sync::Arc;
@@ -10,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use prometheus::IntGauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
@@ -22,9 +26,9 @@ use crate::backoff::chance;
 pub(crate) struct Gate {
     /// Whose it is, for the log.
     origin: String,
-    places: Arc<Semaphore>,
+    requests: Places,
+    relays: Places,
     bounds: Bounds,
-    queued: AtomicUsize,
     breaker: Mutex<Breaker>,
     metrics: GateMetrics,
 }
@@ -34,7 +38,9 @@ pub(crate) struct Gate {
 pub(crate) struct Bounds {
     /// Requests at once.
     pub(crate) requests: usize,
-    /// How many more may wait for a place.
+    /// Relays at once.
+    pub(crate) relays: usize,
+    /// How many more of either may wait for a place.
     pub(crate) queue: usize,
     /// And how long each.
     pub(crate) queue_wait: Duration,
@@ -42,10 +48,53 @@ pub(crate) struct Bounds {
     pub(crate) breaker: Rules,
 }
 
-/// A place among the requests, until it is dropped.
+/// Places of one kind.
+struct Places {
+    free: Arc<Semaphore>,
+    /// What is counted, in the plural.
+    what: &'static str,
+    most: usize,
+    queued: AtomicUsize,
+    taken: IntGauge,
+}
+
+impl Places {
+    fn new(what: &'static str, most: usize, taken: IntGauge) -> Self {
+        Self {
+            free: Arc::new(Semaphore::new(most)),
+            what,
+            most,
+            queued: AtomicUsize::new(0),
+            taken,
+        }
+    }
+
+    fn try_take(&self) -> Option<Place> {
+        let permit = self.free.clone().try_acquire_owned().ok()?;
+        Some(self.taken_by(permit))
+    }
+
+    fn taken_by(&self, permit: OwnedSemaphorePermit) -> Place {
+        self.taken.inc();
+        let taken = self.taken.clone();
+        Place {
+            _permit: permit,
+            taken,
+        }
+    }
+}
+
+/// A place among the requests or the relays, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
     _permit: OwnedSemaphorePermit,
+    taken: IntGauge,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.taken.dec();
+    }
 }
 
 /// One who was let in and doesn't yet know what the origin says.
@@ -61,9 +110,9 @@ impl Gate {
     pub(crate) fn new(origin: &str, bounds: Bounds, metrics: GateMetrics) -> Self {
         Self {
             origin: origin.to_owned(),
-            places: Arc::new(Semaphore::new(bounds.requests)),
+            requests: Places::new("requests", bounds.requests, metrics.requests.clone()),
+            relays: Places::new("relays", bounds.relays, metrics.relays.clone()),
             bounds,
-            queued: AtomicUsize::new(0),
             breaker: Mutex::new(Breaker::new(bounds.breaker)),
             metrics,
         }
@@ -77,7 +126,7 @@ impl Gate {
         if let Some(wait) = self.breaker.lock().refuses(Instant::now()) {
             return Err(self.suspended(wait));
         }
-        let place = Some(self.place().await?);
+        let place = Some(self.place(&self.requests).await?);
         let admitted = self.breaker.lock().admit(Instant::now());
         let ticket = admitted.map_err(|wait| self.suspended(wait))?;
         self.show();
@@ -89,24 +138,44 @@ impl Gate {
         })
     }
 
-    async fn place(&self) -> Result<Place, OriginError> {
-        if let Ok(permit) = self.places.clone().try_acquire_owned() {
-            return Ok(Place { _permit: permit });
+    /// Waits for a place among the relays. To be had before a request is sent that goes to one client.
+    ///
+    /// # Errors
+    /// As [`Gate::enter`].
+    pub(crate) async fn relay(&self) -> Result<Place, OriginError> {
+        if let Some(wait) = self.breaker.lock().refuses(Instant::now()) {
+            return Err(self.suspended(wait));
         }
-        let _queued = Queued::new(self)?;
-        let Bounds {
-            requests,
-            queue_wait,
-            ..
-        } = self.bounds;
-        match timeout(queue_wait, self.places.clone().acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(Place { _permit: permit }),
+        self.place(&self.relays).await
+    }
+
+    /// The same at once, for a request that turned out to go to one client. It may keep nobody from
+    /// the place that it gives back, so it doesn't wait.
+    ///
+    /// # Errors
+    /// [`OriginError::Overloaded`].
+    pub(crate) fn relay_now(&self) -> Result<Place, OriginError> {
+        self.relays.try_take().ok_or_else(|| {
+            self.metrics.rejected(Rejected::Relays);
+            let why = format!("{} relays are under way", self.relays.most);
+            OriginError::Overloaded { why }
+        })
+    }
+
+    async fn place(&self, places: &Places) -> Result<Place, OriginError> {
+        if let Some(place) = places.try_take() {
+            return Ok(place);
+        }
+        let _queued = Queued::new(self, places)?;
+        let queue_wait = self.bounds.queue_wait;
+        match timeout(queue_wait, places.free.clone().acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(places.taken_by(permit)),
             // The semaphore is never closed.
             Ok(Err(_)) | Err(_) => {
                 self.metrics.rejected(Rejected::QueueWait);
-                let why = format!(
-                    "{requests} requests are with the origin, and none ended within {queue_wait:?}"
-                );
+                let (most, what) = (places.most, places.what);
+                let why =
+                    format!("{most} {what} are under way, and none ended within {queue_wait:?}");
                 Err(OriginError::Overloaded { why })
             }
         }
@@ -134,6 +203,11 @@ impl Entered<'_> {
     pub(crate) fn answered(mut self) -> Option<Place> {
         self.ended = Ended::Answered;
         self.place.take()
+    }
+
+    /// From here on it goes at its client's pace: the place is for somebody else.
+    pub(crate) fn give_place_back(&mut self) {
+        self.place = None;
     }
 
     /// It didn't.
@@ -171,28 +245,27 @@ impl Drop for Entered<'_> {
 }
 
 /// One in the queue.
-struct Queued<'a>(&'a Gate);
+struct Queued<'a>(&'a Gate, &'a Places);
 
 impl<'a> Queued<'a> {
-    fn new(gate: &'a Gate) -> Result<Self, OriginError> {
-        let Bounds {
-            requests, queue, ..
-        } = gate.bounds;
+    fn new(gate: &'a Gate, places: &'a Places) -> Result<Self, OriginError> {
+        let queue = gate.bounds.queue;
         let room = |queued: usize| (queued < queue).then_some(queued + 1);
         let (set, get) = (Ordering::Relaxed, Ordering::Relaxed);
-        if gate.queued.fetch_update(set, get, room).is_err() {
+        if places.queued.fetch_update(set, get, room).is_err() {
             gate.metrics.rejected(Rejected::QueueFull);
-            let why = format!("{requests} requests are with the origin, and {queue} wait");
+            let (most, what) = (places.most, places.what);
+            let why = format!("{most} {what} are under way, and {queue} wait");
             return Err(OriginError::Overloaded { why });
         }
         gate.metrics.queue.inc();
-        Ok(Queued(gate))
+        Ok(Queued(gate, places))
     }
 }
 
 impl Drop for Queued<'_> {
     fn drop(&mut self) {
-        self.0.queued.fetch_sub(1, Ordering::Relaxed);
+        self.1.queued.fetch_sub(1, Ordering::Relaxed);
         self.0.metrics.queue.dec();
     }
 }
@@ -209,6 +282,7 @@ mod tests {
     fn gate(change: impl FnOnce(&mut Bounds)) -> Gate {
         let mut bounds = Bounds {
             requests: 1,
+            relays: 1,
             queue: 1,
             queue_wait: Duration::from_secs(30),
             breaker: BreakerConfig::default().rules(),
@@ -246,6 +320,28 @@ mod tests {
         let error = gate.enter().await.err().unwrap();
         assert!(matches!(error, OriginError::Overloaded { .. }), "{error}");
         assert_eq!(gate.metrics.queue.get(), 0);
+    }
+
+    #[tokio::test]
+    async fn relays_wait_for_relays_only() {
+        let gate = gate(|_| {});
+        let relay = gate.relay().await.unwrap();
+        let mut waiting = Box::pin(gate.relay());
+        assert!(poll!(&mut waiting).is_pending());
+        assert!(gate.relay_now().is_err());
+        assert!(gate.relay().await.is_err(), "no room to wait");
+        let request = gate.enter().await.ok().unwrap().answered();
+        assert_eq!(
+            (gate.metrics.relays.get(), gate.metrics.requests.get()),
+            (1, 1)
+        );
+        drop(relay);
+        drop((waiting.await.unwrap(), request));
+        assert!(gate.relay_now().is_ok());
+        assert_eq!(
+            (gate.metrics.relays.get(), gate.metrics.requests.get()),
+            (0, 0)
+        );
     }
 
     #[tokio::test]

@@ -21,25 +21,37 @@ pub(crate) enum Rejected {
     QueueWait,
     /// The breaker was open.
     Breaker,
+    /// It turned out to be a relay, and there were as many as may be.
+    Relays,
 }
 
 impl Rejected {
-    const ALL: [Self; 3] = [Self::QueueFull, Self::QueueWait, Self::Breaker];
+    const ALL: [Self; 4] = [
+        Self::QueueFull,
+        Self::QueueWait,
+        Self::Breaker,
+        Self::Relays,
+    ];
 
     const fn name(self) -> &'static str {
         match self {
             Self::QueueFull => "queue-full",
             Self::QueueWait => "queue-wait",
             Self::Breaker => "breaker",
+            Self::Relays => "relays",
         }
     }
 }
 
-/// What a gate counts: one origin's share of the four families.
+/// What a gate counts: one origin's share of the families.
 #[derive(Clone, Debug)]
 pub(crate) struct GateMetrics {
     /// By [`Rejected`].
     rejected: [IntCounter; Rejected::ALL.len()],
+    /// Places taken among the requests.
+    pub(crate) requests: IntGauge,
+    /// And among the relays.
+    pub(crate) relays: IntGauge,
     /// Requests that wait for a place.
     pub(crate) queue: IntGauge,
     /// The breaker's position.
@@ -52,12 +64,15 @@ impl GateMetrics {
     /// `rejected` gives the counter of a cause.
     pub(crate) fn new(
         rejected: impl Fn(&'static str) -> IntCounter,
+        [requests, relays]: [IntGauge; 2],
         queue: IntGauge,
         breaker: IntGauge,
         breaker_opened: IntCounter,
     ) -> Self {
         Self {
             rejected: Rejected::ALL.map(|cause| rejected(cause.name())),
+            requests,
+            relays,
             queue,
             breaker,
             breaker_opened,
@@ -114,6 +129,7 @@ pub struct OriginMetrics {
     pub(crate) connect_seconds: Histogram,
     pub(crate) connections_open: IntGauge,
     pub(crate) connections_idle: IntGauge,
+    relay_connections: [IntGauge; 2],
     pub(crate) streams: IntGauge,
     pub(crate) waiting: IntGauge,
     pub(crate) pings_lost: IntCounter,
@@ -147,9 +163,19 @@ impl OriginMetrics {
         );
         let gate = GateMetrics::new(
             |cause| rejected.with_label_values(&[cause]),
+            [
+                gauge(
+                    "modcdn_edge_origin_requests_running",
+                    "Requests with the origin, bodies included, of origin.requests",
+                ),
+                gauge(
+                    "modcdn_edge_origin_relays_running",
+                    "Requests whose answers go to one client at its pace, of origin.relays",
+                ),
+            ],
             gauge(
                 "modcdn_edge_origin_queue",
-                "Requests that wait because origin.requests are with the origin",
+                "Requests that wait because origin.requests, or origin.relays, are under way",
             ),
             gauge(
                 "modcdn_edge_origin_breaker_state",
@@ -204,6 +230,16 @@ impl OriginMetrics {
                 "modcdn_edge_origin_connections_idle",
                 "Connections to the origin without a request",
             ),
+            relay_connections: [
+                gauge(
+                    "modcdn_edge_origin_relay_connections_open",
+                    "Connections to the origin for relays open now",
+                ),
+                gauge(
+                    "modcdn_edge_origin_relay_connections_idle",
+                    "Connections to the origin for relays without a request",
+                ),
+            ],
             streams: gauge(
                 "modcdn_edge_origin_streams",
                 "HTTP/2 streams in use on connections to the origin",
@@ -221,6 +257,16 @@ impl OriginMetrics {
                 "modcdn_edge_origin_addresses_suspect",
                 "Addresses of the origin that are used only where there is no other",
             ),
+        }
+    }
+
+    /// For the connections of relays, which have gauges of their own.
+    pub(crate) fn of_relays(&self) -> Self {
+        let [connections_open, connections_idle] = self.relay_connections.clone();
+        Self {
+            connections_open,
+            connections_idle,
+            ..self.clone()
         }
     }
 

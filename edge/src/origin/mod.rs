@@ -2,7 +2,7 @@
 //!
 //! [`client`] is the real one, HTTP/2 over Pingora's connector. A request's way there:
 //!
-//! - `gate`: a place among the requests, or in the queue; the circuit `breaker`.
+//! - `gate`: a place among the requests or the relays, or in the queue; the circuit `breaker`.
 //! - `pool`: a stream on a connection that is open already, as a rule.
 //! - `dial`: a new connection, to one of the `addresses` that the `directory` has from `resolve`.
 //!
@@ -49,6 +49,8 @@ pub struct OriginRequest {
     pub resume: Option<Resume>,
     /// Pass `Disable-Module-Fetch: true` on.
     pub no_fetch: bool,
+    /// Its answer goes to one client, at that client's pace.
+    pub relay: bool,
 }
 
 impl OriginRequest {
@@ -59,6 +61,7 @@ impl OriginRequest {
             if_none_match: None,
             resume: None,
             no_fetch: false,
+            relay: false,
         }
     }
 }
@@ -108,6 +111,14 @@ pub trait OriginBody: Send {
     /// [`OriginError::Broken`] for an early close or reset, [`OriginError::Timeout`] for a stall.
     /// After an error the body is of no more use.
     async fn next(&mut self) -> Result<Option<Bytes>, OriginError>;
+
+    /// What is left goes to one client, at that client's pace.
+    ///
+    /// # Errors
+    /// [`OriginError::Overloaded`]: as many do as may.
+    fn relay(&mut self) -> Result<(), OriginError> {
+        Ok(())
+    }
 
     /// The trailers, after [`OriginBody::next`] has answered `None`.
     ///

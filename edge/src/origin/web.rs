@@ -51,6 +51,9 @@ use crate::config::mounts::MountConfig;
 use crate::engine::http::config::HttpConfig;
 use crate::exchange::{Aborted, Upload};
 
+/// The largest HTTP/2 window (RFC 9113 §6.9.1).
+const MAX_WINDOW: u32 = (1 << 31) - 1;
+
 /// Fields of an answer's header: more are refused.
 const MAX_FIELDS: usize = 128;
 
@@ -65,6 +68,8 @@ pub struct WebRequest {
     pub headers: HeaderMap,
     /// The body, if there is one.
     pub upload: Option<Upload>,
+    /// Its answer goes to one client, at that client's pace.
+    pub relay: bool,
 }
 
 /// The head of the answer, and its body to be read.
@@ -95,13 +100,17 @@ pub trait WebOrigin: Send + Sync + 'static {
     fn authority(&self) -> &str;
 }
 
+type HttpClient = Client<HttpsConnector<HttpConnector<Addresses>>, Outgoing>;
+
 /// The real origin of a mount.
 pub struct Web {
-    client: Client<HttpsConnector<HttpConnector<Addresses>>, Outgoing>,
+    client: HttpClient,
+    /// For relays: over HTTP/2 they don't use up the streams that others need.
+    relays: HttpClient,
     scheme: Scheme,
     authority: Authority,
     directory: Arc<Directory>,
-    gate: Gate,
+    gate: Arc<Gate>,
     config: HttpConfig,
     metrics: MountMetrics,
 }
@@ -140,13 +149,18 @@ impl Web {
             .enable_all_versions()
             .wrap_connector(tcp);
         Ok(Web {
-            client: client(config).build(connector),
+            client: client(config).build(connector.clone()),
+            relays: client(config).build(connector),
             scheme: if endpoint.tls {
                 Scheme::HTTPS
             } else {
                 Scheme::HTTP
             },
-            gate: Gate::new(authority.as_str(), config.bounds(), metrics.gate.clone()),
+            gate: Arc::new(Gate::new(
+                authority.as_str(),
+                config.bounds(),
+                metrics.gate.clone(),
+            )),
             authority,
             directory,
             config: config.clone(),
@@ -155,11 +169,21 @@ impl Web {
     }
 
     async fn exchange(&self, request: WebRequest) -> Result<WebResponse, OriginError> {
-        let entered = self.gate.enter().await?;
+        let relay = match request.relay {
+            true => Some(self.gate.relay().await?),
+            false => None,
+        };
+        let mut entered = self.gate.enter().await?;
         let uploads = request.upload.is_some();
+        if uploads && relay.is_some() {
+            // It comes at its client's pace, too.
+            entered.give_place_back();
+        }
         match self.try_until_headed(request).await {
             Ok(Headed { mut body, head }) => {
-                body.place = entered.answered();
+                let place = entered.answered();
+                body.relays = relay.is_some();
+                body.place = relay.or(place);
                 Ok(WebResponse {
                     status: head.status,
                     protocol: protocol(head.version),
@@ -187,7 +211,9 @@ impl Web {
             target,
             headers,
             upload,
+            relay,
         } = request;
+        let client = if relay { &self.relays } else { &self.client };
         let is_head = method == Method::HEAD;
         let again = upload.is_none() && matches!(method, Method::GET | Method::HEAD);
         let head = |body| {
@@ -198,10 +224,10 @@ impl Web {
             request
         };
         let outgoing = upload.map_or(Outgoing::Empty, Outgoing::Pieces);
-        let (response, line) = match self.ask(head(outgoing)).await {
+        let (response, line) = match self.ask(client, head(outgoing)).await {
             Err(OriginError::Broken { .. }) if again => {
                 self.metrics.retries.inc();
-                self.ask(head(Outgoing::Empty)).await?
+                self.ask(client, head(Outgoing::Empty)).await?
             }
             answered => answered?,
         };
@@ -222,7 +248,9 @@ impl Web {
             framed,
             ends,
             config: self.config.clone(),
+            gate: Arc::clone(&self.gate),
             place: None,
+            relays: false,
             _ongoing: ongoing,
         };
         Ok(Headed { head, body })
@@ -230,6 +258,7 @@ impl Web {
 
     async fn ask(
         &self,
+        client: &HttpClient,
         mut request: Request<Outgoing>,
     ) -> Result<(http::Response<Incoming>, Line), OriginError> {
         let line = Line {
@@ -244,7 +273,7 @@ impl Web {
             // The head may wait for the whole body, which comes at the client's pace.
             Outgoing::Pieces(_) => self.config.total_timeout.get(),
         };
-        match timeout(limit, self.client.request(request)).await {
+        match timeout(limit, client.request(request)).await {
             Ok(Ok(response)) => {
                 line.connected();
                 Ok((response, line))
@@ -327,6 +356,8 @@ fn protocol(version: Version) -> &'static str {
 
 fn client(config: &HttpConfig) -> legacy::Builder {
     let header = config.header_size.as_u64();
+    let window = u32::try_from(config.stream_window.as_u64()).unwrap_or(u32::MAX);
+    let streams = u32::try_from(config.requests.max(config.relays)).unwrap_or(u32::MAX);
     let mut builder = Client::builder(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
@@ -336,7 +367,8 @@ fn client(config: &HttpConfig) -> legacy::Builder {
         .http1_max_buf_size(usize::try_from(header).unwrap_or(usize::MAX))
         .http1_max_headers(MAX_FIELDS)
         .http2_max_header_list_size(u32::try_from(header).unwrap_or(u32::MAX))
-        .http2_adaptive_window(true);
+        .http2_initial_stream_window_size(window)
+        .http2_initial_connection_window_size(window.saturating_mul(streams).min(MAX_WINDOW));
     builder
 }
 
@@ -490,8 +522,11 @@ struct WebBody {
     framed: bool,
     ends: Deadline,
     config: HttpConfig,
-    /// Held for as long as the body is read.
+    gate: Arc<Gate>,
+    /// Held for as long as the body is read, among the requests or the relays.
     place: Option<Place>,
+    /// Which of them.
+    relays: bool,
     _ongoing: Ongoing,
 }
 
@@ -534,6 +569,14 @@ impl OriginBody for WebBody {
                 Some(Ok(_)) => {}
             }
         }
+    }
+
+    fn relay(&mut self) -> Result<(), OriginError> {
+        if !self.relays {
+            self.place = Some(self.gate.relay_now()?);
+            self.relays = true;
+        }
+        Ok(())
     }
 
     async fn trailers(&mut self) -> Result<Option<HeaderMap>, OriginError> {

@@ -540,3 +540,72 @@ fn f2_an_answer_of_the_origin_is_never_remembered_as_a_failure() {
         assert_eq!(kept.get("").body, "busy", "as long as it says");
     }
 }
+
+/// F10: clients that don't read what passes through keep nobody from the origin but each other, and of
+/// them there are no more than may be.
+#[test]
+fn f10_slow_clients_of_what_passes_through_hold_no_place_that_others_need() {
+    let origin = Origin::start();
+    // More than sockets take in.
+    let long = "x".repeat(32 << 20);
+    let world = World::start(&[("/", &origin)], |config| {
+        config.http.requests = 1;
+        config.http.relays = 3;
+        config.http.queue_wait = Period::millis(200);
+    });
+    let kept = world.page(&origin, "/kept");
+    for n in 0..20 {
+        kept.answers(200, &format!("{FRESH}\nVary: X-{n}"), "kept");
+    }
+    let running = |kind| format!("modcdn_edge_mount_{kind}_running{{mount=\"/\"}}");
+    let mut slow = Vec::new();
+    for n in 0..3 {
+        // The first of each URL is known to be one client's only when its head is here.
+        let page = world.page(&origin, &format!("/slow/{}", n / 2));
+        page.answers(200, "Cache-Control: no-store", &long);
+        let (status, stream) = page.get_and_read_nothing();
+        assert_eq!(status, 200, "{n}");
+        slow.push(stream);
+        assert_eq!(kept.get("Cache-Control: no-cache").body, "kept", "{n}");
+    }
+    assert_eq!(
+        (
+            world.metric(&running("relays")),
+            world.metric(&running("requests"))
+        ),
+        (3, 0)
+    );
+    for method in ["GET", "POST"] {
+        let page = world.page(&origin, &format!("/more/{method}"));
+        page.answers(200, "Cache-Control: no-store", "more");
+        let got = page.ask(method, "", "");
+        assert_eq!(
+            (got.status, &*reason(&got)),
+            (503, "overloaded"),
+            "{method}"
+        );
+        assert_eq!(kept.get("Cache-Control: no-cache").body, "kept", "{method}");
+    }
+    let posted = world.page(&origin, "/more/POST");
+    assert_eq!(
+        posted.asked(),
+        0,
+        "what has effects is not refused afterwards"
+    );
+    drop(slow);
+    until(|| world.metric(&running("relays")) == 0);
+    assert_eq!(posted.ask("POST", "", "").body, "more");
+}
+
+/// F10: the same of clients that are slow to send.
+#[test]
+fn f10_slow_uploads_hold_no_place_that_others_need() {
+    let origin = Origin::start();
+    origin.otherwise(Reply::new(200, FRESH, "well"));
+    let world = World::start(&[("/", &origin)], |config| config.http.requests = 1);
+    let page = world.page(&origin, "/page");
+    let uploads: Vec<_> = (0..5).map(|_| page.begin_upload()).collect();
+    until(|| world.metric("modcdn_edge_mount_relays_running{mount=\"/\"}") == 5);
+    assert_eq!(page.get("").body, "well");
+    drop(uploads);
+}

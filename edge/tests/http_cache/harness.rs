@@ -199,14 +199,32 @@ impl Page {
 
     /// Announces a body, sends some of it, and is gone once the origin could have noticed.
     pub(crate) fn break_off_upload(&self) {
+        let mut stream = self.begin_upload();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let _ = stream.read_to_end(&mut Vec::new());
+    }
+
+    /// Announces a body, and sends some of it.
+    pub(crate) fn begin_upload(&self) -> TcpStream {
         let mut stream = TcpStream::connect(self.edge).unwrap();
         let head = format!(
             "POST {} HTTP/1.1\r\nHost: cdn.test\r\nContent-Length: 100\r\n\r\nsome",
             self.path
         );
         stream.write_all(head.as_bytes()).unwrap();
-        stream.shutdown(std::net::Shutdown::Write).unwrap();
-        let _ = stream.read_to_end(&mut Vec::new());
+        stream
+    }
+
+    /// Asks, and reads no more than the head, as long as what is returned lives.
+    pub(crate) fn get_and_read_nothing(&self) -> (u16, TcpStream) {
+        let stream = TcpStream::connect(self.edge).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let head = format!("GET {} HTTP/1.1\r\nHost: cdn.test\r\n\r\n", self.path);
+        (&stream).write_all(head.as_bytes()).unwrap();
+        let mut reader = BufReader::with_capacity(1, stream);
+        let head = read_head(&mut reader).expect("an answer");
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, reader.into_inner())
     }
 
     /// Asks by HTTP/1.0.

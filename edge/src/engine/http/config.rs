@@ -41,6 +41,11 @@ pub const DEFAULT_SUSPICION: Period = Period::secs(1);
 pub const DEFAULT_SUSPICION_MAX: Period = Period::secs(60);
 /// Default bound on requests with one mount's origin at once.
 pub const DEFAULT_REQUESTS: usize = 100;
+/// Default bound on requests at once whose answers go to one client at its pace: each may be a
+/// connection, and clients leave the edge some 500 descriptors.
+pub const DEFAULT_RELAYS: usize = 300;
+/// Default window of an HTTP/2 stream: at 100 ms, 5 MB/s.
+pub const DEFAULT_STREAM_WINDOW: ByteSize = ByteSize::kib(512);
 /// Default bound on those that wait for a place among them; each costs some KiB.
 pub const DEFAULT_QUEUE: usize = 1000;
 /// Default bound on that wait.
@@ -84,7 +89,14 @@ pub struct HttpConfig {
     /// Most requests with one mount's origin at once, until their bodies are read; over HTTP/1.1 each
     /// is a connection.
     pub requests: usize,
-    /// Most requests of one mount that wait for that.
+    /// Most requests at once of one mount whose answers go to one client at its pace; they have places
+    /// among `requests` only until the head of their answer is here. Over HTTP/1.1 each is a
+    /// connection.
+    pub relays: usize,
+    /// HTTP/2 window of one stream. A connection's is that of all streams together: one whose client
+    /// doesn't read holds none of the others up, and this many bytes.
+    pub stream_window: ByteSize,
+    /// Most requests of one mount, of either kind, that wait for that.
     pub queue: usize,
     /// Longest wait in that queue.
     pub queue_wait: Period,
@@ -111,6 +123,8 @@ impl Default for HttpConfig {
             suspicion: DEFAULT_SUSPICION,
             suspicion_max: DEFAULT_SUSPICION_MAX,
             requests: DEFAULT_REQUESTS,
+            relays: DEFAULT_RELAYS,
+            stream_window: DEFAULT_STREAM_WINDOW,
             queue: DEFAULT_QUEUE,
             queue_wait: DEFAULT_QUEUE_WAIT,
             breaker: BreakerConfig::default(),
@@ -123,6 +137,7 @@ impl HttpConfig {
     pub(crate) fn bounds(&self) -> Bounds {
         Bounds {
             requests: self.requests,
+            relays: self.relays,
             queue: self.queue,
             queue_wait: self.queue_wait.get(),
             breaker: self.breaker.rules(),
@@ -165,6 +180,17 @@ impl HttpConfig {
             requests.contains(&self.requests),
             "requests",
             "must be at least 1",
+        );
+        claim(
+            requests.contains(&self.relays),
+            "relays",
+            "must be at least 1",
+        );
+        let window = (64 << 10)..=(16 << 20);
+        claim(
+            window.contains(&self.stream_window.as_u64()),
+            "stream_window",
+            "must be from 64KiB to 16MiB",
         );
         let header = (8 << 10)..=(256 << 10);
         claim(

@@ -25,7 +25,7 @@ use tokio::sync::oneshot;
 use super::age::{Exchange, born};
 use super::directives::{RequestControl, ResponseControl};
 use super::fields::{Fields, from_origin, http_date, length, via};
-use super::flight::{Flight, Handed};
+use super::flight::{Flight, Handed, Unsharing};
 use super::freshness::{is_failure, lifetime, may_share};
 use super::merge::{merged, withhold};
 use super::storing::{Asking, Unstorable, may_store};
@@ -59,7 +59,9 @@ pub(super) struct Fill {
     pub(super) upstream: HeaderMap,
     /// What is to be confirmed.
     pub(super) stale: Option<Arc<Entry>>,
-    pub(super) hand: Option<oneshot::Sender<Handed>>,
+    pub(super) hand: Option<oneshot::Sender<Result<Handed, OriginError>>>,
+    /// What comes is one client's, as far as is known.
+    pub(super) relay: bool,
 }
 
 impl Fill {
@@ -102,6 +104,7 @@ impl Fill {
             target: self.target.clone(),
             headers: ours(&self.upstream, stale.map(|stale| &stale.meta.headers)),
             upload: None,
+            relay: self.relay,
         };
         let response = self.origin.send(request).await?;
         self.engine.http.failed.lock().forget(&self.key);
@@ -226,22 +229,21 @@ impl Fill {
     /// The answer goes to the leader, if that is still there; the others ask for themselves.
     async fn hand_over(
         &mut self,
-        response: WebResponse,
+        mut response: WebResponse,
         why: Unstorable,
     ) -> Result<&'static str, Failure> {
         if is_failure(response.status) {
             self.rest_if_covered();
         } else if why.is_of_the_resource() {
             let now = self.engine.clock.now();
-            self.engine
-                .http
-                .flights
-                .unshared(&self.flight.key, now, false);
+            let (flights, why) = (&self.engine.http.flights, Unsharing::OneClients);
+            flights.unshared(&self.flight.key, now, why);
             self.drop_stale().await?;
         }
         if let Some(hand) = self.hand.take() {
-            // The leader has left: nobody wants it.
-            let _ = hand.send(Handed { response, why });
+            let relayed = response.body.relay();
+            // An error says that the leader has left: nobody wants it.
+            let _ = hand.send(relayed.map(|()| Handed { response, why }));
         }
         self.leave(&self.key, Outcome::Relay);
         Ok("relayed")
@@ -255,7 +257,7 @@ impl Fill {
         if may_share(lifetime, now.saturating_sub(born), || true, &nobody) {
             flights.shared(&self.flight.key);
         } else {
-            flights.unshared(&self.flight.key, now, false);
+            flights.unshared(&self.flight.key, now, Unsharing::ToBeConfirmed);
         }
     }
 
@@ -299,7 +301,7 @@ impl Fill {
     fn note_too_long(&self) {
         let now = self.engine.clock.now();
         let flights = &self.engine.http.flights;
-        flights.unshared(&self.flight.key, now, true);
+        flights.unshared(&self.flight.key, now, Unsharing::TooLong);
     }
 
     /// The body is all there: compare it with its digest, if it came with one, and store it.
@@ -461,6 +463,7 @@ impl Source for Fill {
             target: self.target.clone(),
             headers,
             upload: None,
+            relay: false,
         };
         let response = self.origin.send(request).await?;
         Ok(OriginResponse {

@@ -16,6 +16,7 @@ use super::vary::Selecting;
 use crate::engine::Engine;
 use crate::engine::cache_status::CacheStatus;
 use crate::engine::failed::Failed;
+use crate::engine::fill::hint;
 use crate::engine::growing::{Growing, Outcome};
 use crate::engine::reply::Fate;
 use crate::engine::store::entry::{Entry, Meta};
@@ -78,7 +79,8 @@ impl Engine {
             Flight::new(ask.key.clone(), ask.headers().clone(), growing, awaited)
         };
         let own = ask.control.no_cache || ask.control.no_store || alone;
-        let flight = if own || !flights.is_shared(&ask.key, self.clock.now()) {
+        let now = self.clock.now();
+        let flight = if own || !flights.is_shared(&ask.key, now) {
             Arc::new(make())
         } else {
             let instead = || {
@@ -102,6 +104,7 @@ impl Engine {
             // Nothing of the answer to such a request may be kept: nothing is confirmed by it.
             stale: stale.filter(|_| !ask.control.no_store).cloned(),
             hand: Some(hand),
+            relay: flights.is_relayed(&ask.key, now),
         };
         self.fills.spawn(fill.run());
         Flown::Led(flight, handed)
@@ -214,8 +217,15 @@ impl Engine {
 
     /// The leader's own answer, which nobody else gets.
     async fn take_handed(self: &Arc<Self>, ask: &Ask, held: &Held, fate: Fate, hand: Hand) -> Next {
-        let Ok(Handed { response, why }) = hand.await else {
-            return Next::Again { alone: true };
+        let Handed { response, why } = match hand.await {
+            Ok(Ok(handed)) => handed,
+            Ok(Err(error)) => {
+                let target = ask.asked.target.as_str();
+                let refusal = Refusal::new(error.reason(), target, error.to_string());
+                let refusal = refusal.hint(hint(error.reason()));
+                return Next::Answer(self.stand_in_or_turn_down(ask, held, fate, &refusal).await);
+            }
+            Err(_) => return Next::Again { alone: true },
         };
         if is_failure(response.status) {
             let detail = Some(ORIGIN_FAILED);

@@ -47,6 +47,7 @@ impl Engine {
             target: ask.asked.target.clone(),
             headers: self.forwarded(ask, ask.asked.headers.clone(), true),
             upload,
+            relay: true,
         };
         let asked = self.clock.now();
         match self.exchange(ask, request).await {

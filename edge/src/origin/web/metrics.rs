@@ -28,6 +28,8 @@ pub struct WebMetrics {
     exchanges: IntGaugeVec,
     seconds: HistogramVec,
     rejected: IntCounterVec,
+    running: IntGaugeVec,
+    relays: IntGaugeVec,
     queue: IntGaugeVec,
     breaker: IntGaugeVec,
     breaker_opened: IntCounterVec,
@@ -76,9 +78,17 @@ impl WebMetrics {
                 "Requests not let through to such an origin, by cause",
                 &[MOUNT, "cause"],
             ),
+            running: gauges(
+                "modcdn_edge_mount_requests_running",
+                "Requests with a mount's origin, bodies included, of http.requests",
+            ),
+            relays: gauges(
+                "modcdn_edge_mount_relays_running",
+                "Requests whose answers go to one client at its pace, of http.relays",
+            ),
             queue: gauges(
                 "modcdn_edge_mount_queue",
-                "Requests that wait because http.requests are with the mount's origin",
+                "Requests that wait because http.requests, or http.relays, are under way",
             ),
             breaker: gauges(
                 "modcdn_edge_mount_breaker_state",
@@ -113,6 +123,7 @@ impl WebMetrics {
             seconds: self.seconds.with_label_values(&own),
             gate: GateMetrics::new(
                 |cause| self.rejected.with_label_values(&[mount, cause]),
+                [&self.running, &self.relays].map(|gauge| gauge.with_label_values(&own)),
                 self.queue.with_label_values(&own),
                 self.breaker.with_label_values(&own),
                 self.breaker_opened.with_label_values(&own),

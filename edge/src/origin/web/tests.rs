@@ -121,6 +121,7 @@ async fn get(web: &Web) -> Result<String, OriginError> {
         target: PathAndQuery::from_static("/a?b"),
         headers: HeaderMap::new(),
         upload: None,
+        relay: false,
     };
     let mut response = web.send(request).await?;
     assert!(response.framed);
