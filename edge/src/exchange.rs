@@ -58,6 +58,8 @@ pub struct HttpAsked {
     pub client: Option<IpAddr>,
     /// Whether the client came over TLS.
     pub tls: bool,
+    /// The protocol that it came by: `HTTP/1.0`, `HTTP/1.1` or `HTTP/2`.
+    pub protocol: &'static str,
 }
 
 /// The body of a request on its way in: pieces, then `None`. A body that the client broke off ends

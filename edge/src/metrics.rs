@@ -266,8 +266,8 @@ mod tests {
         metrics
             .origin
             .answered(StatusCode::OK, Duration::from_millis(3));
-        metrics.origin.rejected(Rejected::Breaker);
-        metrics.origin.resolved(true);
+        metrics.origin.gate.rejected(Rejected::Breaker);
+        metrics.origin.directory.resolved(true);
         metrics.reload(true);
         metrics.shed(Shed::All).inc();
         metrics.flood(Flood::Ping);
@@ -276,7 +276,7 @@ mod tests {
             .iter()
             .map(|family| family.name().to_owned())
             .collect();
-        assert_eq!(names.len(), 36);
+        assert_eq!(names.len(), 40);
         assert!(names.iter().all(|name| name.starts_with("modcdn_edge_")));
     }
 }

@@ -242,7 +242,8 @@ fn open_mounts(config: &Config, registry: &Registry) -> Result<Vec<Arc<dyn WebOr
     let metrics = WebMetrics::new(registry);
     let open = |mount: &MountConfig| {
         let resolvers = &config.origin.resolvers;
-        let web = Web::new(mount, resolvers, &config.http, metrics.clone());
+        let counted = metrics.of(&mount.prefix);
+        let web = Web::new(mount, resolvers, &config.http, counted);
         let web = web.map_err(|error| Error::Origin(format!("{}: {error}", mount.prefix)))?;
         Ok(Arc::new(web) as Arc<dyn WebOrigin>)
     };

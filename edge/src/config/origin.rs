@@ -8,9 +8,11 @@ use modcdn_core::units::{ByteSize, Period};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
-use super::claims;
+use super::{claims, nest};
+use crate::backoff::Backoff;
 use crate::origin::Endpoint;
-use crate::origin::breaker::LONGEST_WINDOW;
+use crate::origin::breaker::{LONGEST_WINDOW, Rules};
+use crate::origin::gate::Bounds;
 
 /// The largest HTTP/2 window (RFC 9113 §6.9.1).
 const MAX_WINDOW: u64 = (1 << 31) - 1;
@@ -50,7 +52,9 @@ pub const DEFAULT_SUSPICION: Period = Period::secs(1);
 pub const DEFAULT_SUSPICION_MAX: Period = Period::secs(60);
 /// Requests with the origin at once, until their bodies are read.
 pub const DEFAULT_REQUESTS: usize = 1000;
-/// Requests that wait for a place among them; each costs some KiB.
+/// Requests at once whose answers go to one client at its pace.
+pub const DEFAULT_RELAYS: usize = 1000;
+/// Requests of either kind that wait for a place among them; each costs some KiB.
 pub const DEFAULT_QUEUE: usize = 10_000;
 /// And for how long.
 pub const DEFAULT_QUEUE_WAIT: Period = Period::secs(5);
@@ -104,7 +108,10 @@ pub struct OriginConfig {
     pub suspicion_max: Period,
     /// Most requests at once.
     pub requests: usize,
-    /// Most requests that wait for that.
+    /// Most requests at once whose answers go to one client at its pace; they have places among
+    /// `requests` only until the head of their answer is here.
+    pub relays: usize,
+    /// Most requests of either kind that wait for that.
     pub queue: usize,
     /// Longest wait in that queue.
     pub queue_wait: Period,
@@ -133,6 +140,7 @@ impl Default for OriginConfig {
             suspicion: DEFAULT_SUSPICION,
             suspicion_max: DEFAULT_SUSPICION_MAX,
             requests: DEFAULT_REQUESTS,
+            relays: DEFAULT_RELAYS,
             queue: DEFAULT_QUEUE,
             queue_wait: DEFAULT_QUEUE_WAIT,
             breaker: BreakerConfig::default(),
@@ -167,32 +175,59 @@ impl Default for BreakerConfig {
 }
 
 impl BreakerConfig {
-    fn check(&self, problems: &mut Vec<Problem>) {
-        let mut claim = claims(problems);
+    /// What is wrong with the section; keys are relative to it.
+    pub(crate) fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut claim = claims(&mut problems);
         claim(
             (1..=LONGEST_WINDOW).contains(&self.window),
-            "origin.breaker.window",
+            "window",
             "must be from 1 to 64",
         );
         claim(
             (1..=self.window).contains(&self.failures),
-            "origin.breaker.failures",
+            "failures",
             "must be from 1 to window",
         );
         claim(
             !self.pause.is_zero() && self.pause <= self.pause_max,
-            "origin.breaker.pause",
+            "pause",
             "must be above zero, and not above pause_max",
         );
+        drop(claim);
+        problems
+    }
+
+    /// The same for the breaker.
+    pub(crate) fn rules(&self) -> Rules {
+        Rules {
+            window: self.window,
+            failures: self.failures,
+            pause: Backoff {
+                first: self.pause.get(),
+                longest: self.pause_max.get(),
+            },
+        }
     }
 }
 
 impl OriginConfig {
+    /// How much goes to the origin at once.
+    pub(crate) fn bounds(&self) -> Bounds {
+        Bounds {
+            requests: self.requests,
+            relays: self.relays,
+            queue: self.queue,
+            queue_wait: self.queue_wait.get(),
+            breaker: self.breaker.rules(),
+        }
+    }
+
     pub(super) fn check(&self, problems: &mut Vec<Problem>) {
         if let Err(message) = Endpoint::parse(&self.url) {
             problems.push(Problem::new("origin.url", message));
         }
-        self.breaker.check(problems);
+        nest("origin.breaker", self.breaker.problems(), problems);
         let mut claim = claims(problems);
         let periods = [
             ("origin.connect_timeout", self.connect_timeout),
@@ -223,6 +258,11 @@ impl OriginConfig {
         claim(
             requests.contains(&self.requests),
             "origin.requests",
+            "must be at least 1",
+        );
+        claim(
+            requests.contains(&self.relays),
+            "origin.relays",
             "must be at least 1",
         );
         claim(

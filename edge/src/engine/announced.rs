@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, TRAILER};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use modcdn_core::digest::Sha256;
 use modcdn_core::headers::REPR_DIGEST;
@@ -69,12 +69,24 @@ impl From<OriginError> for Failure {
 pub(super) struct Announced {
     /// What followers need to know.
     pub(super) head: Arc<FillHead>,
+    /// The length, from any head so far.
+    pub(super) size: Option<u64>,
     /// To resume with.
-    pub(super) etag: Option<HeaderValue>,
+    pub(super) validator: Option<Validator>,
     /// A digest follows as a trailer.
     trailer: bool,
     /// The digest of the whole body, from any head so far.
     pub(super) digest: Option<Sha256>,
+}
+
+/// What a body is continued with: a strong validator (RFC 9110 §8.8.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Validator {
+    /// For `If-Range`.
+    pub(super) value: HeaderValue,
+    /// The field that must say the same of the rest (RFC 9110 §15.3.7.3). None where a digest vouches
+    /// for the whole: its origin may have renamed the body meanwhile.
+    pub(super) again: Option<HeaderName>,
 }
 
 impl Announced {
@@ -82,38 +94,56 @@ impl Announced {
     pub(super) fn new(meta: Meta, headers: &HeaderMap) -> Self {
         let (digest, size) = (digest_in(headers), length_in(headers));
         let is_strong = |etag: &&HeaderValue| etag.as_bytes().starts_with(b"\"");
+        let validator = headers.get(ETAG).filter(is_strong).map(|etag| Validator {
+            value: etag.clone(),
+            again: None,
+        });
         Self {
             head: Arc::new(FillHead { meta, digest, size }),
-            etag: headers.get(ETAG).filter(is_strong).cloned(),
+            size,
+            validator,
             trailer: promises_digest(headers),
             digest,
         }
     }
 
-    /// The rest of the body, if the answer to a resume is that.
+    /// The rest of the body, if the answer to a resume is that: a part from the right byte on, of the
+    /// same body, as far as can be told.
     pub(super) fn continued(
         &mut self,
         response: OriginResponse,
         from: u64,
     ) -> Result<Box<dyn OriginBody>, Failure> {
-        let range = response
-            .headers
-            .get(CONTENT_RANGE)
-            .and_then(ContentRange::parse);
-        let size = self.head.size;
-        let fits = range.is_some_and(|range| {
-            let same_size = size
-                .zip(range.len)
-                .is_none_or(|(ours, theirs)| ours == theirs);
-            range.start == from && same_size
-        });
-        if response.status != StatusCode::PARTIAL_CONTENT || !fits {
-            let status = response.status;
+        let (status, headers) = (response.status, &response.headers);
+        let range = headers.get(CONTENT_RANGE).and_then(ContentRange::parse);
+        let fits = |range: &ContentRange| range.start == from && self.fits(*range, headers);
+        let Some(range) =
+            range.filter(|range| status == StatusCode::PARTIAL_CONTENT && fits(range))
+        else {
             let text = format!("the origin broke off, then did not continue the body ({status})");
             return Err(Failure::new(Reason::OriginBroken, text));
+        };
+        self.size = self.size.or(range.len);
+        self.digest = self.digest.or_else(|| digest_in(headers));
+        if self.size.is_none() && self.digest.is_none() && !self.trailer {
+            let text = "the origin broke off, and doesn't say how long the body is";
+            return Err(Failure::new(Reason::OriginBroken, text));
         }
-        self.digest = self.digest.or_else(|| digest_in(&response.headers));
         Ok(response.body)
+    }
+
+    /// Whether a part is one of this body, and as long as it says.
+    fn fits(&self, range: ContentRange, headers: &HeaderMap) -> bool {
+        let agrees = |ours: Option<u64>, theirs: Option<u64>| {
+            ours.zip(theirs).is_none_or(|(ours, theirs)| ours == theirs)
+        };
+        let is_same = |ours: &Validator| {
+            let again = ours.again.as_ref().map(|name| headers.get(name));
+            again.is_none_or(|theirs| theirs == Some(&ours.value))
+        };
+        self.validator.as_ref().is_none_or(is_same)
+            && agrees(self.size, range.len)
+            && agrees(Some(range.end - range.start), length_in(headers))
     }
 
     /// Whether the digest that was promised is still missing at the body's end.

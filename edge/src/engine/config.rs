@@ -334,6 +334,14 @@ impl FillConfig {
         let most = self.failed_keys;
         FailedBounds { most, pause }
     }
+
+    /// The same for plain HTTP, where failures of the line are remembered: one that lasts must not
+    /// make the memory any longer, for it may be over at any time.
+    pub(super) fn failed_lines(&self) -> FailedBounds {
+        let mut bounds = self.failed_bounds();
+        bounds.pause.longest = bounds.pause.first;
+        bounds
+    }
 }
 
 /// Everything that [`super::Engine::open`] needs to know.
@@ -388,6 +396,12 @@ mod tests {
             ..FillConfig::default()
         };
         assert_eq!(fill.problems()[0].key, "failed_memory");
+    }
+
+    #[test]
+    fn failures_of_lines_are_remembered_no_longer_the_more_there_are() {
+        let pause = FillConfig::default().failed_lines().pause;
+        assert_eq!(pause.pause(9, 0.0), DEFAULT_FAILED_MEMORY.get());
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! A short memory of fills that failed, so that many clients don't hammer a dead object. Pure: the
 //! time is handed in.
 //!
-//! It is about objects: a wrong body, one that breaks off again and again, an error status of the
-//! origin. That the origin can't be reached is the breaker's business, and not remembered here. Kept
-//! in RAM only; the first answer that isn't a failure clears it.
+//! For modules it is about objects: a wrong body, one that breaks off again and again, an error status
+//! of the origin. That the origin can't be reached is the breaker's business there, and not
+//! remembered. Plain HTTP mounts have one of their own, for exchanges without an answer. Kept in RAM
+//! only; the first answer that isn't a failure clears it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -93,6 +94,11 @@ impl FailedFills {
     /// It did not fail.
     pub(crate) fn forget(&mut self, key: &str) {
         self.by_key.remove(key);
+    }
+
+    /// Neither did what lies under keys of which this holds.
+    pub(crate) fn forget_all(&mut self, is_concerned: impl Fn(&str) -> bool) {
+        self.by_key.retain(|key, _| !is_concerned(key));
     }
 
     /// Nothing failed.

@@ -17,10 +17,9 @@
 //! the framing must have been complete.
 
 use std::sync::Arc;
-use std::task::Poll;
 
+use async_trait::async_trait;
 use bytes::Bytes;
-use futures::poll;
 use http::header::{AGE, CACHE_CONTROL};
 use http::{HeaderMap, StatusCode};
 
@@ -35,11 +34,11 @@ use super::growing::{End, Growing, Outcome, Passed};
 use super::intake::{Finished, Intake};
 use super::memory::Held;
 use super::purge::bans::Awaited;
-use super::resume::{Broken, Tries};
+use super::receive::{Reception, Source};
 use super::settings::Settings;
 use super::store::entry::{BodyHasher, Entry, Headers, Meta, Rules};
 use super::store::{Arrival, Payload};
-use crate::origin::{OriginBody, OriginError, OriginRequest, OriginResponse};
+use crate::origin::{OriginError, OriginRequest, OriginResponse, Resume};
 
 /// Bodies up to this length are answered only once they are committed.
 pub(crate) const PROMPT: u64 = 64 * 1024;
@@ -159,7 +158,8 @@ impl Fill {
     /// 200: a body is arriving.
     async fn receive(&self, response: OriginResponse) -> Result<&'static str, Failure> {
         let mut announced = Announced::new(self.meta(&response), &response.headers);
-        self.check_length(0, announced.head.size)?;
+        let reception = self.reception();
+        reception.check_length(0, &announced)?;
         let Some(room) = self.room(&announced) else {
             self.leave(Outcome::Relay);
             return Ok("relayed");
@@ -168,20 +168,20 @@ impl Fill {
         let (growing, store) = (self.growing.clone(), engine.store.clone());
         let mut intake = Intake::new(growing, store, engine.memory.clone(), engine.fills.clone())
             .with_held(room.held());
-        self.announce_if_long(&announced, announced.head.size.unwrap_or(0));
-        let mut body = response.body;
-        let mut tries = Tries::default();
-        let trailers = loop {
-            match self.drain(body.as_mut(), &mut intake, &announced).await? {
-                Drained::All(trailers) => break trailers,
-                Drained::Broken(broken) => {
-                    body = self
-                        .resume(&mut announced, intake.len(), &mut tries, broken)
-                        .await?;
-                }
-            }
-        };
+        let body = response.body;
+        let trailers = reception.receive(&mut announced, body, &mut intake).await?;
         self.commit(announced, intake, trailers.as_ref()).await
+    }
+
+    fn reception(&self) -> Reception<'_> {
+        let config = &self.settings.config.fill;
+        Reception {
+            engine: &self.engine,
+            config,
+            source: self,
+            growing: &self.growing,
+            longest: config.body.as_u64(),
+        }
     }
 
     /// Where the body can be while it grows; None: nowhere, or others may not have it. While the
@@ -199,77 +199,6 @@ impl Fill {
             }
             _ => Some(Room::AsItComes),
         }
-    }
-
-    fn announce_if_long(&self, announced: &Announced, len: u64) {
-        if len > PROMPT && !self.growing.is_announced() {
-            self.growing
-                .announce(Outcome::Arriving(announced.head.clone()));
-        }
-    }
-
-    /// Reads until the body ends or breaks off.
-    async fn drain(
-        &self,
-        body: &mut dyn OriginBody,
-        intake: &mut Intake,
-        announced: &Announced,
-    ) -> Result<Drained, Failure> {
-        let size = announced.head.size;
-        loop {
-            let piece = match self.next(body).await {
-                Ok(Some(piece)) => piece,
-                Ok(None) if size.is_some_and(|size| intake.len() < size) => {
-                    let why = format!("ended after {} bytes", intake.len());
-                    let error = OriginError::Broken { why };
-                    return Ok(Drained::Broken(Broken::Off(error)));
-                }
-                Ok(None) if announced.digest.is_some() => return Ok(Drained::All(None)),
-                Ok(None) => return Ok(ended(announced, body.trailers().await)),
-                // Every byte came and the digest is known: how the stream ended is no matter.
-                Err(_) if size == Some(intake.len()) && announced.digest.is_some() => {
-                    return Ok(Drained::All(None));
-                }
-                Err(error) => return Ok(Drained::Broken(Broken::Off(error))),
-            };
-            self.engine.metrics.fill_bytes.inc_by(piece.len() as u64);
-            intake.take(piece).await.map_err(|reason| {
-                Failure::new(
-                    reason,
-                    "there is no room for the body, on disk or in memory",
-                )
-            })?;
-            self.announce_if_long(announced, intake.len());
-            self.check_length(intake.len(), size)?;
-        }
-    }
-
-    /// The next piece. Followers are woken when the origin makes us wait, not for every piece.
-    async fn next(&self, body: &mut dyn OriginBody) -> Result<Option<Bytes>, OriginError> {
-        let mut next = body.next();
-        match poll!(&mut next) {
-            Poll::Ready(piece) => {
-                self.growing.publish_if_behind();
-                piece
-            }
-            Poll::Pending => {
-                self.growing.publish();
-                next.await
-            }
-        }
-    }
-
-    fn check_length(&self, len: u64, size: Option<u64>) -> Result<(), Failure> {
-        let most = self.settings.config.fill.body.as_u64();
-        if size.is_some_and(|size| len > size) {
-            let text = "the origin sent more bytes than it had announced";
-            return Err(Failure::new(Reason::OriginContent, text));
-        }
-        if len.max(size.unwrap_or(0)) > most {
-            let text = format!("the body is longer than {most} bytes, the configured limit");
-            return Err(Failure::new(Reason::OriginContent, text));
-        }
-        Ok(())
     }
 
     /// The body is all there: verify, store, let the last bytes go.
@@ -392,17 +321,12 @@ impl Fill {
     }
 }
 
-enum Drained {
-    All(Option<HeaderMap>),
-    Broken(Broken),
-}
-
-/// A body that ended by its framing: all there is, if the digest came that was promised.
-fn ended(announced: &Announced, trailers: Result<Option<HeaderMap>, OriginError>) -> Drained {
-    match trailers {
-        Ok(trailers) if !announced.lacks_digest(trailers.as_ref()) => Drained::All(trailers),
-        Err(error) if !announced.lacks_digest(None) => Drained::Broken(Broken::Off(error)),
-        Ok(_) | Err(_) => Drained::Broken(Broken::Undigested),
+#[async_trait]
+impl Source for Fill {
+    async fn rest(&self, resume: Resume) -> Result<OriginResponse, OriginError> {
+        let mut request = OriginRequest::get(&*self.key);
+        request.resume = Some(resume);
+        self.settings.origin.send(request).await
     }
 }
 

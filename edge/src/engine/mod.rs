@@ -6,9 +6,9 @@
 //! - `store`: bodies by digest and answers by key, in RAM and on disk.
 //! - `disk_body`: a long body sent from the disk, verified block by block.
 //! - `fill`: a task of its own that asks the origin, one a key; `announced` is what the origin says
-//!   about a body, `intake` takes its bytes, `growing` is what its readers follow, `memory` bounds
-//!   what all of them hold; `resume` continues a body that broke off, within a `budget`; `failed`
-//!   remembers for a moment what went wrong.
+//!   about a body, `receive` reads it, `intake` takes its bytes, `growing` is what its readers
+//!   follow, `memory` bounds what all of them hold; `resume` continues a body that broke off, within
+//!   a `budget`; `failed` remembers for a moment what went wrong.
 //! - `relay`: what passes through and is not cached.
 //! - [`purge`]: what is taken away on demand, everywhere at once.
 //! - `select`, `reply`, `cache_status`: conditions and ranges, heads of answers.
@@ -36,6 +36,7 @@ mod memory;
 pub mod metrics;
 mod origin_clock;
 pub mod purge;
+mod receive;
 mod relay;
 mod reply;
 mod resume;
@@ -197,7 +198,7 @@ impl Engine {
             metrics,
             clock,
             memory: Arc::new(memory),
-            http: Mounts::new(origins.mounts),
+            http: Mounts::new(origins.mounts, &config.fill),
             running: Mutex::default(),
             resumes: Mutex::new(Budget::new(
                 config.fill.resume_burst,
@@ -368,6 +369,7 @@ impl Engine {
         let fills = self.detach_purged();
         // Of all keys: it costs each of them one request.
         self.failed.lock().clear();
+        self.http.forget_failures();
         let persisted = self.store.persist(&ban);
         if let Err(error) = &persisted {
             tracing::warn!(epoch = ban.epoch, %error, "purge not written down");

@@ -56,6 +56,7 @@ impl Engine {
         let path = asked.request.path();
         let request = OriginRequest {
             no_fetch: asked.no_fetch,
+            relay: true,
             ..OriginRequest::get(&*path)
         };
         let settings = self.settings.load_full();

@@ -12,9 +12,10 @@ use http::{HeaderMap, StatusCode};
 use modcdn_core::refusal::Reason;
 
 use super::announced::{Announced, Failure};
-use super::fill::{Fill, is_failure};
+use super::fill::is_failure;
+use super::receive::Reception;
 use crate::backoff::{Backoff, chance};
-use crate::origin::{OriginBody, OriginError, OriginRequest, Resume};
+use crate::origin::{OriginBody, OriginError, Resume};
 
 /// The tries of one fill.
 #[derive(Default)]
@@ -44,7 +45,7 @@ impl Broken {
     }
 }
 
-impl Fill {
+impl Reception<'_> {
     /// Asks for what is missing behind the first `len` bytes.
     pub(super) async fn resume(
         &self,
@@ -55,18 +56,14 @@ impl Fill {
     ) -> Result<Box<dyn OriginBody>, Failure> {
         tries.overlap = matches!(broken, Broken::Undigested);
         let mut failure = broken.failure();
-        let Some(if_range) = announced.etag.clone() else {
+        let Some(validator) = announced.validator.clone() else {
             return Err(failure);
         };
         while self.may_try(tries).await {
             let skip = u64::from(tries.overlap).min(len);
             let from = len - skip;
-            let mut request = OriginRequest::get(&*self.key);
-            request.resume = Some(Resume {
-                from,
-                if_range: if_range.clone(),
-            });
-            match self.settings.origin.send(request).await {
+            let if_range = validator.value.clone();
+            match self.source.rest(Resume { from, if_range }).await {
                 Ok(response) if is_failure(response.status) => {
                     let text = format!("the origin broke off, then answered {}", response.status);
                     failure = Failure::new(Reason::OriginBroken, text);
@@ -89,7 +86,7 @@ impl Fill {
     /// Waits for the next try; false if there is none. One that the budget of all fills doesn't
     /// cover is used up all the same: the pause behind it is longer.
     async fn may_try(&self, tries: &mut Tries) -> bool {
-        let config = &self.settings.config.fill;
+        let config = self.config;
         let pause = Backoff {
             first: config.resume_pause.get(),
             longest: config.resume_pause_max.get(),

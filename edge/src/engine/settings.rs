@@ -33,6 +33,7 @@ impl Engine {
         let (burst, rate) = (config.fill.resume_burst, config.fill.resume_rate);
         self.resumes.lock().adjust(burst, rate);
         self.failed.lock().adjust(config.fill.failed_bounds());
+        self.http.adjust(&config.fill);
         self.store.bans().set_most(config.purge.bans);
         if config.freshness != old.config.freshness {
             self.store.set_bounds(Bounds::of(&config));

@@ -92,6 +92,7 @@ fn admit_http(raw: Raw<'_>, mount: usize, target: PathAndQuery) -> HttpAsked {
         host: raw.authority.to_ascii_lowercase(),
         client: None,
         tls: false,
+        protocol: "HTTP/1.1",
     }
 }
 

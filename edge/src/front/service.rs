@@ -249,7 +249,8 @@ impl<A: Answers> Service<A> {
         let answer = match next {
             Next::Write(answer) => answer,
             Next::Wait(answering) => unless_given_up(session, answering).await?,
-            Next::Pass(asked) => {
+            Next::Pass(mut asked) => {
+                asked.protocol = request.protocol();
                 Box::pin(self.pass(*asked, request.has_body, session, peer)).await?
             }
             // Whose turn has come isn't sent back.

@@ -35,6 +35,8 @@ pub struct Client {
     gate: Arc<Gate>,
     directory: Arc<Directory>,
     pool: Arc<Pool>,
+    /// For relays: streams that stall take no other's part of a connection's window.
+    relays: Arc<Pool>,
     authority: HeaderValue,
     config: OriginConfig,
     metrics: OriginMetrics,
@@ -58,27 +60,27 @@ impl Client {
             first: config.suspicion.get(),
             longest: config.suspicion_max.get(),
         };
-        let directory = Arc::new(Directory::new(resolve, suspicion, metrics.clone()));
-        let dialler = Dialler::new(config, &endpoint, Arc::clone(&directory))?;
-        let gate = Arc::new(Gate::new(config, metrics.clone()));
-        let pool = Pool::new(
-            Box::new(dialler),
-            Arc::clone(&directory),
-            Arc::clone(&gate),
-            Bounds {
-                connections: config.connections,
-                streams: config.streams_per_connection,
-                warm: config.warm,
-                idle: config.idle_timeout.get(),
-                wait: config.connect_timeout.get(),
-            },
-            runtime,
-            metrics.clone(),
-        );
+        let directory = Arc::new(Directory::new(
+            resolve,
+            suspicion,
+            metrics.directory.clone(),
+        ));
+        let counted = metrics.gate.clone();
+        let gate = Gate::new(&endpoint.authority, config.bounds(), counted);
+        let gate = Arc::new(gate);
+        let pool = |config: &OriginConfig, runtime, metrics| {
+            let (directory, gate) = (Arc::clone(&directory), Arc::clone(&gate));
+            let dialler = Dialler::new(config, &endpoint, Arc::clone(&directory))?;
+            let (dial, bounds) = (Box::new(dialler), bounds(config));
+            Ok::<_, String>(Pool::new(dial, directory, gate, bounds, runtime, metrics))
+        };
+        let relays = pool(&for_relays(config), runtime.clone(), metrics.of_relays())?;
+        let pool = pool(config, runtime, metrics.clone())?;
         Ok(Client {
             gate,
             directory,
             pool,
+            relays,
             authority,
             config: config.clone(),
             metrics,
@@ -86,6 +88,10 @@ impl Client {
     }
 
     async fn exchange(&self, request: &OriginRequest) -> Result<OriginResponse, OriginError> {
+        let relay = match request.relay {
+            true => Some(self.gate.relay().await?),
+            false => None,
+        };
         let entered = self.gate.enter().await?;
         let ends = Deadline::now() + self.config.total_timeout.get();
         match self.try_until(request, ends).await {
@@ -94,7 +100,8 @@ impl Client {
                 headers,
                 mut body,
             }) => {
-                body.place = entered.answered();
+                let place = entered.answered();
+                body.place = relay.or(place);
                 Ok(OriginResponse {
                     status,
                     headers,
@@ -114,10 +121,15 @@ impl Client {
         request: &OriginRequest,
         ends: Deadline,
     ) -> Result<Headed, OriginError> {
+        let pool = if request.relay {
+            &self.relays
+        } else {
+            &self.pool
+        };
         let mut fresh = None;
         let mut tries = 1;
         loop {
-            let lease = self.pool.lease(fresh).await?;
+            let lease = pool.lease(fresh).await?;
             let failed = match self.attempt(lease, request, ends).await {
                 Ok(headed) => return Ok(headed),
                 Err(failed) => failed,
@@ -189,17 +201,37 @@ impl Client {
             set(IF_NONE_MATCH, etags.clone())?;
         }
         if let Some(resume) = &request.resume {
-            let range = format!("bytes={}-", resume.from);
-            set(
-                RANGE,
-                HeaderValue::try_from(range).expect("digits are visible ASCII"),
-            )?;
+            set(RANGE, resume.range())?;
             set(IF_RANGE, resume.if_range.clone())?;
         }
         if request.no_fetch {
             set(DISABLE_MODULE_FETCH, HeaderValue::from_static("true"))?;
         }
         Ok(header)
+    }
+}
+
+fn bounds(config: &OriginConfig) -> Bounds {
+    Bounds {
+        connections: config.connections,
+        streams: config.streams_per_connection,
+        warm: config.warm,
+        idle: config.idle_timeout.get(),
+        wait: config.connect_timeout.get(),
+    }
+}
+
+/// The same for relays: as many streams on a connection as its window has room for if none of them is
+/// read, and as many connections as that takes.
+fn for_relays(config: &OriginConfig) -> OriginConfig {
+    let room = config.connection_window.as_u64() / config.stream_window.as_u64();
+    let room = usize::try_from(room).unwrap_or(usize::MAX);
+    let streams = room.clamp(1, config.streams_per_connection);
+    OriginConfig {
+        connections: config.relays.div_ceil(streams),
+        streams_per_connection: streams,
+        warm: 0,
+        ..config.clone()
     }
 }
 
@@ -292,7 +324,7 @@ fn failed(lease: &mut Lease, error: &pingora::Error) -> Failed {
 
 struct ClientBody {
     lease: Lease,
-    /// Held for as long as the body is read.
+    /// Held for as long as the body is read, among the requests or the relays.
     place: Option<Place>,
     stall: Duration,
     total: Duration,

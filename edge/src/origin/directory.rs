@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::addresses::Addresses;
-use super::metrics::{OriginMetrics, show};
+use super::metrics::{DirectoryMetrics, show};
 use super::resolve::Resolve;
 use crate::backoff::Backoff;
 
@@ -26,11 +26,11 @@ pub(crate) struct Directory {
     addresses: Mutex<Addresses>,
     /// When to look up again; held while somebody does.
     due: tokio::sync::Mutex<Option<Instant>>,
-    metrics: OriginMetrics,
+    metrics: DirectoryMetrics,
 }
 
 impl Directory {
-    pub(crate) fn new(resolve: Resolve, pause: Backoff, metrics: OriginMetrics) -> Self {
+    pub(crate) fn new(resolve: Resolve, pause: Backoff, metrics: DirectoryMetrics) -> Self {
         Self {
             resolve,
             addresses: Mutex::new(Addresses::new(pause)),
@@ -95,6 +95,7 @@ mod tests {
     use prometheus::Registry;
 
     use super::super::dns::{Dns, Says};
+    use super::super::metrics::OriginMetrics;
     use super::*;
 
     fn directory(dns: &Dns) -> Directory {
@@ -103,7 +104,8 @@ mod tests {
             first: Duration::from_secs(1),
             longest: Duration::from_secs(1),
         };
-        Directory::new(resolve, pause, OriginMetrics::new(&Registry::new()))
+        let metrics = OriginMetrics::new(&Registry::new());
+        Directory::new(resolve, pause, metrics.directory)
     }
 
     fn ips(last: &[u8]) -> Vec<Ipv4Addr> {

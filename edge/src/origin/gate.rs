@@ -1,8 +1,11 @@
 //! The gate before the origin: how many requests may be there at once, how many may wait for that,
 //! and the circuit breaker.
 //!
-//! A place is held until the answer's body has been read or dropped. Whoever finds no place waits in
-//! a queue that is bounded in length and in time. While the breaker is open nobody waits: everybody
+//! A place is held until the answer's body has been read or dropped. A relay, whose body goes to one
+//! client at that client's pace, has a place among the relays instead, from before it is sent, and one
+//! among the requests only until the head of its answer is here: clients that don't read keep nobody
+//! from the origin but other relays. Whoever finds no place waits in a queue that is bounded in length
+//! and in time; relays have one of their own. While the breaker is open nobody waits: everybody
 //! is refused at once, those in the queue included as their turn comes.
 
 use std::sync::Arc;
@@ -10,30 +13,88 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use prometheus::IntGauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::breaker::{Breaker, Ended, Rules, Ticket};
-use super::metrics::{OriginMetrics, Rejected};
+use super::metrics::{GateMetrics, Rejected};
 use super::{OriginError, Stage};
-use crate::backoff::{Backoff, chance};
-use crate::config::OriginConfig;
+use crate::backoff::chance;
 
-/// The gate.
+/// The gate before one origin.
 pub(crate) struct Gate {
-    places: Arc<Semaphore>,
-    most: usize,
-    queued: AtomicUsize,
-    queue: usize,
-    patience: Duration,
+    /// Whose it is, for the log.
+    origin: String,
+    requests: Places,
+    relays: Places,
+    bounds: Bounds,
     breaker: Mutex<Breaker>,
-    metrics: OriginMetrics,
+    metrics: GateMetrics,
 }
 
-/// A place among the requests, until it is dropped.
+/// How much goes through a [`Gate`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// Requests at once.
+    pub(crate) requests: usize,
+    /// Relays at once.
+    pub(crate) relays: usize,
+    /// How many more of either may wait for a place.
+    pub(crate) queue: usize,
+    /// And how long each.
+    pub(crate) queue_wait: Duration,
+    /// When nobody goes through.
+    pub(crate) breaker: Rules,
+}
+
+/// Places of one kind.
+struct Places {
+    free: Arc<Semaphore>,
+    /// What is counted, in the plural.
+    what: &'static str,
+    most: usize,
+    queued: AtomicUsize,
+    taken: IntGauge,
+}
+
+impl Places {
+    fn new(what: &'static str, most: usize, taken: IntGauge) -> Self {
+        Self {
+            free: Arc::new(Semaphore::new(most)),
+            what,
+            most,
+            queued: AtomicUsize::new(0),
+            taken,
+        }
+    }
+
+    fn try_take(&self) -> Option<Place> {
+        let permit = self.free.clone().try_acquire_owned().ok()?;
+        Some(self.taken_by(permit))
+    }
+
+    fn taken_by(&self, permit: OwnedSemaphorePermit) -> Place {
+        self.taken.inc();
+        let taken = self.taken.clone();
+        Place {
+            _permit: permit,
+            taken,
+        }
+    }
+}
+
+/// A place among the requests or the relays, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
     _permit: OwnedSemaphorePermit,
+    taken: IntGauge,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.taken.dec();
+    }
 }
 
 /// One who was let in and doesn't yet know what the origin says.
@@ -45,23 +106,14 @@ pub(crate) struct Entered<'a> {
 }
 
 impl Gate {
-    pub(crate) fn new(config: &OriginConfig, metrics: OriginMetrics) -> Self {
-        let breaker = &config.breaker;
-        let rules = Rules {
-            window: breaker.window,
-            failures: breaker.failures,
-            pause: Backoff {
-                first: breaker.pause.get(),
-                longest: breaker.pause_max.get(),
-            },
-        };
+    /// The gate before `origin`, as the log names it.
+    pub(crate) fn new(origin: &str, bounds: Bounds, metrics: GateMetrics) -> Self {
         Self {
-            places: Arc::new(Semaphore::new(config.requests)),
-            most: config.requests,
-            queued: AtomicUsize::new(0),
-            queue: config.queue,
-            patience: config.queue_wait.get(),
-            breaker: Mutex::new(Breaker::new(rules)),
+            origin: origin.to_owned(),
+            requests: Places::new("requests", bounds.requests, metrics.requests.clone()),
+            relays: Places::new("relays", bounds.relays, metrics.relays.clone()),
+            bounds,
+            breaker: Mutex::new(Breaker::new(bounds.breaker)),
             metrics,
         }
     }
@@ -74,7 +126,7 @@ impl Gate {
         if let Some(wait) = self.breaker.lock().refuses(Instant::now()) {
             return Err(self.suspended(wait));
         }
-        let place = Some(self.place().await?);
+        let place = Some(self.place(&self.requests).await?);
         let admitted = self.breaker.lock().admit(Instant::now());
         let ticket = admitted.map_err(|wait| self.suspended(wait))?;
         self.show();
@@ -86,20 +138,44 @@ impl Gate {
         })
     }
 
-    async fn place(&self) -> Result<Place, OriginError> {
-        if let Ok(permit) = self.places.clone().try_acquire_owned() {
-            return Ok(Place { _permit: permit });
+    /// Waits for a place among the relays. To be had before a request is sent that goes to one client.
+    ///
+    /// # Errors
+    /// As [`Gate::enter`].
+    pub(crate) async fn relay(&self) -> Result<Place, OriginError> {
+        if let Some(wait) = self.breaker.lock().refuses(Instant::now()) {
+            return Err(self.suspended(wait));
         }
-        let _queued = Queued::new(self)?;
-        match timeout(self.patience, self.places.clone().acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(Place { _permit: permit }),
+        self.place(&self.relays).await
+    }
+
+    /// The same at once, for a request that turned out to go to one client. It may keep nobody from
+    /// the place that it gives back, so it doesn't wait.
+    ///
+    /// # Errors
+    /// [`OriginError::Overloaded`].
+    pub(crate) fn relay_now(&self) -> Result<Place, OriginError> {
+        self.relays.try_take().ok_or_else(|| {
+            self.metrics.rejected(Rejected::Relays);
+            let why = format!("{} relays are under way", self.relays.most);
+            OriginError::Overloaded { why }
+        })
+    }
+
+    async fn place(&self, places: &Places) -> Result<Place, OriginError> {
+        if let Some(place) = places.try_take() {
+            return Ok(place);
+        }
+        let _queued = Queued::new(self, places)?;
+        let queue_wait = self.bounds.queue_wait;
+        match timeout(queue_wait, places.free.clone().acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(places.taken_by(permit)),
             // The semaphore is never closed.
             Ok(Err(_)) | Err(_) => {
                 self.metrics.rejected(Rejected::QueueWait);
-                let why = format!(
-                    "{} requests are with the origin, and none ended within {:?}",
-                    self.most, self.patience
-                );
+                let (most, what) = (places.most, places.what);
+                let why =
+                    format!("{most} {what} are under way, and none ended within {queue_wait:?}");
                 Err(OriginError::Overloaded { why })
             }
         }
@@ -129,6 +205,11 @@ impl Entered<'_> {
         self.place.take()
     }
 
+    /// From here on it goes at its client's pace: the place is for somebody else.
+    pub(crate) fn give_place_back(&mut self) {
+        self.place = None;
+    }
+
     /// It didn't.
     pub(crate) fn failed(mut self, error: &OriginError) {
         self.ended = match error {
@@ -150,7 +231,12 @@ impl Drop for Entered<'_> {
         let mut breaker = self.gate.breaker.lock();
         if breaker.ended(&self.ticket, self.ended, Instant::now(), chance()) {
             let wait = breaker.refuses(Instant::now()).unwrap_or_default();
-            tracing::warn!(?wait, "the origin fails: it is not asked for a while");
+            let origin = &self.gate.origin;
+            tracing::warn!(
+                origin,
+                ?wait,
+                "the origin fails: it is not asked for a while"
+            );
             self.gate.metrics.breaker_opened.inc();
         }
         drop(breaker);
@@ -159,28 +245,27 @@ impl Drop for Entered<'_> {
 }
 
 /// One in the queue.
-struct Queued<'a>(&'a Gate);
+struct Queued<'a>(&'a Gate, &'a Places);
 
 impl<'a> Queued<'a> {
-    fn new(gate: &'a Gate) -> Result<Self, OriginError> {
-        let room = |queued: usize| (queued < gate.queue).then_some(queued + 1);
+    fn new(gate: &'a Gate, places: &'a Places) -> Result<Self, OriginError> {
+        let queue = gate.bounds.queue;
+        let room = |queued: usize| (queued < queue).then_some(queued + 1);
         let (set, get) = (Ordering::Relaxed, Ordering::Relaxed);
-        if gate.queued.fetch_update(set, get, room).is_err() {
+        if places.queued.fetch_update(set, get, room).is_err() {
             gate.metrics.rejected(Rejected::QueueFull);
-            let why = format!(
-                "{} requests are with the origin, and {} wait",
-                gate.most, gate.queue
-            );
+            let (most, what) = (places.most, places.what);
+            let why = format!("{most} {what} are under way, and {queue} wait");
             return Err(OriginError::Overloaded { why });
         }
         gate.metrics.queue.inc();
-        Ok(Queued(gate))
+        Ok(Queued(gate, places))
     }
 }
 
 impl Drop for Queued<'_> {
     fn drop(&mut self) {
-        self.0.queued.fetch_sub(1, Ordering::Relaxed);
+        self.1.queued.fetch_sub(1, Ordering::Relaxed);
         self.0.metrics.queue.dec();
     }
 }
@@ -188,20 +273,23 @@ impl Drop for Queued<'_> {
 #[cfg(test)]
 mod tests {
     use futures::poll;
-    use modcdn_core::units::Period;
     use prometheus::Registry;
 
+    use super::super::metrics::OriginMetrics;
     use super::*;
+    use crate::config::BreakerConfig;
 
-    fn gate(change: impl FnOnce(&mut OriginConfig)) -> Gate {
-        let mut config = OriginConfig {
+    fn gate(change: impl FnOnce(&mut Bounds)) -> Gate {
+        let mut bounds = Bounds {
             requests: 1,
+            relays: 1,
             queue: 1,
-            queue_wait: Period::secs(30),
-            ..OriginConfig::default()
+            queue_wait: Duration::from_secs(30),
+            breaker: BreakerConfig::default().rules(),
         };
-        change(&mut config);
-        Gate::new(&config, OriginMetrics::new(&Registry::new()))
+        change(&mut bounds);
+        let metrics = OriginMetrics::new(&Registry::new());
+        Gate::new("origin.test", bounds, metrics.gate)
     }
 
     fn refused() -> OriginError {
@@ -227,7 +315,7 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_waits_for_ever() {
-        let gate = gate(|config| config.queue_wait = Period::millis(20));
+        let gate = gate(|bounds| bounds.queue_wait = Duration::from_millis(20));
         let _place = gate.enter().await.ok().unwrap().answered();
         let error = gate.enter().await.err().unwrap();
         assert!(matches!(error, OriginError::Overloaded { .. }), "{error}");
@@ -235,8 +323,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn relays_wait_for_relays_only() {
+        let gate = gate(|_| {});
+        let relay = gate.relay().await.unwrap();
+        let mut waiting = Box::pin(gate.relay());
+        assert!(poll!(&mut waiting).is_pending());
+        assert!(gate.relay_now().is_err());
+        assert!(gate.relay().await.is_err(), "no room to wait");
+        let request = gate.enter().await.ok().unwrap().answered();
+        assert_eq!(
+            (gate.metrics.relays.get(), gate.metrics.requests.get()),
+            (1, 1)
+        );
+        drop(relay);
+        drop((waiting.await.unwrap(), request));
+        assert!(gate.relay_now().is_ok());
+        assert_eq!(
+            (gate.metrics.relays.get(), gate.metrics.requests.get()),
+            (0, 0)
+        );
+    }
+
+    #[tokio::test]
     async fn an_open_breaker_refuses_at_once_those_in_the_queue_too() {
-        let gate = gate(|config| config.breaker.failures = 1);
+        let gate = gate(|bounds| bounds.breaker.failures = 1);
         let entered = gate.enter().await.ok().unwrap();
         let mut waiting = Box::pin(gate.enter());
         assert!(poll!(&mut waiting).is_pending());
@@ -252,7 +362,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_who_vanishes_says_nothing_about_the_origin() {
-        let gate = gate(|config| config.breaker.failures = 1);
+        let gate = gate(|bounds| bounds.breaker.failures = 1);
         drop(gate.enter().await.ok().unwrap());
         gate.enter()
             .await

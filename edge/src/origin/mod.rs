@@ -2,9 +2,11 @@
 //!
 //! [`client`] is the real one, HTTP/2 over Pingora's connector. A request's way there:
 //!
-//! - `gate`: a place among the requests, or in the queue; the circuit `breaker`.
+//! - `gate`: a place among the requests or the relays, or in the queue; the circuit `breaker`.
 //! - `pool`: a stream on a connection that is open already, as a rule.
 //! - `dial`: a new connection, to one of the `addresses` that the `directory` has from `resolve`.
+//!
+//! [`web`] are those of plain HTTP mounts, over hyper's client, each behind a gate of its own.
 //!
 //! Failure rule: every wait in here is bounded, and a body that ends any other way than its framing
 //! says (an early close, a reset, a stall) is an [`OriginError`], never an end.
@@ -14,7 +16,7 @@ pub(crate) mod breaker;
 pub mod client;
 mod dial;
 mod directory;
-mod gate;
+pub(crate) mod gate;
 pub mod metrics;
 mod pool;
 mod resolve;
@@ -47,6 +49,8 @@ pub struct OriginRequest {
     pub resume: Option<Resume>,
     /// Pass `Disable-Module-Fetch: true` on.
     pub no_fetch: bool,
+    /// Its answer goes to one client, at that client's pace.
+    pub relay: bool,
 }
 
 impl OriginRequest {
@@ -57,6 +61,7 @@ impl OriginRequest {
             if_none_match: None,
             resume: None,
             no_fetch: false,
+            relay: false,
         }
     }
 }
@@ -66,8 +71,16 @@ impl OriginRequest {
 pub struct Resume {
     /// Bytes already there.
     pub from: u64,
-    /// The strong entity tag they came with.
+    /// The strong validator they came with.
     pub if_range: HeaderValue,
+}
+
+impl Resume {
+    /// The value of `Range`.
+    pub(crate) fn range(&self) -> HeaderValue {
+        let range = format!("bytes={}-", self.from);
+        HeaderValue::try_from(range).expect("digits are visible ASCII")
+    }
 }
 
 /// The head of the origin's answer, and its body to be read.
@@ -98,6 +111,14 @@ pub trait OriginBody: Send {
     /// [`OriginError::Broken`] for an early close or reset, [`OriginError::Timeout`] for a stall.
     /// After an error the body is of no more use.
     async fn next(&mut self) -> Result<Option<Bytes>, OriginError>;
+
+    /// What is left goes to one client, at that client's pace.
+    ///
+    /// # Errors
+    /// [`OriginError::Overloaded`]: as many do as may.
+    fn relay(&mut self) -> Result<(), OriginError> {
+        Ok(())
+    }
 
     /// The trailers, after [`OriginBody::next`] has answered `None`.
     ///

@@ -3,7 +3,9 @@
 //! hyper's client, HTTP/1.1 for `http`, HTTP/2 or HTTP/1.1 by ALPN for `https`. It follows no
 //! redirects, decodes nothing and adds nothing but framing. Informational answers (1xx) are dropped. A
 //! request without a body whose kept-alive connection turns out dead is sent once more, if its
-//! method has no effect. Failure rule as for the other origin: every wait is bounded, and a body
+//! method has no effect. A connection where an answer was too late, or a body broke off, takes no new
+//! requests, and its address is used only where there is no other, for a while. Each mount has a gate of its own, so that one's trouble is nobody else's.
+//! Failure rule as for the other origin: every wait is bounded, and a body
 //! that ends any other way than its framing says is an error, never an end.
 
 pub mod metrics;
@@ -20,31 +22,37 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::response::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
+use hyper_util::client::legacy::connect::{
+    CaptureConnection, HttpConnector, HttpInfo, capture_connection,
+};
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use parking_lot::Mutex;
-use prometheus::IntGauge;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant as Deadline, timeout, timeout_at};
 use tower_service::Service;
 
-use self::metrics::WebMetrics;
+use self::metrics::{MountMetrics, Ongoing};
+use super::directory::Directory;
+use super::gate::{Gate, Place};
 use super::resolve::Resolve;
 use super::{Endpoint, OriginBody, OriginError, Stage};
+use crate::backoff::{Backoff, chance};
 use crate::config::mounts::MountConfig;
 use crate::engine::http::config::HttpConfig;
 use crate::exchange::{Aborted, Upload};
+
+/// The largest HTTP/2 window (RFC 9113 §6.9.1).
+const MAX_WINDOW: u32 = (1 << 31) - 1;
 
 /// Fields of an answer's header: more are refused.
 const MAX_FIELDS: usize = 128;
@@ -60,6 +68,8 @@ pub struct WebRequest {
     pub headers: HeaderMap,
     /// The body, if there is one.
     pub upload: Option<Upload>,
+    /// Its answer goes to one client, at that client's pace.
+    pub relay: bool,
 }
 
 /// The head of the answer, and its body to be read.
@@ -68,6 +78,8 @@ pub struct WebResponse {
     pub status: StatusCode,
     /// The headers as sent.
     pub headers: HeaderMap,
+    /// The protocol that it came by: `HTTP/1.0`, `HTTP/1.1` or `HTTP/2`.
+    pub protocol: &'static str,
     /// Whether the end of the body can be told from a broken connection (RFC 9112 §6.3: it has a
     /// length, or chunks, or HTTP/2 frames).
     pub framed: bool,
@@ -88,14 +100,19 @@ pub trait WebOrigin: Send + Sync + 'static {
     fn authority(&self) -> &str;
 }
 
+type HttpClient = Client<HttpsConnector<HttpConnector<Addresses>>, Outgoing>;
+
 /// The real origin of a mount.
 pub struct Web {
-    client: Client<HttpsConnector<HttpConnector<Addresses>>, Outgoing>,
+    client: HttpClient,
+    /// For relays: over HTTP/2 they don't use up the streams that others need.
+    relays: HttpClient,
     scheme: Scheme,
     authority: Authority,
-    exchanges: Arc<Semaphore>,
+    directory: Arc<Directory>,
+    gate: Arc<Gate>,
     config: HttpConfig,
-    metrics: WebMetrics,
+    metrics: MountMetrics,
 }
 
 impl Web {
@@ -108,7 +125,7 @@ impl Web {
         mount: &MountConfig,
         resolvers: &[SocketAddr],
         config: &HttpConfig,
-        metrics: WebMetrics,
+        metrics: MountMetrics,
     ) -> Result<Web, String> {
         let endpoint = Endpoint::parse(mount.origin.as_deref().unwrap_or_default())?;
         let authority = mount.host.as_ref().unwrap_or(&endpoint.authority);
@@ -116,8 +133,13 @@ impl Web {
             .parse()
             .map_err(|error| format!("{authority} is no host: {error}"))?;
         let resolve = Resolve::new(&endpoint.host, endpoint.port, resolvers);
-        let addresses = Addresses(Arc::new((resolve, Mutex::default())));
-        let mut tcp = HttpConnector::new_with_resolver(addresses);
+        let suspicion = Backoff {
+            first: config.suspicion.get(),
+            longest: config.suspicion_max.get(),
+        };
+        let directory = Directory::new(resolve, suspicion, metrics.directory.clone());
+        let directory = Arc::new(directory);
+        let mut tcp = HttpConnector::new_with_resolver(Addresses(Arc::clone(&directory)));
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(config.connect_timeout.get()));
@@ -127,28 +149,71 @@ impl Web {
             .enable_all_versions()
             .wrap_connector(tcp);
         Ok(Web {
-            client: client(config).build(connector),
+            client: client(config).build(connector.clone()),
+            relays: client(config).build(connector),
             scheme: if endpoint.tls {
                 Scheme::HTTPS
             } else {
                 Scheme::HTTP
             },
+            gate: Arc::new(Gate::new(
+                authority.as_str(),
+                config.bounds(),
+                metrics.gate.clone(),
+            )),
             authority,
-            exchanges: Arc::new(Semaphore::new(config.connections)),
+            directory,
             config: config.clone(),
             metrics,
         })
     }
 
     async fn exchange(&self, request: WebRequest) -> Result<WebResponse, OriginError> {
-        let place = self.place().await?;
+        let relay = match request.relay {
+            true => Some(self.gate.relay().await?),
+            false => None,
+        };
+        let mut entered = self.gate.enter().await?;
+        let uploads = request.upload.is_some();
+        if uploads && relay.is_some() {
+            // It comes at its client's pace, too.
+            entered.give_place_back();
+        }
+        match self.try_until_headed(request).await {
+            Ok(Headed { mut body, head }) => {
+                let place = entered.answered();
+                body.relays = relay.is_some();
+                body.place = relay.or(place);
+                Ok(WebResponse {
+                    status: head.status,
+                    protocol: protocol(head.version),
+                    framed: body.framed,
+                    headers: head.headers,
+                    body: Box::new(body),
+                })
+            }
+            Err(error) => {
+                // An upload comes at its client's pace and may end with it: once connected, that it
+                // failed says nothing about the origin.
+                if !uploads || matches!(error, OriginError::Connect { .. }) {
+                    entered.failed(&error);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn try_until_headed(&self, request: WebRequest) -> Result<Headed, OriginError> {
+        let ongoing = self.metrics.begin();
         let ends = Deadline::now() + self.config.total_timeout.get();
         let WebRequest {
             method,
             target,
             headers,
             upload,
+            relay,
         } = request;
+        let client = if relay { &self.relays } else { &self.client };
         let is_head = method == Method::HEAD;
         let again = upload.is_none() && matches!(method, Method::GET | Method::HEAD);
         let head = |body| {
@@ -159,61 +224,47 @@ impl Web {
             request
         };
         let outgoing = upload.map_or(Outgoing::Empty, Outgoing::Pieces);
-        let response = match self.ask(head(outgoing)).await {
+        let (response, line) = match self.ask(client, head(outgoing)).await {
             Err(OriginError::Broken { .. }) if again => {
                 self.metrics.retries.inc();
-                self.ask(head(Outgoing::Empty)).await?
+                self.ask(client, head(Outgoing::Empty)).await?
             }
             answered => answered?,
         };
         self.check_header(response.headers())?;
         let version = response.version();
-        let (parts, incoming) = response.into_parts();
+        let (head, incoming) = response.into_parts();
         let framed = is_head
             || version >= Version::HTTP_2
-            || parts.headers.contains_key(CONTENT_LENGTH)
-            || parts.headers.contains_key(TRANSFER_ENCODING)
+            || head.headers.contains_key(CONTENT_LENGTH)
+            || head.headers.contains_key(TRANSFER_ENCODING)
             || matches!(
-                parts.status,
+                head.status,
                 StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
             );
         let body = WebBody {
             incoming,
+            line,
+            framed,
             ends,
             config: self.config.clone(),
-            _place: place,
+            gate: Arc::clone(&self.gate),
+            place: None,
+            relays: false,
+            _ongoing: ongoing,
         };
-        Ok(WebResponse {
-            status: parts.status,
-            headers: parts.headers,
-            framed,
-            body: Box::new(body),
-        })
-    }
-
-    /// One of the exchanges that may run at once.
-    async fn place(&self) -> Result<Place, OriginError> {
-        let limit = self.config.connect_timeout.get();
-        let exchanges = Arc::clone(&self.exchanges);
-        match timeout(limit, exchanges.acquire_owned()).await {
-            Ok(Ok(permit)) => {
-                let exchanges = self.metrics.exchanges.clone();
-                exchanges.inc();
-                Ok(Place {
-                    _permit: permit,
-                    exchanges,
-                })
-            }
-            _ => Err(OriginError::Overloaded {
-                why: format!("all {} exchanges are in use", self.config.connections),
-            }),
-        }
+        Ok(Headed { head, body })
     }
 
     async fn ask(
         &self,
-        request: Request<Outgoing>,
-    ) -> Result<http::Response<Incoming>, OriginError> {
+        client: &HttpClient,
+        mut request: Request<Outgoing>,
+    ) -> Result<(http::Response<Incoming>, Line), OriginError> {
+        let line = Line {
+            connection: capture_connection(&mut request),
+            directory: Arc::clone(&self.directory),
+        };
         let limit = match request.body() {
             // The connection's share is bounded by the connector, but for TLS; this bounds both.
             Outgoing::Empty => {
@@ -222,12 +273,19 @@ impl Web {
             // The head may wait for the whole body, which comes at the client's pace.
             Outgoing::Pieces(_) => self.config.total_timeout.get(),
         };
-        match timeout(limit, self.client.request(request)).await {
-            Ok(answered) => answered.map_err(|error| self.failed(&error)),
-            Err(_) => Err(OriginError::Timeout {
-                stage: Stage::FirstByte,
-                limit,
-            }),
+        match timeout(limit, client.request(request)).await {
+            Ok(Ok(response)) => {
+                line.connected();
+                Ok((response, line))
+            }
+            Ok(Err(error)) => Err(self.failed(&error)),
+            Err(_) => {
+                line.strike();
+                Err(OriginError::Timeout {
+                    stage: Stage::FirstByte,
+                    limit,
+                })
+            }
         }
     }
 
@@ -277,7 +335,7 @@ impl WebOrigin for Web {
             Ok(response) => self.metrics.answered(response.status, started.elapsed()),
             Err(error) => {
                 self.metrics.failed(error.name());
-                tracing::warn!(%target, origin = %self.authority, %error, "the origin did not answer");
+                tracing::debug!(%target, origin = %self.authority, %error, "the origin did not answer");
             }
         }
         result
@@ -288,18 +346,29 @@ impl WebOrigin for Web {
     }
 }
 
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2",
+        _ => "HTTP/1.1",
+    }
+}
+
 fn client(config: &HttpConfig) -> legacy::Builder {
     let header = config.header_size.as_u64();
+    let window = u32::try_from(config.stream_window.as_u64()).unwrap_or(u32::MAX);
+    let streams = u32::try_from(config.requests.max(config.relays)).unwrap_or(u32::MAX);
     let mut builder = Client::builder(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(config.idle_timeout.get())
-        .pool_max_idle_per_host(config.connections)
+        .pool_max_idle_per_host(config.requests)
         .http1_max_buf_size(usize::try_from(header).unwrap_or(usize::MAX))
         .http1_max_headers(MAX_FIELDS)
         .http2_max_header_list_size(u32::try_from(header).unwrap_or(u32::MAX))
-        .http2_adaptive_window(true);
+        .http2_initial_stream_window_size(window)
+        .http2_initial_connection_window_size(window.saturating_mul(streams).min(MAX_WINDOW));
     builder
 }
 
@@ -334,24 +403,61 @@ fn told(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// The addresses of the one host that a client is for, whatever name it is asked by; the last good
-/// ones stand while DNS fails.
+/// The connection that a request was sent on, and the address at its other end.
+struct Line {
+    /// Knows nothing until there is one.
+    connection: CaptureConnection,
+    directory: Arc<Directory>,
+}
+
+impl Line {
+    fn address(&self) -> Option<SocketAddr> {
+        let mut extras = http::Extensions::new();
+        self.connection
+            .connection_metadata()
+            .as_ref()?
+            .get_extras(&mut extras);
+        extras.get::<HttpInfo>().map(HttpInfo::remote_addr)
+    }
+
+    /// An answer came.
+    fn connected(&self) {
+        if let Some(address) = self.address() {
+            self.directory.addresses().connected(address);
+        }
+    }
+
+    /// Something went wrong: the connection takes no further requests, and other addresses are used
+    /// for a while, if there are any.
+    fn strike(&self) {
+        if let Some(connection) = self.connection.connection_metadata().as_ref() {
+            connection.poison();
+        }
+        if let Some(address) = self.address() {
+            let now = Instant::now();
+            let mut addresses = self.directory.addresses();
+            addresses.strike(address, now, chance());
+            tracing::debug!(%address, "an address of a mount's origin is suspect");
+        }
+    }
+
+    /// A body came whole.
+    fn clear(&self) {
+        if let Some(address) = self.address() {
+            self.directory.addresses().clear(address);
+        }
+    }
+}
+
+/// The addresses of the one host that a client is for, whatever name it is asked by: the best first.
 #[derive(Clone)]
-struct Addresses(Arc<(Resolve, Mutex<Vec<SocketAddr>>)>);
+struct Addresses(Arc<Directory>);
 
 impl Addresses {
     async fn look_up(self) -> io::Result<std::vec::IntoIter<SocketAddr>> {
-        let (resolve, last) = &*self.0;
-        let found = resolve.addresses().await;
-        let mut last = last.lock();
-        match found {
-            Ok(found) => last.clone_from(&found.addresses),
-            Err(error) if last.is_empty() => return Err(io::Error::other(error)),
-            Err(error) => {
-                tracing::warn!(error, "a mount's origin was not resolved: last answer kept");
-            }
-        }
-        Ok(last.clone().into_iter())
+        self.0.refresh().await.map_err(io::Error::other)?;
+        let addresses = self.0.addresses().in_order(Instant::now());
+        Ok(addresses.into_iter())
     }
 }
 
@@ -366,18 +472,6 @@ impl Service<Name> for Addresses {
 
     fn call(&mut self, _: Name) -> Self::Future {
         Box::pin(self.clone().look_up())
-    }
-}
-
-/// One of the exchanges that may go on at once.
-struct Place {
-    _permit: OwnedSemaphorePermit,
-    exchanges: IntGauge,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.exchanges.dec();
     }
 }
 
@@ -415,12 +509,25 @@ impl Body for Outgoing {
     }
 }
 
+/// The head of an answer, and its body to be read.
+struct Headed {
+    head: Parts,
+    body: WebBody,
+}
+
 /// A body on its way in.
 struct WebBody {
     incoming: Incoming,
+    line: Line,
+    framed: bool,
     ends: Deadline,
     config: HttpConfig,
-    _place: Place,
+    gate: Arc<Gate>,
+    /// Held for as long as the body is read, among the requests or the relays.
+    place: Option<Place>,
+    /// Which of them.
+    relays: bool,
+    _ongoing: Ongoing,
 }
 
 #[async_trait]
@@ -435,6 +542,7 @@ impl OriginBody for WebBody {
             let frame = match timeout_at(self.ends, next).await {
                 Ok(Ok(frame)) => frame,
                 Ok(Err(_)) => {
+                    self.line.strike();
                     return Err(OriginError::Timeout {
                         stage: Stage::Stall,
                         limit: stall,
@@ -448,13 +556,27 @@ impl OriginBody for WebBody {
                 }
             };
             match frame.map(|frame| frame.map(Frame::into_data)) {
-                None => return Ok(None),
-                Some(Err(error)) => return Err(OriginError::Broken { why: told(&error) }),
+                None => {
+                    self.line.clear();
+                    return Ok(None);
+                }
+                Some(Err(error)) => {
+                    self.line.strike();
+                    return Err(OriginError::Broken { why: told(&error) });
+                }
                 Some(Ok(Ok(bytes))) if !bytes.is_empty() => return Ok(Some(bytes)),
                 // Nothing, or trailers: those may be dropped (RFC 9110 §6.5.1).
                 Some(Ok(_)) => {}
             }
         }
+    }
+
+    fn relay(&mut self) -> Result<(), OriginError> {
+        if !self.relays {
+            self.place = Some(self.gate.relay_now()?);
+            self.relays = true;
+        }
+        Ok(())
     }
 
     async fn trailers(&mut self) -> Result<Option<HeaderMap>, OriginError> {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use h2::client::SendRequest;
-use http::{Request, StatusCode};
+use http::{Request, Response, StatusCode};
 use modcdn_core::telemetry::AccessTarget;
 use modcdn_core::units::ByteSize;
 use modcdn_edge::Config;
@@ -83,10 +83,15 @@ impl Edge {
 
     /// A connection to it.
     pub(crate) async fn client(&self) -> Client {
-        let stream = TcpStream::connect(self.address).await.unwrap();
+        self.client_with_windows(4 << 20, 16 << 20).await
+    }
+
+    /// The same, with room for so many bytes that it hasn't read: of a stream, and of all.
+    pub(crate) async fn client_with_windows(&self, stream: u32, all: u32) -> Client {
+        let (each, stream) = (stream, TcpStream::connect(self.address).await.unwrap());
         let (send, connection) = h2::client::Builder::new()
-            .initial_window_size(4 << 20)
-            .initial_connection_window_size(16 << 20)
+            .initial_window_size(each)
+            .initial_connection_window_size(all)
             .handshake(stream)
             .await
             .unwrap();
@@ -148,6 +153,15 @@ impl Client {
             return Err(Cut::Refused(status.as_u16(), text));
         }
         Ok(all.freeze())
+    }
+
+    /// The head of an answer that is not to be cached, whose body nobody reads.
+    pub(crate) async fn begin(&self, path: &str) -> Response<h2::RecvStream> {
+        let request = Request::get(format!("http://edge{path}"));
+        let request = request.header("disable-module-fetch", "true");
+        let mut send = self.0.clone().ready().await.unwrap();
+        let (response, _) = send.send_request(request.body(()).unwrap(), true).unwrap();
+        response.await.unwrap()
     }
 
     /// An answer's status.

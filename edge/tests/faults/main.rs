@@ -11,7 +11,7 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use modcdn_core::units::Period;
+use modcdn_core::units::{ByteSize, Period};
 
 use dns::{Dns, Says};
 use edge::{Cut, Edge};
@@ -237,6 +237,47 @@ async fn f2_a_slow_body_reaches_its_readers_as_it_comes() {
     origin.will(Fault::Slow);
     assert!(edge.client().await.get(ZIP).await.unwrap() == zip(ZIP));
     assert_eq!(origin.requests(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f10_slow_clients_of_relays_hold_no_place_that_others_need() {
+    let origin = Origin::start("127.0.0.1:0").await;
+    let edge = Edge::start(&origin.url(), |config| {
+        config.origin.requests = 2;
+        config.origin.relays = 20;
+        config.origin.queue_wait = Period::millis(300);
+        // What they leave unread fills more than one connection's window.
+        config.origin.stream_window = ByteSize::mib(1);
+        config.origin.connection_window = ByteSize::mib(4);
+    });
+    let slow = edge.client_with_windows(65_535, 65_535).await;
+    let mut unread = Vec::new();
+    for n in 0..20 {
+        let path = format!("/example.com/slow/@v/v1.0.{n}.zip");
+        unread.push(slow.begin(&path).await);
+        assert_eq!(unread[n].status(), 200, "{n}");
+    }
+    assert_eq!(edge.metric("modcdn_edge_origin_relays_running"), 20);
+    let refused = slow.begin("/example.com/slow/@v/v1.1.0.zip").await;
+    assert_eq!(refused.status(), 503, "there are as many as may be");
+    let client = edge.client().await;
+    for n in 0..5 {
+        let path = format!("/example.com/m/@v/v1.0.{n}.zip");
+        assert!(client.get(&path).await.unwrap() == zip(&path), "{n}");
+    }
+    assert_eq!(edge.metric("modcdn_edge_origin_requests_running"), 0);
+    drop((unread, slow));
+    let left = async {
+        while edge.metric("modcdn_edge_origin_relays_running") > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let patience = Duration::from_secs(20);
+    tokio::time::timeout(patience, left)
+        .await
+        .expect("they leave");
+    let again = client.begin("/example.com/slow/@v/v1.1.0.zip").await;
+    assert_eq!(again.status(), 200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -29,6 +29,27 @@ fn an_answer_is_given_while_it_is_fresh() {
         ("twice", 0, "max-age=60, max-age=61", false),
         ("huge", 60, "max-age=99999999999999", true),
         ("immutable", 61, "max-age=60, immutable", false),
+        ("immutable-fresh", 59, "max-age=60, immutable", true),
+        ("twice-alike", 30, "max-age=60, max-age=60", true),
+        (
+            "shared-twice",
+            0,
+            "s-maxage=60, s-maxage=61, max-age=60",
+            false,
+        ),
+        ("shared-strange", 0, "s-maxage=x, max-age=60", false),
+        ("quoted", 30, "max-age=\"60\"", true),
+        ("shouted", 30, "MAX-AGE=60", true),
+        ("negative", 0, "max-age=-1", false),
+        ("fraction", 0, "max-age=60.5", false),
+        ("empty", 0, "max-age=", false),
+        ("qualified", 30, "max-age=60, no-cache=\"x-a\"", true),
+        (
+            "older-than-anything",
+            99_999_999_999,
+            "max-age=1000000000",
+            false,
+        ),
     ] {
         let page = aged(name, age, control);
         page.answers(200, "Cache-Control: max-age=60", "new");
@@ -43,6 +64,28 @@ fn expires_counts_from_the_date() {
         ("later", ahead(600), true),
         ("earlier", ago(600), false),
         ("zero", "0".to_owned(), false),
+        ("now", ago(10), false),
+        ("words", "soon".to_owned(), false),
+        (
+            "twice",
+            format!("{}\nExpires: {}", ahead(600), ahead(500)),
+            false,
+        ),
+        (
+            "overruled",
+            format!("{}\nCache-Control: max-age=60", ago(600)),
+            true,
+        ),
+        (
+            "overruling",
+            format!("{}\nCache-Control: max-age=0", ahead(600)),
+            false,
+        ),
+        (
+            "shared",
+            format!("{}\nCache-Control: s-maxage=60, max-age=0", ago(9)),
+            true,
+        ),
     ] {
         let page = Page::new(&format!("freshness/expires-{name}"));
         let fields = format!("Date: {}\nExpires: {expires}\nETag: \"1\"", ago(10));
@@ -61,6 +104,11 @@ fn a_lifetime_is_guessed_where_none_is_named() {
         ("over", 150, "", false),
         ("named", 50, "Cache-Control: max-age=10", false),
         ("cookie", 50, "Set-Cookie: a=b", false),
+        ("strange-expires", 50, "Expires: never", false),
+        ("public", 50, "Cache-Control: public", true),
+        ("pragma", 50, "Pragma: no-cache", true),
+        ("no-cache", 50, "Cache-Control: no-cache", false),
+        ("cdn", 50, "CDN-Cache-Control: max-age=10", false),
     ] {
         let page = Page::new(&format!("freshness/heuristic-{name}"));
         let dates = format!(
@@ -72,6 +120,36 @@ fn a_lifetime_is_guessed_where_none_is_named() {
         page.get("");
         assert_eq!(page.get("").is_hit(), hit, "{name}");
     }
+}
+
+/// §4.2.2: statuses that nobody said may be stored are guessed about only if they are known; a query
+/// is no reason not to.
+#[test]
+fn a_lifetime_is_guessed_for_some_statuses_and_any_url() {
+    let dates = format!("Date: {}\nLast-Modified: {}", ago(50), ago(1050));
+    for (status, extra, hit) in [
+        (203, "", true),
+        (404, "", true),
+        (410, "", true),
+        (301, "Location: /x", true),
+        (302, "Location: /x", false),
+        (403, "", false),
+        (500, "", false),
+        (302, "Location: /x\nCache-Control: public", true),
+    ] {
+        let name = format!("freshness/guessed-{status}-{}", extra.len());
+        let page = Page::new(&name);
+        let fields = format!("{dates}\n{extra}");
+        page.answers(status, &fields, "old")
+            .answers(status, &fields, "new");
+        page.get("");
+        assert_eq!(page.get("").is_hit(), hit, "{status} {extra}");
+    }
+    let page = Page::new("freshness/guessed-query");
+    page.answers(200, &dates, "old");
+    let target = format!("{}?a=1", page.path);
+    crate::harness::ask("GET", &target, "", "");
+    assert!(crate::harness::ask("GET", &target, "", "").is_hit());
 }
 
 /// §4.2.3, §5.1: Age is what the answer came with and what has passed since; also the Date's.
@@ -89,6 +167,51 @@ fn the_age_that_an_answer_comes_with_is_passed_on() {
     page.get("");
     let age: u64 = page.get("").field("age").unwrap().parse().unwrap();
     assert!((40..50).contains(&age), "{age}");
+}
+
+/// §5.1: of several values the first counts, of an invalid one nothing; §4.2.3: whichever of Age and
+/// Date shows the greater age.
+#[test]
+fn strange_ages_are_read_as_the_rules_say() {
+    for (name, fields, expected) in [
+        ("list", "Age: 40, 5".to_owned(), 40),
+        ("lines", "Age: 40\nAge: 50".to_owned(), 40),
+        ("negative", "Age: -40".to_owned(), 0),
+        ("words", "Age: old".to_owned(), 0),
+        ("fraction", "Age: 40.5".to_owned(), 0),
+        ("older-date", format!("Age: 20\nDate: {}", ago(40)), 40),
+        ("younger-date", format!("Age: 40\nDate: {}", ago(20)), 40),
+        ("future-date", format!("Age: 40\nDate: {}", ahead(600)), 40),
+    ] {
+        let page = Page::new(&format!("freshness/age-{name}"));
+        page.answers(
+            200,
+            &format!("Cache-Control: max-age=600\n{fields}"),
+            "body",
+        );
+        page.get("");
+        let age: u64 = page.get("").field("age").unwrap().parse().unwrap();
+        assert!((expected..expected + 10).contains(&age), "{name}: {age}");
+    }
+}
+
+/// §4.2.3, §4.3.4: a 304 that comes from another cache has an age of its own.
+#[test]
+fn the_age_of_a_confirmation_counts() {
+    let page = aged("age-304", 70, "max-age=60");
+    page.answers(304, "Cache-Control: max-age=60\nETag: \"1\"\nAge: 50", "");
+    let age: u64 = page.get("").field("age").unwrap().parse().unwrap();
+    assert!((50..60).contains(&age), "{age}");
+    let page = aged("age-304-old", 70, "max-age=60");
+    for _ in 0..2 {
+        page.answers(304, "Cache-Control: max-age=60\nETag: \"1\"\nAge: 60", "");
+        page.get("");
+    }
+    assert_eq!(
+        page.asked(),
+        3,
+        "it was confirmed, and is stale all the same"
+    );
 }
 
 /// §4: an answer from the store has an Age, a first-hand one hasn't.
@@ -201,6 +324,69 @@ fn a_client_may_narrow_or_widen_what_it_takes() {
             false,
         ),
         ("no-store", 0, "max-age=60", "Cache-Control: no-store", true),
+        (
+            "max-stale-just",
+            100,
+            "max-age=60",
+            "Cache-Control: max-stale=55",
+            true,
+        ),
+        (
+            "max-stale-strange",
+            70,
+            "max-age=60",
+            "Cache-Control: max-stale=x",
+            false,
+        ),
+        (
+            "max-stale-twice",
+            70,
+            "max-age=60",
+            "Cache-Control: max-stale=50, max-stale=60",
+            false,
+        ),
+        (
+            "max-stale-and-age",
+            70,
+            "max-age=60",
+            "Cache-Control: max-stale=50, max-age=65",
+            false,
+        ),
+        (
+            "max-stale-no-cache",
+            0,
+            "max-age=60, no-cache",
+            "Cache-Control: max-stale",
+            false,
+        ),
+        (
+            "min-fresh-stale",
+            70,
+            "max-age=60",
+            "Cache-Control: max-stale, min-fresh=1",
+            false,
+        ),
+        (
+            "immutable-reload",
+            0,
+            "max-age=60, immutable",
+            "Cache-Control: no-cache",
+            false,
+        ),
+        (
+            "pragma-alone-counts",
+            0,
+            "max-age=60",
+            "Pragma: x, No-Cache",
+            false,
+        ),
+        (
+            "pragma-of-something-else",
+            0,
+            "max-age=60",
+            "Pragma: x",
+            true,
+        ),
     ] {
         let page = aged(&format!("asked-{name}"), age, control);
         page.answers(200, "Cache-Control: max-age=60", "new");
@@ -279,6 +465,19 @@ fn stale_if_error_stands_in_for_a_failing_origin() {
     let page = aged("sie-not-found", 70, "max-age=60, stale-if-error=30");
     page.answers(404, "", "gone");
     assert_eq!(page.get("").status, 404);
+    for (name, control) in [
+        ("must", "max-age=60, stale-if-error=30, must-revalidate"),
+        ("no-cache", "no-cache, stale-if-error=300"),
+        ("over", "max-age=60, stale-if-error=9"),
+        ("strange", "max-age=60, stale-if-error=x"),
+    ] {
+        let page = aged(&format!("sie-{name}"), 70, control);
+        page.answers(503, "", "failed");
+        assert_eq!(page.get("").status, 503, "{name}");
+    }
+    let page = aged("sie-asked", 70, "max-age=60");
+    page.answers(503, "", "failed");
+    assert_eq!(page.get("Cache-Control: stale-if-error=30").body, "old");
     let page = aged("sie-unnamed", 70, "max-age=60");
     page.answers(503, "", "failed");
     assert_eq!(page.get("").status, 503);

@@ -1,5 +1,6 @@
-//! An edge with one plain HTTP mount, an origin that gives the answers it was handed, and a client.
-//! All over real sockets. One edge serves all tests: each has paths of its own.
+//! An edge with plain HTTP mounts, origins that give the answers they were handed, and a client. All
+//! over real sockets. One edge serves most tests, which have paths of their own; those that need a
+//! whole origin to fail have a [`World`] of their own.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use modcdn_core::telemetry::AccessTarget;
 use modcdn_core::units::{ByteSize, Period};
 use modcdn_edge::config::mounts::{MountConfig, MountKind};
-use modcdn_edge::config::{Config, HttpConfig, StoreConfig};
+use modcdn_edge::config::{BreakerConfig, Config, FillConfig, HttpConfig, StoreConfig};
 use modcdn_edge::{Start, run};
 
 /// How long anything may take that is waited for.
@@ -21,10 +22,13 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) const TOO_LONG: usize = 300_000;
 
 /// One answer of the origin: bytes as they are sent, then the connection is closed if `close`.
+#[derive(Clone)]
 pub(crate) struct Reply {
     bytes: Vec<u8>,
     close: bool,
     gate: Option<Gate>,
+    /// Then nothing comes until this is open.
+    stall: Option<Gate>,
 }
 
 /// Holds an answer back until it is opened.
@@ -74,6 +78,7 @@ impl Reply {
             bytes,
             close: false,
             gate: None,
+            stall: None,
         }
     }
 
@@ -85,6 +90,14 @@ impl Reply {
     pub(crate) fn then_closes(self) -> Reply {
         Reply {
             close: true,
+            ..self
+        }
+    }
+
+    pub(crate) fn then_stalls(self) -> Reply {
+        Reply {
+            close: true,
+            stall: Some(Gate::default()),
             ..self
         }
     }
@@ -147,22 +160,23 @@ fn field(head: &str, name: &str) -> Option<String> {
     (!values.is_empty()).then(|| values.join(", "))
 }
 
-/// A resource of the origin.
+/// A resource of an origin.
 pub(crate) struct Page {
     pub(crate) path: String,
+    edge: SocketAddr,
+    origin: Origin,
 }
 
 impl Page {
+    /// One of the edge that most tests share.
     pub(crate) fn new(name: &str) -> Page {
-        world();
-        Page {
-            path: format!("/{name}"),
-        }
+        let (world, origin) = shared();
+        world.page(origin, &format!("/{name}"))
     }
 
     /// The origin's next answer.
     pub(crate) fn will(&self, reply: Reply) -> &Page {
-        let mut script = world().script.lock().unwrap();
+        let mut script = self.origin.script.lock().unwrap();
         script
             .replies
             .entry(self.path.clone())
@@ -180,12 +194,66 @@ impl Page {
     }
 
     pub(crate) fn ask(&self, method: &str, fields: &str, body: &str) -> Got {
-        ask(method, &self.path, fields, body)
+        ask_at(self.edge, method, &self.path, fields, body)
+    }
+
+    /// Announces a body, sends some of it, and is gone once the origin could have noticed.
+    pub(crate) fn break_off_upload(&self) {
+        let mut stream = self.begin_upload();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let _ = stream.read_to_end(&mut Vec::new());
+    }
+
+    /// Announces a body, and sends some of it.
+    pub(crate) fn begin_upload(&self) -> TcpStream {
+        let mut stream = TcpStream::connect(self.edge).unwrap();
+        let head = format!(
+            "POST {} HTTP/1.1\r\nHost: cdn.test\r\nContent-Length: 100\r\n\r\nsome",
+            self.path
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream
+    }
+
+    /// Asks, and reads no more than the head, as long as what is returned lives.
+    pub(crate) fn get_and_read_nothing(&self) -> (u16, TcpStream) {
+        let stream = TcpStream::connect(self.edge).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let head = format!("GET {} HTTP/1.1\r\nHost: cdn.test\r\n\r\n", self.path);
+        (&stream).write_all(head.as_bytes()).unwrap();
+        let mut reader = BufReader::with_capacity(1, stream);
+        let head = read_head(&mut reader).expect("an answer");
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, reader.into_inner())
+    }
+
+    /// Asks by HTTP/1.0.
+    pub(crate) fn get_by_http10(&self) -> Got {
+        let mut stream = TcpStream::connect(self.edge).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let head = format!("GET {} HTTP/1.0\r\nHost: cdn.test\r\n\r\n", self.path);
+        stream.write_all(head.as_bytes()).unwrap();
+        read_answer(&mut BufReader::new(stream), false)
+    }
+
+    /// Asks by HTTP/2; the fields of the answer.
+    pub(crate) fn head_by_http2(&self, method: &str) -> http::HeaderMap {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let stream = tokio::net::TcpStream::connect(self.edge).await.unwrap();
+            let (send, connection) = h2::client::handshake(stream).await.unwrap();
+            tokio::spawn(connection);
+            let mut send = send.ready().await.unwrap();
+            let uri = format!("http://cdn.test{}", self.path);
+            let request = http::Request::builder().method(method).uri(uri);
+            let (response, _) = send.send_request(request.body(()).unwrap(), true).unwrap();
+            response.await.unwrap().into_parts().0.headers
+        })
     }
 
     /// The requests that the origin got for it.
     pub(crate) fn seen(&self) -> Vec<Seen> {
-        let script = world().script.lock().unwrap();
+        let script = self.origin.script.lock().unwrap();
         let own = |seen: &&Seen| seen.target.split('?').next() == Some(&self.path);
         script.seen.iter().filter(own).cloned().collect()
     }
@@ -222,9 +290,14 @@ impl Page {
     }
 }
 
-/// One request on a connection of its own.
+/// One request to the edge that most tests share.
 pub(crate) fn ask(method: &str, target: &str, fields: &str, body: &str) -> Got {
-    let mut stream = TcpStream::connect(world().edge).unwrap();
+    ask_at(shared().0.edge, method, target, fields, body)
+}
+
+/// One request on a connection of its own.
+fn ask_at(edge: SocketAddr, method: &str, target: &str, fields: &str, body: &str) -> Got {
+    let mut stream = TcpStream::connect(edge).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let fields: String = fields
         .lines()
@@ -315,75 +388,115 @@ pub(crate) fn ahead(seconds: u64) -> String {
     httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(seconds))
 }
 
-/// What all tests share.
-struct World {
-    edge: SocketAddr,
-    script: Arc<Mutex<Script>>,
+/// An edge. It runs until the process ends.
+pub(crate) struct World {
+    pub(crate) edge: SocketAddr,
+    admin: SocketAddr,
     _dir: tempfile::TempDir,
 }
 
-#[derive(Default)]
-struct Script {
-    replies: HashMap<String, VecDeque<Reply>>,
-    seen: Vec<Seen>,
-}
-
-fn world() -> &'static World {
-    static WORLD: OnceLock<World> = OnceLock::new();
-    WORLD.get_or_init(|| {
-        let script = Arc::<Mutex<Script>>::default();
-        let origin = origin(Arc::clone(&script));
+impl World {
+    /// Starts an edge with an empty store, whose plain HTTP mounts are these, and waits until it is
+    /// ready.
+    pub(crate) fn start(mounts: &[(&str, &Origin)], change: impl FnOnce(&mut Config)) -> World {
         let dir = tempfile::tempdir().unwrap();
-        let config = config(origin, &dir);
+        let mut config = config(mounts, &dir);
+        change(&mut config);
         let (edge, admin) = (config.listen[0], config.admin);
         thread::spawn(move || run(&config, Start::Fresh, &|| Ok(config.clone())).unwrap());
+        let world = World {
+            edge,
+            admin,
+            _dir: dir,
+        };
         let until = Instant::now() + PATIENCE;
-        while !is_ready(admin) {
+        while !world.admin("/readyz").contains(" 200 ") {
             assert!(Instant::now() < until, "the edge does not become ready");
             thread::sleep(Duration::from_millis(10));
         }
-        World {
-            edge,
-            script,
-            _dir: dir,
+        world
+    }
+
+    /// What `origin` has under `path`.
+    pub(crate) fn page(&self, origin: &Origin, path: &str) -> Page {
+        Page {
+            path: path.to_owned(),
+            edge: self.edge,
+            origin: origin.clone(),
         }
+    }
+
+    /// The value of a metric, named with its labels.
+    pub(crate) fn metric(&self, name: &str) -> u64 {
+        let metrics = self.admin("/metrics");
+        let mut lines = metrics.lines();
+        let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.map_or(0, |value| value.parse().unwrap())
+    }
+
+    fn admin(&self, path: &str) -> String {
+        let mut answer = String::new();
+        if let Ok(mut stream) = TcpStream::connect(self.admin) {
+            let head = format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+            if stream.write_all(head.as_bytes()).is_ok() {
+                let _ = stream.read_to_string(&mut answer);
+            }
+        }
+        answer
+    }
+}
+
+/// The edge that most tests share, and the origin of its only mount.
+fn shared() -> &'static (World, Origin) {
+    static SHARED: OnceLock<(World, Origin)> = OnceLock::new();
+    SHARED.get_or_init(|| {
+        let origin = Origin::start();
+        let world = World::start(&[("/", &origin)], |_| {});
+        (world, origin)
     })
 }
 
-fn is_ready(admin: SocketAddr) -> bool {
-    let Ok(mut stream) = TcpStream::connect(admin) else {
-        return false;
-    };
-    let asked = stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
-    let mut answer = String::new();
-    asked.is_ok() && stream.read_to_string(&mut answer).is_ok() && answer.contains(" 200 ")
+/// Waits for something to become true.
+pub(crate) fn until(is_true: impl Fn() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !is_true() {
+        assert!(Instant::now() < end, "it never came");
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
-fn config(origin: SocketAddr, dir: &tempfile::TempDir) -> Config {
+fn config(mounts: &[(&str, &Origin)], dir: &tempfile::TempDir) -> Config {
     let free = || {
         TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
             .unwrap()
     };
+    let mounts = mounts.iter().map(|(prefix, origin)| MountConfig {
+        prefix: (*prefix).to_owned(),
+        kind: MountKind::Http,
+        origin: Some(format!("http://{}", origin.address)),
+        host: None,
+        ca: None,
+    });
     Config {
         name: "eu".to_owned(),
         listen: vec![free()],
         admin: free(),
         access_log: AccessTarget::Off,
         threads: 1,
-        mounts: vec![MountConfig {
-            prefix: "/".to_owned(),
-            kind: MountKind::Http,
-            origin: Some(format!("http://{origin}")),
-            host: None,
-            ca: None,
-        }],
+        mounts: mounts.collect(),
         http: HttpConfig {
             body: ByteSize::b(TOO_LONG as u64 - 1),
             first_byte_timeout: Period::secs(10),
             retry: Period::secs(3600),
+            breaker: never_open(),
             ..HttpConfig::default()
+        },
+        // What fails is asked for again at once, but where that is what a test is about.
+        fill: FillConfig {
+            failed_memory: Period::secs(0),
+            ..FillConfig::default()
         },
         store: StoreConfig {
             dir: dir.path().join("store"),
@@ -395,17 +508,72 @@ fn config(origin: SocketAddr, dir: &tempfile::TempDir) -> Config {
     }
 }
 
-/// Listens, and gives each path's answers in their order. Without one it hangs up.
-fn origin(script: Arc<Mutex<Script>>) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let script = Arc::clone(&script);
-            thread::spawn(move || serve(stream.unwrap(), &script));
-        }
-    });
-    address
+/// Many tests share an origin that hangs up now and then: it must not be suspended for all of them.
+fn never_open() -> BreakerConfig {
+    BreakerConfig {
+        window: 64,
+        failures: 64,
+        ..BreakerConfig::default()
+    }
+}
+
+/// An origin: listens, and gives each path's answers in their order. Without one it hangs up.
+#[derive(Clone)]
+pub(crate) struct Origin {
+    pub(crate) address: SocketAddr,
+    script: Arc<Mutex<Script>>,
+}
+
+#[derive(Default)]
+struct Script {
+    replies: HashMap<String, VecDeque<Reply>>,
+    /// What is answered where there is none of these.
+    otherwise: Option<Reply>,
+    /// Nothing is answered until it is open.
+    silence: Option<Gate>,
+    seen: Vec<Seen>,
+}
+
+impl Origin {
+    pub(crate) fn start() -> Origin {
+        Origin::at("127.0.0.1:0")
+    }
+
+    pub(crate) fn at(address: &str) -> Origin {
+        let listener = TcpListener::bind(address).unwrap();
+        let origin = Origin {
+            address: listener.local_addr().unwrap(),
+            script: Arc::default(),
+        };
+        let script = Arc::clone(&origin.script);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let script = Arc::clone(&script);
+                thread::spawn(move || serve(stream.unwrap(), &script));
+            }
+        });
+        origin
+    }
+
+    /// The answer to everything that has none of its own.
+    pub(crate) fn otherwise(&self, reply: Reply) {
+        self.script.lock().unwrap().otherwise = Some(reply);
+    }
+
+    /// Takes requests and never answers them.
+    pub(crate) fn falls_silent(&self) {
+        self.script.lock().unwrap().silence = Some(Gate::default());
+    }
+
+    pub(crate) fn speaks_again(&self) {
+        let silence = self.script.lock().unwrap().silence.take();
+        silence.unwrap().open();
+    }
+
+    /// Requests so far.
+    pub(crate) fn asked(&self) -> usize {
+        self.script.lock().unwrap().seen.len()
+    }
 }
 
 fn serve(stream: TcpStream, script: &Mutex<Script>) {
@@ -420,7 +588,7 @@ fn serve(stream: TcpStream, script: &Mutex<Script>) {
         }
         let path = target.split('?').next().unwrap().to_owned();
         let body = String::from_utf8(body).unwrap();
-        let reply = {
+        let (reply, silence) = {
             let mut script = script.lock().unwrap();
             script.seen.push(Seen {
                 method,
@@ -428,13 +596,21 @@ fn serve(stream: TcpStream, script: &Mutex<Script>) {
                 head,
                 body,
             });
-            script.replies.get_mut(&path).and_then(VecDeque::pop_front)
+            let own = script.replies.get_mut(&path).and_then(VecDeque::pop_front);
+            (own.or(script.otherwise.clone()), script.silence.clone())
         };
+        if let Some(silence) = silence {
+            return silence.pass();
+        }
         let Some(reply) = reply else { return };
         if let Some(gate) = &reply.gate {
             gate.pass();
         }
-        if stream.write_all(&reply.bytes).is_err() || reply.close {
+        let sent = stream.write_all(&reply.bytes);
+        if let Some(stall) = &reply.stall {
+            stall.pass();
+        }
+        if sent.is_err() || reply.close {
             return;
         }
     }

@@ -4,6 +4,9 @@
 //! Nothing sleeps to become stale: the origin says how old its answers are.
 
 mod bodies;
+#[path = "../faults/dns.rs"]
+mod dns;
+mod faults;
 mod freshness;
 mod harness;
 mod methods;

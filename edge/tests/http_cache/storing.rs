@@ -1,6 +1,6 @@
 //! RFC 9111 §3: what is stored.
 
-use crate::harness::{Page, ago, ahead};
+use crate::harness::{Page, Reply, ago, ahead};
 
 /// Asks twice; whether the second answer was stored.
 fn is_stored(name: &str, asked: &str, status: u16, fields: &str) -> bool {
@@ -17,6 +17,11 @@ fn an_answer_is_stored_only_if_it_may_be() {
     let expires = format!("Expires: {}", ahead(600));
     let expired = format!("Expires: {}", ago(600));
     let basic = "Authorization: Basic eDp5";
+    let cookie = format!(
+        "Set-Cookie: a=b\nDate: {}\nLast-Modified: {}",
+        ago(0),
+        ago(9000)
+    );
     let table = [
         ("max-age", "", 200, "Cache-Control: max-age=60", true),
         ("s-maxage", "", 200, "Cache-Control: s-maxage=60", true),
@@ -147,6 +152,105 @@ fn an_answer_is_stored_only_if_it_may_be() {
             "Set-Cookie: a=b\nCache-Control: max-age=60",
             true,
         ),
+        (
+            "cookie-private",
+            "",
+            200,
+            "Set-Cookie: a=b\nCache-Control: private, max-age=60",
+            false,
+        ),
+        ("cookie-guessed", "", 200, &*cookie, false),
+        (
+            "pragma",
+            "",
+            200,
+            "Pragma: no-cache\nCache-Control: max-age=60",
+            true,
+        ),
+        (
+            "authorized-proxy",
+            basic,
+            200,
+            "Cache-Control: max-age=60, proxy-revalidate",
+            false,
+        ),
+        (
+            "authorized-cdn",
+            basic,
+            200,
+            "CDN-Cache-Control: max-age=60\nCache-Control: public, max-age=60",
+            false,
+        ),
+        (
+            "must-understand-no-store",
+            "",
+            299,
+            "Cache-Control: max-age=60, must-understand, no-store",
+            false,
+        ),
+        (
+            "unknown-directive",
+            "",
+            200,
+            "Cache-Control: max-age=60, frobnicate=\"no-store\"",
+            true,
+        ),
+        (
+            "beside-foreign-letters",
+            "",
+            200,
+            "Cache-Control: x=\u{e9}, no-store\nCache-Control: max-age=60",
+            false,
+        ),
+        (
+            "behind-an-open-quote",
+            "",
+            200,
+            "Cache-Control: max-age=60, x=\"a, no-store",
+            false,
+        ),
+        (
+            "private-of-nothing",
+            "",
+            200,
+            "Cache-Control: max-age=60, private=\"\"",
+            false,
+        ),
+        (
+            "private-spaced",
+            "",
+            200,
+            "Cache-Control: max-age=60, private =",
+            false,
+        ),
+        (
+            "cdn-empty",
+            "",
+            200,
+            "CDN-Cache-Control:\nCache-Control: no-store",
+            false,
+        ),
+        (
+            "cdn-private",
+            "",
+            200,
+            "CDN-Cache-Control: private, max-age=60\nCache-Control: max-age=60",
+            false,
+        ),
+        (
+            "cdn-expires",
+            "",
+            200,
+            &*format!("CDN-Cache-Control: public\n{expires}"),
+            false,
+        ),
+        (
+            "cdn-stale",
+            "",
+            200,
+            "CDN-Cache-Control: max-age=0\nCache-Control: max-age=60",
+            false,
+        ),
     ];
     for (name, asked, status, fields, expected) in table {
         assert_eq!(
@@ -184,6 +288,58 @@ fn what_connection_names_is_neither_stored_nor_passed_on() {
     assert_eq!(seen.field("x-forwarded-for").as_deref(), Some("127.0.0.1"));
 }
 
+/// RFC 9110 §7.6.3: in either direction, the version by which the message came here.
+#[test]
+fn via_names_the_version_that_a_message_came_by() {
+    let via = |page: &Page| page.seen().pop().unwrap().field("via");
+    let page = Page::new("storing/via-client");
+    for method in ["GET", "POST"] {
+        page.answers(200, "Cache-Control: no-store", "body");
+        let headers = page.head_by_http2(method);
+        assert_eq!(headers["via"], "1.1 eu", "{method}");
+        assert_eq!(via(&page).as_deref(), Some("2 eu"), "{method}");
+    }
+    page.answers(200, "Cache-Control: no-store", "body");
+    page.get_by_http10();
+    assert_eq!(via(&page).as_deref(), Some("1.0 eu"));
+    page.answers(200, "Cache-Control: no-store", "body");
+    page.get("Via: 2 near, 1.1 eu");
+    assert_eq!(
+        via(&page).as_deref(),
+        Some("2 near, 1.1 eu, 1.1 eu"),
+        "it was here before"
+    );
+
+    let page = Page::new("storing/via-origin");
+    let head = "HTTP/1.0 200 OK\nContent-Length: 4\nETag: \"1\"\nVia: 1.1 far";
+    let fresh = format!("{head}\nCache-Control: max-age=60");
+    page.will(Reply::raw(&fresh, "body").then_closes());
+    for _ in 0..2 {
+        assert_eq!(
+            page.get("").field("via").as_deref(),
+            Some("1.1 far, 1.0 eu")
+        );
+    }
+    // A confirmation is a message of its own; what is stored has come by both.
+    page.answers(304, "Cache-Control: max-age=60\nETag: \"1\"", "");
+    assert_eq!(
+        page.get("Cache-Control: no-cache").field("via").as_deref(),
+        Some("1.1 eu")
+    );
+    for got in [
+        page.get(""),
+        page.ask("HEAD", "", ""),
+        page.get("If-None-Match: \"1\""),
+    ] {
+        assert_eq!(
+            got.field("via").as_deref(),
+            Some("1.1 eu"),
+            "{}",
+            got.status
+        );
+    }
+}
+
 /// RFC 9110 §7.6.3: one entry for each hop, however the answer came through.
 #[test]
 fn an_answer_that_is_not_kept_has_been_through_here_once() {
@@ -216,6 +372,47 @@ fn fields_that_are_private_are_given_once() {
         (None, None)
     );
     assert_eq!(second.field("x-all").as_deref(), Some("1"));
+}
+
+/// §5.2.2.4 and §5.2.2.7: each form of naming fields, also the unquoted one of a single field, and
+/// several directives. A name that is in neither of them stays.
+#[test]
+fn qualified_directives_are_read_in_every_form() {
+    for (name, control) in [
+        ("quoted", "private=\"x-user\""),
+        ("token", "private=x-user"),
+        ("list", "no-cache=\"x-other, X-User\""),
+        ("spaces", "no-cache = \" x-user \""),
+        ("twice", "no-cache=\"x-other\", no-cache=\"x-user\""),
+        ("both", "private=\"x-user\", no-cache=\"x-other\""),
+    ] {
+        let page = Page::new(&format!("storing/qualified-{name}"));
+        page.answers(
+            200,
+            &format!("Cache-Control: max-age=60, {control}\nX-User: me\nX-All: 1"),
+            "body",
+        );
+        assert_eq!(
+            page.get("").field("x-user").as_deref(),
+            Some("me"),
+            "{name}"
+        );
+        let got = page.get("");
+        assert!(got.is_hit(), "{name}: {}", got.cache());
+        assert_eq!(
+            (got.field("x-user"), got.field("x-all").as_deref()),
+            (None, Some("1"))
+        );
+    }
+    // In the targeted field they are strings (RFC 9213 §2.1).
+    let page = Page::new("storing/qualified-cdn");
+    page.answers(
+        200,
+        "CDN-Cache-Control: max-age=60, private=\"x-user\"\nX-User: me",
+        "body",
+    );
+    page.get("");
+    assert_eq!(page.get("").field("x-user"), None);
 }
 
 /// §3.5: what was stored without authorization may be given to who is authorized.

@@ -88,3 +88,62 @@ fn those_who_waited_together_get_each_their_own() {
     );
     assert_eq!(page.asked(), 2);
 }
+
+/// §4.1: case and order count unless the field's own rules say that they don't; an empty field is not
+/// an absent one.
+#[test]
+fn only_what_is_known_to_mean_the_same_is_one_variant() {
+    for (name, stored, asked, hit) in [
+        ("case", "X-A: one", "X-A: ONE", false),
+        ("order", "X-A: 1, 2", "X-A: 2, 1", false),
+        ("empty", "", "X-A:", false),
+        ("space", "X-A: 1,2", "X-A:  1 ,  2", true),
+        ("lines", "X-A: 1, 2", "X-A: 1\nX-A: 2", true),
+        ("quoted", "X-A: \"1,2\"", "X-A: \"1, 2\"", false),
+        ("others", "X-A: 1\nX-B: 1", "X-A: 1\nX-B: 2", true),
+    ] {
+        let page = Page::new(&format!("vary/same-{name}"));
+        let fields = "Cache-Control: max-age=60\nVary: x-a";
+        page.answers(200, fields, "one").answers(200, fields, "two");
+        page.get(stored);
+        assert_eq!(page.get(asked).is_hit(), hit, "{name}");
+    }
+}
+
+/// §4.1: a Vary that can't be read, or has * in it, matches nothing, and so do several lines with one.
+#[test]
+fn a_vary_that_is_not_understood_matches_nothing() {
+    for (name, vary) in [
+        ("among", "Vary: X-A, *"),
+        ("lines", "Vary: X-A\nVary: *"),
+        ("words", "Vary: not a name"),
+    ] {
+        let page = Page::new(&format!("vary/never-{name}"));
+        let fields = format!("Cache-Control: max-age=60\n{vary}");
+        page.answers(200, &fields, "one")
+            .answers(200, &fields, "two");
+        page.get("X-A: 1");
+        assert_eq!(page.get("X-A: 1").body, "two", "{name}");
+    }
+}
+
+/// §4.1, §4.3.1: a variant is confirmed by its own validator, with the fields that selected it.
+#[test]
+fn a_variant_is_confirmed_for_itself() {
+    let page = Page::new("vary/confirmed");
+    let fields = |tag: &str| format!("Cache-Control: max-age=0\nVary: X-A\nETag: \"{tag}\"");
+    page.answers(200, &fields("1"), "one")
+        .answers(200, &fields("2"), "two");
+    page.get("X-A: 1");
+    page.get("X-A: 2");
+    for (asked, tag, body) in [("X-A: 1", "\"1\"", "one"), ("X-A: 2", "\"2\"", "two")] {
+        page.answers(
+            304,
+            &format!("Cache-Control: max-age=0\nVary: X-A\nETag: {tag}"),
+            "",
+        );
+        assert_eq!(page.get(asked).body, body);
+        let seen = page.seen().pop().unwrap();
+        assert_eq!(seen.field("if-none-match").as_deref(), Some(tag));
+    }
+}

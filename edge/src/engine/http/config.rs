@@ -3,6 +3,10 @@
 use modcdn_core::config::Problem;
 use modcdn_core::units::{ByteSize, Period};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
+
+use crate::config::BreakerConfig;
+use crate::origin::gate::Bounds;
 
 /// Default part of the time since `Last-Modified` for which an answer without a lifetime is fresh:
 /// what RFC 9111 §4.2.2 suggests.
@@ -31,8 +35,21 @@ pub const DEFAULT_STALL_TIMEOUT: Period = Period::secs(30);
 pub const DEFAULT_TOTAL_TIMEOUT: Period = Period::secs(3600);
 /// Default time after which an unused connection is closed.
 pub const DEFAULT_IDLE_TIMEOUT: Period = Period::secs(60);
-/// Default bound on exchanges with one mount's origin at once.
-pub const DEFAULT_CONNECTIONS: usize = 100;
+/// For so long an address where something went wrong is used only where there is no other.
+pub const DEFAULT_SUSPICION: Period = Period::secs(1);
+/// The longest that this grows to, doubling with each further failure there.
+pub const DEFAULT_SUSPICION_MAX: Period = Period::secs(60);
+/// Default bound on requests with one mount's origin at once.
+pub const DEFAULT_REQUESTS: usize = 100;
+/// Default bound on requests at once whose answers go to one client at its pace: each may be a
+/// connection, and clients leave the edge some 500 descriptors.
+pub const DEFAULT_RELAYS: usize = 300;
+/// Default window of an HTTP/2 stream: at 100 ms, 5 MB/s.
+pub const DEFAULT_STREAM_WINDOW: ByteSize = ByteSize::kib(512);
+/// Default bound on those that wait for a place among them; each costs some KiB.
+pub const DEFAULT_QUEUE: usize = 1000;
+/// Default bound on that wait.
+pub const DEFAULT_QUEUE_WAIT: Period = Period::secs(5);
 
 /// Plain HTTP mounts: bounds on what their origins say, and on talking to them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,8 +82,26 @@ pub struct HttpConfig {
     pub total_timeout: Period,
     /// Unused connections are closed after this.
     pub idle_timeout: Period,
-    /// Most exchanges with one mount's origin at once; over HTTP/1.1 each is a connection.
-    pub connections: usize,
+    /// How long an address where something went wrong is avoided; doubles with each failure.
+    pub suspicion: Period,
+    /// The longest that it is.
+    pub suspicion_max: Period,
+    /// Most requests with one mount's origin at once, until their bodies are read; over HTTP/1.1 each
+    /// is a connection.
+    pub requests: usize,
+    /// Most requests at once of one mount whose answers go to one client at its pace; they have places
+    /// among `requests` only until the head of their answer is here. Over HTTP/1.1 each is a
+    /// connection.
+    pub relays: usize,
+    /// HTTP/2 window of one stream. A connection's is that of all streams together: one whose client
+    /// doesn't read holds none of the others up, and this many bytes.
+    pub stream_window: ByteSize,
+    /// Most requests of one mount, of either kind, that wait for that.
+    pub queue: usize,
+    /// Longest wait in that queue.
+    pub queue_wait: Period,
+    /// When one mount's origin isn't asked any more.
+    pub breaker: BreakerConfig,
 }
 
 impl Default for HttpConfig {
@@ -85,12 +120,30 @@ impl Default for HttpConfig {
             stall_timeout: DEFAULT_STALL_TIMEOUT,
             total_timeout: DEFAULT_TOTAL_TIMEOUT,
             idle_timeout: DEFAULT_IDLE_TIMEOUT,
-            connections: DEFAULT_CONNECTIONS,
+            suspicion: DEFAULT_SUSPICION,
+            suspicion_max: DEFAULT_SUSPICION_MAX,
+            requests: DEFAULT_REQUESTS,
+            relays: DEFAULT_RELAYS,
+            stream_window: DEFAULT_STREAM_WINDOW,
+            queue: DEFAULT_QUEUE,
+            queue_wait: DEFAULT_QUEUE_WAIT,
+            breaker: BreakerConfig::default(),
         }
     }
 }
 
 impl HttpConfig {
+    /// How much goes to one mount's origin at once.
+    pub(crate) fn bounds(&self) -> Bounds {
+        Bounds {
+            requests: self.requests,
+            relays: self.relays,
+            queue: self.queue,
+            queue_wait: self.queue_wait.get(),
+            breaker: self.breaker.rules(),
+        }
+    }
+
     /// What is wrong with the section; keys are relative to it.
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
@@ -100,6 +153,8 @@ impl HttpConfig {
             ("stall_timeout", self.stall_timeout),
             ("total_timeout", self.total_timeout),
             ("idle_timeout", self.idle_timeout),
+            ("queue_wait", self.queue_wait),
+            ("suspicion", self.suspicion),
         ];
         let zero = periods.into_iter().filter(|(_, period)| period.is_zero());
         let mut problems: Vec<_> = zero
@@ -115,13 +170,36 @@ impl HttpConfig {
             "heuristic_percent",
             "must be at most 100",
         );
-        claim(self.connections > 0, "connections", "must be at least 1");
+        claim(
+            self.suspicion <= self.suspicion_max,
+            "suspicion",
+            "must not be above suspicion_max",
+        );
+        let requests = 1..=Semaphore::MAX_PERMITS;
+        claim(
+            requests.contains(&self.requests),
+            "requests",
+            "must be at least 1",
+        );
+        claim(
+            requests.contains(&self.relays),
+            "relays",
+            "must be at least 1",
+        );
+        let window = (64 << 10)..=(16 << 20);
+        claim(
+            window.contains(&self.stream_window.as_u64()),
+            "stream_window",
+            "must be from 64KiB to 16MiB",
+        );
         let header = (8 << 10)..=(256 << 10);
         claim(
             header.contains(&self.header_size.as_u64()),
             "header_size",
             "must be from 8KiB to 256KiB",
         );
+        let breaker = self.breaker.problems().into_iter();
+        problems.extend(breaker.map(|p| Problem::new(format!("breaker.{}", p.key), p.message)));
         problems
     }
 }

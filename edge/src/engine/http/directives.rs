@@ -9,7 +9,7 @@ use http::header::{CACHE_CONTROL, CDN_CACHE_CONTROL, PRAGMA};
 use http::{HeaderName, HeaderValue};
 use sfv::{BareItem, Dictionary, ListEntry, Parser};
 
-use super::fields::{Fields, members};
+use super::fields::{Fields, is_closed, members};
 
 /// The longest delta-seconds: greater ones count as this (RFC 9111 §1.2.2).
 const MOST_SECONDS: u64 = 1 << 31;
@@ -28,14 +28,16 @@ pub(super) enum Scope {
 
 impl Scope {
     fn widen(&mut self, argument: Option<&str>) {
-        let names = argument.map(|names| members(names).map(str::parse).collect());
+        // None: unqualified, or qualified by what are no names, or by none.
+        let names =
+            argument.and_then(|names| members(names).map(|name| name.parse().ok()).collect());
+        let names = names.filter(|names: &Vec<HeaderName>| !names.is_empty());
         *self = match (std::mem::take(self), names) {
-            (Self::Fields(mut held), Some(Ok(names))) => {
-                held.extend::<Vec<HeaderName>>(names);
+            (Self::Fields(mut held), Some(names)) => {
+                held.extend(names);
                 Self::Fields(held)
             }
-            (Self::None, Some(Ok(names))) => Self::Fields(names),
-            // Unqualified, or qualified by what are no names.
+            (Self::None, Some(names)) => Self::Fields(names),
             _ => Self::All,
         };
     }
@@ -192,15 +194,24 @@ impl RequestControl {
     }
 }
 
-/// Each directive of a field: its name in lower case, its argument without quotes.
+/// Each directive of a field: its name in lower case, its argument without quotes. No restriction may
+/// be overlooked because of what stands beside it: bytes beyond ASCII spoil only the directive that
+/// they are in, and where a quote is never closed every comma divides.
 fn each(fields: &impl Fields, field: &HeaderName, mut take: impl FnMut(&str, Option<&str>)) {
-    let lines = fields.lines(field).filter_map(|line| line.to_str().ok());
-    for directive in lines.flat_map(members) {
-        let (name, argument) = match directive.split_once('=') {
+    let mut directive = |text: &str| {
+        let (name, argument) = match text.split_once('=') {
             Some((name, argument)) => (name, Some(unquoted(argument.trim()))),
-            None => (directive, None),
+            None => (text, None),
         };
         take(&name.trim().to_ascii_lowercase(), argument);
+    };
+    for line in fields.lines(field) {
+        let line = String::from_utf8_lossy(line.as_bytes());
+        if is_closed(&line) {
+            members(&line).for_each(&mut directive);
+        } else {
+            line.split(',').for_each(&mut directive);
+        }
     }
 }
 
@@ -253,6 +264,21 @@ mod tests {
         assert!(control.public && control.no_store);
     }
 
+    #[test]
+    fn what_is_malformed_hides_no_restriction() {
+        for text in [
+            "x=\u{e9}, no-store",
+            "x=\"a, no-store",
+            "max-age=\"9, no-store, x",
+        ] {
+            let value = HeaderValue::from_bytes(text.as_bytes()).unwrap();
+            let fields = http::HeaderMap::from_iter([(CACHE_CONTROL, value)]);
+            assert!(ResponseControl::of(&fields).no_store, "{text}");
+        }
+        assert_eq!(response("private=\"x-a, max-age=9").private, Scope::All);
+        assert!(!response("x=\"no-store, \\\"no-store\"").no_store);
+    }
+
     /// RFC 9111 §4.2.1: invalid freshness information is stale; §1.2.2: overflow is 2^31.
     #[test]
     fn a_strange_lifetime_is_none_and_a_huge_one_is_capped() {
@@ -285,6 +311,12 @@ mod tests {
         assert_eq!(response(r#"private="x-a", private"#).private, Scope::All);
         assert_eq!(response(r#"private, private="x-a""#).private, Scope::All);
         assert_eq!(response(r#"no-cache="not a name""#).no_cache, Scope::All);
+        assert_eq!(response(r#"no-cache="""#).no_cache, Scope::All);
+        assert_eq!(response("private=").private, Scope::All);
+        assert_eq!(
+            response("private = x-a").private,
+            Scope::Fields(vec![name("x-a")])
+        );
         assert_eq!(response("max-age=1").no_cache, Scope::None);
     }
 

@@ -72,6 +72,20 @@ pub(super) fn members(line: &str) -> impl Iterator<Item = &str> {
     pieces.map(str::trim).filter(|member| !member.is_empty())
 }
 
+/// Whether every quoted string in a line has its end.
+pub(super) fn is_closed(line: &str) -> bool {
+    let (mut quoted, mut escaped) = (false, false);
+    for c in line.chars() {
+        match c {
+            _ if std::mem::take(&mut escaped) => {}
+            '"' => quoted = !quoted,
+            '\\' => escaped = quoted,
+            _ => {}
+        }
+    }
+    !quoted
+}
+
 /// All members of a field's lines. None: a line isn't ASCII.
 pub(super) fn all_members<'a>(
     fields: &'a impl Fields,
@@ -146,6 +160,17 @@ pub(super) fn from_origin(headers: &mut HeaderMap, received: &HeaderValue, via: 
         headers.insert(DATE, received.clone());
     }
     headers.append(VIA, via.clone());
+}
+
+/// What one who passes a message on says in `Via`: the protocol that it came by, without the name that
+/// goes without saying, and who passes it on (RFC 9110 §7.6.3).
+pub(super) fn via(protocol: &str, name: &str) -> HeaderValue {
+    let is_token = |c: &char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(*c);
+    let version = protocol.strip_prefix("HTTP/").unwrap_or(protocol);
+    let name = name.chars().filter(is_token).collect::<String>();
+    let name = if name.is_empty() { "edge" } else { &name };
+    HeaderValue::try_from(format!("{version} {name}"))
+        .unwrap_or_else(|_| HeaderValue::from_static("1.1 edge"))
 }
 
 /// `Content-Length`, if there is exactly one.
@@ -259,6 +284,19 @@ mod tests {
         from_origin(&mut headers, &now, &via);
         let expected = header("Via: 1.0 x\nVia: 1.1 eu\nDate: Fri, 15 Jan 2027 08:00:00 GMT");
         assert_eq!(headers, expected);
+    }
+
+    /// RFC 9110 §7.6.3.
+    #[test]
+    fn via_names_the_version_that_a_message_came_by() {
+        for (protocol, name, expected) in [
+            ("HTTP/1.0", "eu", "1.0 eu"),
+            ("HTTP/1.1", "eu-1", "1.1 eu-1"),
+            ("HTTP/2", "my edge", "2 myedge"),
+            ("HTTP/2", "\u{e9}", "2 edge"),
+        ] {
+            assert_eq!(via(protocol, name), expected);
+        }
     }
 
     #[test]

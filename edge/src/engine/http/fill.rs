@@ -7,16 +7,16 @@
 //!        ├─ not for sharing ──────────▶ handed to the leader; the others ask for themselves
 //!        ├─ no answer ────────────────▶ refused
 //!        └─ to be stored ─▶ receive ─┬─ complete ─▶ committed
-//!                                    └─ broken off, too long, another digest ─▶ failed
+//!                                    └─ broken off for good, too long, another digest ─▶ failed
 //! ```
+//! A body that breaks off is continued as those of modules are, if it has a strong validator.
 //! A body of at most [`PROMPT`] bytes is announced only when it is committed: what is wrong with it
 //! becomes a clean error. A longer one that fails breaks every reader off.
 
 use std::sync::Arc;
-use std::task::Poll;
 
-use bytes::Bytes;
-use futures::poll;
+use async_trait::async_trait;
+use http::header::{IF_RANGE, RANGE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use modcdn_core::refusal::{Reason, Refusal};
@@ -24,23 +24,28 @@ use tokio::sync::oneshot;
 
 use super::age::{Exchange, born};
 use super::directives::{RequestControl, ResponseControl};
-use super::fields::{from_origin, http_date, length};
-use super::flight::{Flight, Handed};
-use super::freshness::{is_failure, lifetime};
+use super::fields::{Fields, from_origin, http_date, length, via};
+use super::flight::{Flight, Handed, Unsharing};
+use super::freshness::{is_failure, lifetime, may_share};
 use super::merge::{merged, withhold};
 use super::storing::{Asking, Unstorable, may_store};
-use super::validate::{confirms, has_validator, ours};
+use super::validate::{confirms, has_validator, ours, to_continue};
 use super::vary::Selecting;
 use crate::engine::Engine;
 use crate::engine::announced::{Announced, Failure};
-use crate::engine::clock::millis;
-use crate::engine::fill::{PROMPT, hint};
+use crate::engine::clock::{Millis, millis};
+use crate::engine::failed::Failed;
+#[cfg(doc)]
+use crate::engine::fill::PROMPT;
+use crate::engine::fill::hint;
+use crate::engine::freshness::Lifetime;
 use crate::engine::growing::{End, Outcome};
 use crate::engine::intake::{Finished, Intake};
+use crate::engine::receive::{Reception, Source};
 use crate::engine::store::entry::{Entry, Headers, Meta, Rules};
 use crate::engine::store::{Arrival, Payload};
 use crate::origin::web::{WebOrigin, WebRequest, WebResponse};
-use crate::origin::{OriginBody, OriginError};
+use crate::origin::{OriginBody, OriginError, OriginResponse, Resume};
 
 /// An exchange that has not begun.
 pub(super) struct Fill {
@@ -54,7 +59,9 @@ pub(super) struct Fill {
     pub(super) upstream: HeaderMap,
     /// What is to be confirmed.
     pub(super) stale: Option<Arc<Entry>>,
-    pub(super) hand: Option<oneshot::Sender<Handed>>,
+    pub(super) hand: Option<oneshot::Sender<Result<Handed, OriginError>>>,
+    /// What comes is one client's, as far as is known.
+    pub(super) relay: bool,
 }
 
 impl Fill {
@@ -72,13 +79,15 @@ impl Fill {
     async fn advance(&mut self) -> Result<&'static str, Failure> {
         let (exchange, response) = self.ask(self.stale.clone().as_deref()).await?;
         let (exchange, response) = match (response.status, self.stale.clone()) {
-            (StatusCode::NOT_MODIFIED, Some(stale))
-                if has_validator(&stale.meta.headers)
-                    && confirms(&stale.meta.headers, &response.headers) =>
-            {
-                return self.confirm(&stale, exchange, response.headers).await;
+            (StatusCode::NOT_MODIFIED, Some(stale)) => {
+                match self.renewed(&stale, exchange, &response) {
+                    Some(fields) => {
+                        let validated = born(&response.headers, exchange);
+                        return self.confirm(&stale, validated, fields).await;
+                    }
+                    None => self.ask(None).await?,
+                }
             }
-            (StatusCode::NOT_MODIFIED, Some(_)) => self.ask(None).await?,
             _ => (exchange, response),
         };
         if response.status == StatusCode::NOT_MODIFIED {
@@ -95,23 +104,45 @@ impl Fill {
             target: self.target.clone(),
             headers: ours(&self.upstream, stale.map(|stale| &stale.meta.headers)),
             upload: None,
+            relay: self.relay,
         };
         let response = self.origin.send(request).await?;
+        self.engine.http.failed.lock().forget(&self.key);
         let answered = self.engine.clock.now();
         Ok((Exchange { asked, answered }, response))
     }
 
-    /// 304: the stored answer is right (RFC 9111 §4.3.4).
+    /// The stored answer's fields as a 304 has them (RFC 9111 §4.3.4). None: it is about another answer,
+    /// or makes this one what may not be kept (§3), so that its fields can't be either.
+    fn renewed(
+        &self,
+        stale: &Entry,
+        exchange: Exchange,
+        response: &WebResponse,
+    ) -> Option<HeaderMap> {
+        let held = &stale.meta.headers;
+        if !has_validator(held) || !confirms(held, &response.headers) {
+            return None;
+        }
+        let mut update = response.headers.clone();
+        let date = http_date(exchange.answered / 1000);
+        let via = self.engine.via(response.protocol);
+        from_origin(&mut update, &date, &via);
+        let merged = merged(held, &update);
+        let may_be_kept = self
+            .engine
+            .may_store(&self.flight.request, stale.meta.status, &merged);
+        may_be_kept.is_ok().then_some(merged)
+    }
+
+    /// 304: the stored answer is right. `merged`: its fields from now on.
     async fn confirm(
         &self,
         stale: &Arc<Entry>,
-        exchange: Exchange,
-        mut update: HeaderMap,
+        validated: Millis,
+        merged: HeaderMap,
     ) -> Result<&'static str, Failure> {
-        let validated = born(&update, exchange);
-        let (date, via) = (http_date(exchange.answered / 1000), self.engine.via());
-        from_origin(&mut update, &date, &via);
-        let merged = merged(&stale.meta.headers, &update);
+        self.note_sharing(&self.engine.lifetime(stale.meta.status, &merged), validated);
         let (kept, withheld) = withhold(&merged, &ResponseControl::of(&merged));
         *self.flight.withheld.lock() = withheld;
         let headers = Headers::all(&kept);
@@ -133,10 +164,13 @@ impl Fill {
         mut response: WebResponse,
     ) -> Result<&'static str, Failure> {
         let born = born(&response.headers, exchange);
-        let (date, via) = (http_date(exchange.answered / 1000), self.engine.via());
+        // Before a missing Date is filled in: by our clock it proves nothing.
+        let validator = to_continue(response.status, &response.headers);
+        let date = http_date(exchange.answered / 1000);
+        let via = self.engine.via(response.protocol);
         from_origin(&mut response.headers, &date, &via);
         let control = ResponseControl::of(&response.headers);
-        if let Err(why) = self.may_keep(&response, &control) {
+        if let Err(why) = self.may_keep(&response) {
             return self.hand_over(response, why).await;
         }
         let selecting = Selecting::of(&response.headers);
@@ -146,7 +180,10 @@ impl Fill {
             .engine
             .storing(move || engine.key_for(&flight, &selecting, joinable))
             .await?;
-        self.engine.http.flights.shared(&self.flight.key);
+        self.note_sharing(
+            &self.engine.lifetime(response.status, &response.headers),
+            born,
+        );
         let (kept, withheld) = withhold(&response.headers, &control);
         *self.flight.withheld.lock() = withheld;
         let meta = Meta {
@@ -157,23 +194,18 @@ impl Fill {
             validated: born,
             epoch: self.flight.awaited.epoch(),
         };
-        let announced = Announced::new(meta, &response.headers);
-        self.receive(&key, &announced, response.body.as_mut()).await
+        let mut announced = Announced::new(meta, &response.headers);
+        announced.validator = validator;
+        self.receive(&key, announced, response.body).await
     }
 
     /// Whether others may have the answer, and whether there is room for it.
-    fn may_keep(
-        &self,
-        response: &WebResponse,
-        control: &ResponseControl,
-    ) -> Result<(), Unstorable> {
+    fn may_keep(&self, response: &WebResponse) -> Result<(), Unstorable> {
         let (status, headers) = (response.status, &response.headers);
         let settings = self.engine.settings.load();
         let config = &settings.config.http;
-        let request = &self.flight.request;
-        let asking = Asking::of(request, &RequestControl::of(request));
-        let lifetime = lifetime(status, headers, control, config);
-        may_store(asking, status, headers, control, &lifetime)?;
+        self.engine
+            .may_store(&self.flight.request, status, headers)?;
         if is_failure(status) && self.stale.is_some() {
             // What we have is better, as long as it may stand in.
             return Err(Unstorable::Useless);
@@ -186,7 +218,7 @@ impl Fill {
         if known_long || size.is_some_and(|size| size > config.body.as_u64()) {
             return Err(Unstorable::TooLong);
         }
-        let fits = size.is_none_or(|size| size <= self.engine.settings.load().config.ram_body());
+        let fits = size.is_none_or(|size| size <= settings.config.ram_body());
         if fits || self.engine.store.is_admitting() {
             Ok(())
         } else {
@@ -197,25 +229,36 @@ impl Fill {
     /// The answer goes to the leader, if that is still there; the others ask for themselves.
     async fn hand_over(
         &mut self,
-        response: WebResponse,
+        mut response: WebResponse,
         why: Unstorable,
     ) -> Result<&'static str, Failure> {
         if is_failure(response.status) {
             self.rest_if_covered();
         } else if why.is_of_the_resource() {
             let now = self.engine.clock.now();
-            self.engine
-                .http
-                .flights
-                .unshared(&self.flight.key, now, false);
+            let (flights, why) = (&self.engine.http.flights, Unsharing::OneClients);
+            flights.unshared(&self.flight.key, now, why);
             self.drop_stale().await?;
         }
         if let Some(hand) = self.hand.take() {
-            // The leader has left: nobody wants it.
-            let _ = hand.send(Handed { response, why });
+            let relayed = response.body.relay();
+            // An error says that the leader has left: nobody wants it.
+            let _ = hand.send(relayed.map(|()| Handed { response, why }));
         }
         self.leave(&self.key, Outcome::Relay);
         Ok("relayed")
+    }
+
+    /// Whether those who come now wait for each other at this URL: not where each use of the answer has
+    /// to be confirmed, for none of them could have another's.
+    fn note_sharing(&self, lifetime: &Lifetime, born: Millis) {
+        let (flights, now) = (&self.engine.http.flights, self.engine.clock.now());
+        let nobody = RequestControl::default();
+        if may_share(lifetime, now.saturating_sub(born), || true, &nobody) {
+            flights.shared(&self.flight.key);
+        } else {
+            flights.unshared(&self.flight.key, now, Unsharing::ToBeConfirmed);
+        }
     }
 
     /// What is stored was answered otherwise, and what came can't take its place.
@@ -230,78 +273,35 @@ impl Fill {
     async fn receive(
         &self,
         key: &Arc<str>,
-        announced: &Announced,
-        body: &mut dyn OriginBody,
+        mut announced: Announced,
+        body: Box<dyn OriginBody>,
     ) -> Result<&'static str, Failure> {
-        let engine = &self.engine;
+        let (engine, settings) = (&self.engine, self.engine.settings.load_full());
         let (growing, store) = (self.flight.growing.clone(), engine.store.clone());
         let mut intake = Intake::new(growing, store, engine.memory.clone(), engine.fills.clone());
-        self.announce_if_long(announced, announced.head.size.unwrap_or(0));
-        let drained = self.drain(body, &mut intake, announced).await;
-        if let Err(failure) = drained {
+        let reception = Reception {
+            engine,
+            config: &settings.config.fill,
+            source: self,
+            growing: &self.flight.growing,
+            longest: settings.config.http.body.as_u64(),
+        };
+        // Trailers are not passed on, so none of them counts.
+        if let Err(failure) = reception.receive(&mut announced, body, &mut intake).await {
+            if intake.len() > reception.longest {
+                self.note_too_long();
+            }
             engine.http.flights.ended(&self.flight, &[key]);
             return Err(failure);
         }
-        self.commit(key, announced, intake).await
+        self.commit(key, &announced, intake).await
     }
 
-    /// Reads to the end of the body.
-    async fn drain(
-        &self,
-        body: &mut dyn OriginBody,
-        intake: &mut Intake,
-        announced: &Announced,
-    ) -> Result<(), Failure> {
-        let size = announced.head.size;
-        while let Some(piece) = self.next(body).await? {
-            self.engine.metrics.fill_bytes.inc_by(piece.len() as u64);
-            let taken = intake.take(piece).await;
-            taken.map_err(|reason| Failure::new(reason, "there is no room for the body"))?;
-            self.announce_if_long(announced, intake.len());
-            self.check_length(intake.len())?;
-        }
-        if size.is_some_and(|size| size != intake.len()) {
-            let text = format!("the origin broke off after {} bytes", intake.len());
-            return Err(Failure::new(Reason::OriginBroken, text));
-        }
-        Ok(())
-    }
-
-    /// The next piece. Followers are woken when the origin makes us wait, not for every piece.
-    async fn next(&self, body: &mut dyn OriginBody) -> Result<Option<Bytes>, OriginError> {
-        let mut next = body.next();
-        match poll!(&mut next) {
-            Poll::Ready(piece) => {
-                self.flight.growing.publish_if_behind();
-                piece
-            }
-            Poll::Pending => {
-                self.flight.growing.publish();
-                next.await
-            }
-        }
-    }
-
-    /// A body of unknown length that proves too long is given up, and passed through next time.
-    fn check_length(&self, len: u64) -> Result<(), Failure> {
-        let most = self.engine.settings.load().config.http.body.as_u64();
-        if len <= most {
-            return Ok(());
-        }
+    /// A body of unknown length that proved too long is given up, and passed through next time.
+    fn note_too_long(&self) {
         let now = self.engine.clock.now();
-        self.engine
-            .http
-            .flights
-            .unshared(&self.flight.key, now, true);
-        let text = format!("the body is longer than {most} bytes, the configured limit");
-        Err(Failure::new(Reason::OriginContent, text))
-    }
-
-    fn announce_if_long(&self, announced: &Announced, len: u64) {
-        if len > PROMPT && !self.flight.growing.is_announced() {
-            let head = announced.head.clone();
-            self.flight.growing.announce(Outcome::Arriving(head));
-        }
+        let flights = &self.engine.http.flights;
+        flights.unshared(&self.flight.key, now, Unsharing::TooLong);
     }
 
     /// The body is all there: compare it with its digest, if it came with one, and store it.
@@ -373,8 +373,14 @@ impl Fill {
         tracing::debug!(target = %self.target, reason = reason.name(), %error, "fill failed");
         self.rest();
         let refusal = Refusal::new(reason, self.target.as_str(), failure.text.clone());
-        let refusal = refusal.hint(hint(reason));
-        self.leave(&self.key, Outcome::Refused(Arc::new(refusal)));
+        let refusal = Arc::new(refusal.hint(hint(reason)));
+        // Without an answer only: one that the origin gave says itself how long it is good for.
+        if self.is_joinable() && is_of_the_line(reason) {
+            let (failed, now) = (Failed::Refused(refusal.clone()), self.engine.clock.now());
+            let mut memory = self.engine.http.failed.lock();
+            memory.remember(&self.key, failed, now);
+        }
+        self.leave(&self.key, Outcome::Refused(refusal));
         self.flight.growing.finish(End::Failed(reason));
         reason.name()
     }
@@ -418,20 +424,62 @@ impl Fill {
 }
 
 impl Engine {
-    /// Our member of `Via` (RFC 9110 §7.6.3).
-    pub(super) fn via(&self) -> HeaderValue {
-        let is_token = |c: &char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(*c);
-        let settings = self.settings.load();
-        let name = settings
-            .config
-            .name
-            .chars()
-            .filter(is_token)
-            .collect::<String>();
-        let name = if name.is_empty() { "edge" } else { &name };
-        HeaderValue::try_from(format!("1.1 {name}"))
-            .unwrap_or_else(|_| HeaderValue::from_static("1.1 edge"))
+    /// Whether the answer to a `GET` may be stored by its header alone.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn may_store(
+        &self,
+        request: &HeaderMap,
+        status: StatusCode,
+        response: &HeaderMap,
+    ) -> Result<(), Unstorable> {
+        let asking = Asking::of(request, &RequestControl::of(request));
+        let control = ResponseControl::of(response);
+        let lifetime = self.lifetime(status, response);
+        may_store(asking, status, response, &control, &lifetime)
     }
+
+    /// How long it may be used.
+    pub(super) fn lifetime(&self, status: StatusCode, response: &impl Fields) -> Lifetime {
+        let bounds = &self.settings.load().config.http;
+        lifetime(status, response, &ResponseControl::of(response), bounds)
+    }
+
+    /// Our member of `Via` for a message that came by `protocol` (RFC 9110 §7.6.3).
+    pub(super) fn via(&self, protocol: &str) -> HeaderValue {
+        via(protocol, &self.settings.load().config.name)
+    }
+}
+
+#[async_trait]
+impl Source for Fill {
+    async fn rest(&self, resume: Resume) -> Result<OriginResponse, OriginError> {
+        let mut headers = ours(&self.upstream, None::<&Headers>);
+        headers.insert(RANGE, resume.range());
+        headers.insert(IF_RANGE, resume.if_range);
+        let request = WebRequest {
+            method: Method::GET,
+            target: self.target.clone(),
+            headers,
+            upload: None,
+            relay: false,
+        };
+        let response = self.origin.send(request).await?;
+        Ok(OriginResponse {
+            status: response.status,
+            headers: response.headers,
+            body: response.body,
+        })
+    }
+}
+
+/// The line broke, or there was none: nothing was answered, or not all of it.
+fn is_of_the_line(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::OriginUnreachable | Reason::OriginTimeout | Reason::OriginBroken
+    )
 }
 
 /// Ends the flight at its fill's end, also if that panics.

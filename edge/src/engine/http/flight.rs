@@ -18,6 +18,7 @@ use crate::engine::clock::Millis;
 use crate::engine::growing::Growing;
 use crate::engine::purge::Subject;
 use crate::engine::purge::bans::{Awaited, Bans};
+use crate::origin::OriginError;
 use crate::origin::web::WebResponse;
 
 /// How long requests for a URL don't wait for each other after its answer could not be shared.
@@ -49,7 +50,7 @@ pub(super) struct Handed {
 }
 
 /// Where the leader waits for that.
-pub(super) type Hand = oneshot::Receiver<Handed>;
+pub(super) type Hand = oneshot::Receiver<Result<Handed, OriginError>>;
 
 impl Flight {
     pub(super) fn new(
@@ -89,8 +90,21 @@ struct State {
 #[derive(Clone, Copy)]
 struct Unshared {
     until: Millis,
-    /// Its body, of unknown length, proved longer than may be stored.
-    long: bool,
+    /// Answers there go to one client each.
+    relayed: bool,
+    /// Until then its body, of unknown length, counts as longer than may be stored: it proved so.
+    long_until: Millis,
+}
+
+/// Why requests for a URL don't wait for each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unsharing {
+    /// Its answers are one client's each.
+    OneClients,
+    /// The same, for its body, of unknown length, proved longer than may be stored.
+    TooLong,
+    /// They are stored, but have to be confirmed for each.
+    ToBeConfirmed,
 }
 
 /// What [`Flights::join`] found.
@@ -171,7 +185,7 @@ impl Flights {
     }
 
     /// Notes that a URL's answer could not be shared.
-    pub(super) fn unshared(&self, key: &Arc<str>, now: Millis, long: bool) {
+    pub(super) fn unshared(&self, key: &Arc<str>, now: Millis, why: Unsharing) {
         let unshared = &mut self.0.lock().unshared;
         if unshared.len() >= MAX_UNSHARED {
             unshared.retain(|_, noted| noted.until > now);
@@ -180,7 +194,17 @@ impl Flights {
             unshared.clear();
         }
         let until = now + UNSHARED_FOR;
-        unshared.insert(key.clone(), Unshared { until, long });
+        let noted = unshared.get(key).map_or(0, |noted| noted.long_until);
+        let long_until = match why {
+            Unsharing::TooLong => until,
+            Unsharing::OneClients | Unsharing::ToBeConfirmed => noted,
+        };
+        let noted = Unshared {
+            until,
+            relayed: why != Unsharing::ToBeConfirmed,
+            long_until,
+        };
+        unshared.insert(key.clone(), noted);
     }
 
     /// Whether requests for a URL wait for each other.
@@ -192,13 +216,20 @@ impl Flights {
             .is_none_or(|noted| noted.until <= now)
     }
 
+    /// Whether the next answer there goes to one client, as far as is known.
+    pub(super) fn is_relayed(&self, key: &Arc<str>, now: Millis) -> bool {
+        let state = self.0.lock();
+        let noted = state.unshared.get(key);
+        noted.is_some_and(|noted| noted.relayed && noted.until > now)
+    }
+
     /// Whether the body there is known to be longer than may be stored.
     pub(super) fn is_long(&self, key: &Arc<str>, now: Millis) -> bool {
         let state = self.0.lock();
         state
             .unshared
             .get(key)
-            .is_some_and(|noted| noted.long && noted.until > now)
+            .is_some_and(|noted| noted.long_until > now)
     }
 
     /// Whether this flight is found under that key.

@@ -127,6 +127,23 @@ pub(super) fn judge(
     }
 }
 
+/// Whether an answer that has just come may also serve one who waited for it (RFC 9111 §4: as far as it
+/// could be reused for that request). Not if each use has to be confirmed, nor if it came stale.
+pub(super) fn may_share(
+    lifetime: &Lifetime,
+    age: Millis,
+    forbids_stale: impl Fn() -> bool,
+    request: &RequestControl,
+) -> bool {
+    let too_old = |most: &u64| age / 1000 > *most;
+    let waited = RequestControl {
+        max_age: request.max_age.filter(too_old),
+        ..request.clone()
+    };
+    let verdict = judge(lifetime, age, forbids_stale, &waited);
+    !matches!(verdict, Verdict::Validate { .. })
+}
+
 /// Why the origin gave no good answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trouble {
@@ -288,6 +305,30 @@ mod tests {
             let request = RequestControl::of(&header(&format!("Cache-Control: {asked}")));
             let verdict = judge(&lifetime, age * 1000, || control.forbids_stale(), &request);
             assert_eq!(verdict, expected, "{stored:?} at {age} s, asked {asked:?}");
+        }
+    }
+
+    /// RFC 9111 §4, §5.2.2.4: what each must have confirmed is not shared.
+    #[test]
+    fn those_who_waited_share_what_they_could_reuse() {
+        let table = [
+            ("max-age=60", 0, "", true),
+            ("max-age=60", 0, "max-age=0", true),
+            ("max-age=60", 2, "max-age=1", false),
+            ("max-age=60", 0, "min-fresh=61", false),
+            ("no-cache, max-age=60", 0, "", false),
+            ("max-age=0", 0, "", false),
+            ("max-age=0", 0, "max-stale", true),
+            ("max-age=0, stale-while-revalidate=9", 0, "", true),
+            ("max-age=60", 61, "", false),
+        ];
+        for (stored, age, asked, expected) in table {
+            let control = ResponseControl::of(&header(&format!("Cache-Control: {stored}")));
+            let lifetime = of(200, &format!("Cache-Control: {stored}"));
+            let request = RequestControl::of(&header(&format!("Cache-Control: {asked}")));
+            let forbids = || control.forbids_stale();
+            let may = may_share(&lifetime, age * 1000, forbids, &request);
+            assert_eq!(may, expected, "{stored:?} at {age} s, asked {asked:?}");
         }
     }
 

@@ -21,7 +21,8 @@
 //! generation, and so other digests.
 //!
 //! Failure rules: those of the engine. An answer whose end can't be told from a broken connection
-//! passes through and is never stored.
+//! passes through and is never stored. An exchange that got no answer is told, for a moment, to those
+//! who would have shared it; whatever the origin did answer is not.
 
 mod age;
 mod answer;
@@ -51,6 +52,8 @@ use parking_lot::Mutex;
 use self::config::HttpConfig;
 use self::directives::ResponseControl;
 use self::flight::Flights;
+use super::config::FillConfig;
+use super::failed::FailedFills;
 use super::freshness::Lifetime;
 use super::purge::bans::Bans;
 use super::store::entry::Headers;
@@ -64,15 +67,29 @@ pub(super) struct Mounts {
     flights: Flights,
     /// The last generation of variants that was begun. Held while one is begun.
     generation: Mutex<u64>,
+    /// Exchanges that got no answer, or not all of it, a moment ago; by the key of the answer that
+    /// was expected.
+    failed: Mutex<FailedFills>,
 }
 
 impl Mounts {
-    pub(super) fn new(origins: Vec<Arc<dyn WebOrigin>>) -> Self {
+    pub(super) fn new(origins: Vec<Arc<dyn WebOrigin>>, config: &FillConfig) -> Self {
         Self {
             origins,
             flights: Flights::default(),
             generation: Mutex::new(0),
+            failed: Mutex::new(FailedFills::new(config.failed_lines())),
         }
+    }
+
+    /// Other bounds, for failures to come.
+    pub(super) fn adjust(&self, config: &FillConfig) {
+        self.failed.lock().adjust(config.failed_lines());
+    }
+
+    /// Whoever asks now has the origin asked.
+    pub(super) fn forget_failures(&self) {
+        self.failed.lock().clear();
     }
 
     /// Nobody joins what was purged any more. How many exchanges there were.

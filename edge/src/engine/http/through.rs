@@ -14,10 +14,12 @@ use tokio::task::JoinHandle;
 
 use super::age::{Exchange, born};
 use super::answer::Ask;
+use super::directives::ResponseControl;
 use super::fields::{from_origin, http_date};
 use super::invalidate::invalidated;
-use super::merge::{is_same, merged};
+use super::merge::{is_same, merged, withhold};
 use crate::engine::Engine;
+use crate::engine::clock::Millis;
 use crate::engine::fill::hint;
 use crate::engine::reply::Fate;
 use crate::engine::store::entry::{Entry, Headers};
@@ -45,6 +47,7 @@ impl Engine {
             target: ask.asked.target.clone(),
             headers: self.forwarded(ask, ask.asked.headers.clone(), true),
             upload,
+            relay: true,
         };
         let asked = self.clock.now();
         match self.exchange(ask, request).await {
@@ -53,10 +56,16 @@ impl Engine {
                     asked,
                     answered: self.clock.now(),
                 };
-                let (status, headers) = (response.status, &response.headers);
-                self.learn(ask, exchange, status, headers, held).await;
+                let (status, as_sent) = (response.status, response.headers.clone());
                 let date = http_date(exchange.answered / 1000);
-                from_origin(&mut response.headers, &date, &self.via());
+                let via = self.via(response.protocol);
+                from_origin(&mut response.headers, &date, &via);
+                let told = Told {
+                    born: born(&as_sent, exchange),
+                    as_sent,
+                    passed: &response.headers,
+                };
+                self.learn(ask, status, told, held).await;
                 self.hand_on(ask, fate, response)
             }
             Err(error) => {
@@ -83,20 +92,19 @@ impl Engine {
     async fn learn(
         self: &Arc<Self>,
         ask: &Ask,
-        exchange: Exchange,
         status: StatusCode,
-        headers: &HeaderMap,
+        told: Told<'_>,
         held: Option<Arc<Entry>>,
     ) {
         if let Some(held) = held.filter(|_| status == StatusCode::OK) {
-            self.learn_from_head(held, exchange, headers).await;
+            self.learn_from_head(ask, held, &told).await;
         }
         let authority = self.http.origins[ask.asked.mount].authority();
         let targets = invalidated(
             &ask.asked.method,
             &ask.asked.target,
             status,
-            headers,
+            &told.as_sent,
             &[&ask.asked.host, authority],
         );
         for target in targets {
@@ -105,24 +113,22 @@ impl Engine {
     }
 
     /// RFC 9111 §4.3.5.
-    async fn learn_from_head(
-        self: &Arc<Self>,
-        held: Arc<Entry>,
-        exchange: Exchange,
-        head: &HeaderMap,
-    ) {
-        if !is_same(&held.meta.headers, held.object.size, head) {
+    async fn learn_from_head(self: &Arc<Self>, ask: &Ask, held: Arc<Entry>, told: &Told<'_>) {
+        if !is_same(&held.meta.headers, held.object.size, &told.as_sent) {
             return self.invalidate(held.key.clone()).await;
         }
-        let (validated, mut update) = (born(head, exchange), head.clone());
-        from_origin(
-            &mut update,
-            &http_date(exchange.answered / 1000),
-            &self.via(),
-        );
-        update.remove(http::header::AGE);
-        let headers = Headers::all(&merged(&held.meta.headers, &update));
-        let engine = self.clone();
+        let merged = merged(&held.meta.headers, told.passed);
+        match self.may_store(ask.headers(), held.meta.status, &merged) {
+            Ok(()) => {}
+            // It became what may not be kept.
+            Err(why) if why.is_of_the_resource() => {
+                return self.invalidate(held.key.clone()).await;
+            }
+            Err(_) => return,
+        }
+        let (kept, _) = withhold(&merged, &ResponseControl::of(&merged));
+        let headers = Headers::all(&kept);
+        let (engine, validated) = (self.clone(), told.born);
         let refreshing = move || {
             let epoch = held.meta.epoch;
             engine.store.refresh(&held, headers, validated, epoch)
@@ -134,6 +140,11 @@ impl Engine {
     /// Forgets what is stored under a URL's key, all variants, and what is on its way there.
     async fn invalidate(self: &Arc<Self>, key: Arc<str>) {
         self.http.flights.void(&key);
+        let is_variant = |found: &str| {
+            let rest = found.strip_prefix(&*key);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('\t'))
+        };
+        self.http.failed.lock().forget_all(is_variant);
         let engine = self.clone();
         let _ = self
             .fills
@@ -183,7 +194,7 @@ impl Engine {
         ] {
             headers.remove(name);
         }
-        headers.append(http::header::VIA, self.via());
+        headers.append(http::header::VIA, self.via(ask.asked.protocol));
         let mut set = |name, value: Option<HeaderValue>| {
             if let Some(value) = value {
                 headers.insert(name, value);
@@ -205,6 +216,15 @@ impl Engine {
         }
         headers
     }
+}
+
+/// What an answer's header says.
+struct Told<'a> {
+    /// When the answer was new, by our clock.
+    born: Millis,
+    as_sent: HeaderMap,
+    /// As it is passed on.
+    passed: &'a HeaderMap,
 }
 
 /// A request on its way; dropped, it is broken off.

@@ -2,13 +2,14 @@
 //! (RFC 9110 §13, RFC 9111 §4.3). Pure.
 
 use http::header::{
-    DATE, ETAG, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE,
-    LAST_MODIFIED, RANGE,
+    ACCEPT_RANGES, DATE, ETAG, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
+    IF_UNMODIFIED_SINCE, LAST_MODIFIED, RANGE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use modcdn_core::range::{self, RangeOutcome};
 
 use super::fields::{Fields, all_members, date, single};
+use crate::engine::announced::Validator;
 use crate::engine::select::Selected;
 
 /// Conditions that only the origin can evaluate (RFC 9111 §4.3.2): such a request is passed on.
@@ -126,11 +127,35 @@ fn range_holds(request: &HeaderMap, stored: &impl Fields) -> bool {
     if condition.as_bytes().contains(&b'"') {
         return is_strong(condition) && single(stored, &ETAG) == Some(condition);
     }
-    let at = |name| single(stored, name).and_then(date);
-    let strong = at(&DATE)
-        .zip(at(&LAST_MODIFIED))
-        .filter(|(dated, modified)| modified < dated);
-    strong.is_some_and(|(_, modified)| date(condition) == Some(modified))
+    strong_date(stored).is_some_and(|modified| date(condition) == Some(modified))
+}
+
+/// `Last-Modified` in seconds, if it is a strong validator (RFC 9110 §8.8.2.2): the answer was made at
+/// least a second after it.
+fn strong_date(response: &impl Fields) -> Option<u64> {
+    let at = |name| single(response, name).and_then(date);
+    let (dated, modified) = at(&DATE).zip(at(&LAST_MODIFIED))?;
+    (modified < dated).then_some(modified)
+}
+
+/// What a stored body is continued with if it breaks off: a strong entity tag, or where there is none
+/// at all, a date that is strong (RFC 9110 §13.1.5). None also if the origin knows no ranges.
+pub(super) fn to_continue(status: StatusCode, response: &HeaderMap) -> Option<Validator> {
+    let units = all_members(response, &ACCEPT_RANGES).unwrap_or_default();
+    let rangeable = units.is_empty() || units.iter().any(|unit| unit.eq_ignore_ascii_case("bytes"));
+    if status != StatusCode::OK || !rangeable {
+        return None;
+    }
+    let name = match single(response, &ETAG) {
+        Some(tag) if is_strong(tag) => ETAG,
+        None if !response.contains_key(ETAG) && strong_date(response).is_some() => LAST_MODIFIED,
+        _ => return None,
+    };
+    let value = response.get(&name)?.clone();
+    Some(Validator {
+        value,
+        again: Some(name),
+    })
 }
 
 fn is_strong(tag: &HeaderValue) -> bool {
@@ -283,6 +308,34 @@ mod tests {
         assert!(!is_plain(&request) && is_plain(&header("Accept: a")));
         assert!(is_for_the_origin(&header("If-Match: \"a\"")));
         assert!(!is_for_the_origin(&request));
+    }
+
+    /// RFC 9110 §8.8.2.2, §13.1.5.
+    #[test]
+    fn only_a_strong_validator_continues_a_body() {
+        let early = "Last-Modified: Fri, 15 Jan 2027 08:00:00 GMT";
+        let later = "Date: Fri, 15 Jan 2027 08:00:01 GMT";
+        let same = "Date: Fri, 15 Jan 2027 08:00:00 GMT";
+        let with = |status, fields: &str| {
+            let status = StatusCode::from_u16(status).unwrap();
+            to_continue(status, &header(fields)).and_then(|found| found.again)
+        };
+        let table = [
+            ("ETag: \"a\"".to_owned(), Some(ETAG)),
+            ("ETag: \"a\"\nAccept-Ranges: Bytes".to_owned(), Some(ETAG)),
+            ("ETag: \"a\"\nAccept-Ranges: none".to_owned(), None),
+            ("ETag: W/\"a\"".to_owned(), None),
+            (format!("ETag: W/\"a\"\n{early}\n{later}"), None),
+            ("ETag: \"a\"\nETag: \"b\"".to_owned(), None),
+            (format!("{early}\n{later}"), Some(LAST_MODIFIED)),
+            (format!("{early}\n{same}"), None),
+            (early.to_owned(), None),
+            (String::new(), None),
+        ];
+        for (fields, expected) in table {
+            assert_eq!(with(200, &fields), expected, "{fields:?}");
+        }
+        assert_eq!(with(404, "ETag: \"a\""), None);
     }
 
     /// RFC 9111 §4.3.4.

@@ -35,6 +35,7 @@ impl WebOrigin for Languages {
         Ok(WebResponse {
             status: reply.status,
             headers: reply.headers,
+            protocol: "HTTP/2",
             framed: true,
             body: Box::new(Scripted { steps, trailers }),
         })
@@ -92,6 +93,7 @@ impl Mount {
             host: "cdn.test".to_owned(),
             client: None,
             tls: false,
+            protocol: "HTTP/1.0",
         });
         let answer = answer.await;
         (answer.cache, read(answer.body).await.unwrap())

@@ -577,7 +577,10 @@ impl Protocol {
         rst_stream(&mut self.out, id, code);
         match self.streams.get(id) {
             Some(stream) => stream.reset(Over::Abandoned),
-            None => self.streams.remember(id, Over::Abandoned),
+            None if self.streams.over(id).is_none() => {
+                self.streams.remember(id, Over::Abandoned);
+            }
+            None => {}
         }
         Ok(self.meter.made_reset(clock)?)
     }

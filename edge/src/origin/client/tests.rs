@@ -247,6 +247,7 @@ async fn the_request_says_what_was_asked_for() {
             if_range: HeaderValue::from_static("\"b\""),
         }),
         no_fetch: true,
+        relay: true,
     };
     let mut response = fake.client(|_| {}).send(request).await.unwrap();
     let text = String::from_utf8(whole(&mut response).await.unwrap()).unwrap();

@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::metrics::WebMetrics;
 use super::*;
 use crate::config::mounts::MountKind;
 
@@ -108,16 +109,19 @@ impl Secure {
             connect_timeout: Period::secs(5),
             ..HttpConfig::default()
         };
-        Web::new(&mount, &[], &config, WebMetrics::new(&Registry::new())).unwrap()
+        let metrics = WebMetrics::new(&Registry::new()).of("/");
+        Web::new(&mount, &[], &config, metrics).unwrap()
     }
 }
 
+/// Protocol and body.
 async fn get(web: &Web) -> Result<String, OriginError> {
     let request = WebRequest {
         method: Method::GET,
         target: PathAndQuery::from_static("/a?b"),
         headers: HeaderMap::new(),
         upload: None,
+        relay: false,
     };
     let mut response = web.send(request).await?;
     assert!(response.framed);
@@ -125,7 +129,8 @@ async fn get(web: &Web) -> Result<String, OriginError> {
     while let Some(piece) = response.body.next().await? {
         body.extend_from_slice(&piece);
     }
-    Ok(String::from_utf8(body).unwrap())
+    let body = String::from_utf8(body).unwrap();
+    Ok(format!("{} {body}", response.protocol))
 }
 
 #[tokio::test]
@@ -133,7 +138,7 @@ async fn a_name_of_its_own_is_in_tls_and_in_the_request() {
     let server = secure(b"h2").await;
     let web = server.web(Some("files.test"), true);
     for _ in 0..3 {
-        assert_eq!(get(&web).await.unwrap(), "https://files.test/a?b");
+        assert_eq!(get(&web).await.unwrap(), "HTTP/2 https://files.test/a?b");
     }
     assert_eq!(
         server.connections.load(Ordering::SeqCst),
@@ -147,7 +152,7 @@ async fn an_origin_without_http_2_is_spoken_to_by_http_1() {
     let server = secure(b"http/1.1").await;
     let web = server.web(Some("files.test"), true);
     for _ in 0..3 {
-        assert_eq!(get(&web).await.unwrap(), "files.test");
+        assert_eq!(get(&web).await.unwrap(), "HTTP/1.1 files.test");
     }
     assert_eq!(server.connections.load(Ordering::SeqCst), 1, "kept alive");
 }
