@@ -104,7 +104,8 @@ pub(super) fn modcdn(dir: &Path, setup: Setup) -> Outcome<Contender> {
         format!(
             "name: bench\nlisten: ['127.0.0.1:{clear}']\nadmin: 127.0.0.1:{admin}\n\
              tls: {{listen: ['127.0.0.1:{port}'], certificate: {dir_text}/cert.pem, key: {dir_text}/key.pem}}\n\
-             access_log: off\nthreads: {threads}\norigin: {{url: 'http://127.0.0.1:{origin}'}}\n\
+             access_log: off\nlimits: {{connections_per_address: 20000}}\n\
+             threads: {threads}\norigin: {{url: 'http://127.0.0.1:{origin}'}}\n\
              store: {{dir: {home_text}/edge, ram_body: {ram_body}}}\n"
         ),
     )?;
@@ -114,9 +115,11 @@ pub(super) fn modcdn(dir: &Path, setup: Setup) -> Outcome<Contender> {
             .arg(&origin_conf),
     )?;
     wait_for_port(origin)?;
+    // As config/modcdn-edge.service starts it. Who may not, goes on without.
     let edge_running = Running::start(
-        Command::new("taskset")
-            .args(["-c", cores, binary, "edge", "--config"])
+        Command::new("nice")
+            .args(["-n", "-10", "taskset", "-c", cores])
+            .args([binary, "edge", "--config"])
             .arg(&edge_conf),
     )?;
     wait_for_port(clear)?;
@@ -127,7 +130,7 @@ pub(super) fn modcdn(dir: &Path, setup: Setup) -> Outcome<Contender> {
         name: name.to_owned(),
         port,
         clear,
-        // taskset becomes the edge: one process, no fork.
+        // nice becomes taskset and that the edge: one process, no fork.
         pid: edge_running.0.id(),
         _running: vec![origin_running, edge_running],
     })

@@ -575,12 +575,11 @@ impl Protocol {
         clock: impl Fn() -> Instant,
     ) -> Result<(), Fatal> {
         rst_stream(&mut self.out, id, code);
-        match self.streams.get(id) {
-            Some(stream) => stream.reset(Over::Abandoned),
-            None if self.streams.over(id).is_none() => {
-                self.streams.remember(id, Over::Abandoned);
-            }
-            None => {}
+        let over = self.streams.over(id);
+        match (self.streams.get(id), over) {
+            (Some(stream), _) => stream.reset(Over::Abandoned),
+            (None, None) => self.streams.remember(id, Over::Abandoned),
+            (None, Some(_)) => {}
         }
         Ok(self.meter.made_reset(clock)?)
     }
