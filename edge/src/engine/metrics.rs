@@ -33,6 +33,7 @@ pub struct EngineMetrics {
     evictions: IntCounterVec,
     pub(crate) corrupt: IntCounter,
     pub(crate) write_errors: IntCounter,
+    pub(crate) read_errors: IntCounter,
     pub(crate) admission_stopped: IntGauge,
     pub(crate) journal_bytes: IntGauge,
     pub(crate) journal_damage: IntCounter,
@@ -174,6 +175,10 @@ impl EngineMetrics {
             write_errors: counter(
                 "modcdn_edge_store_write_errors_total",
                 "Writes that the disk refused",
+            ),
+            read_errors: counter(
+                "modcdn_edge_store_read_errors_total",
+                "Reads that the disk refused; what was to be read stays, and is fetched again when asked for",
             ),
             admission_stopped: gauge(
                 "modcdn_edge_admission_stopped",

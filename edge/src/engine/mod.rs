@@ -411,7 +411,8 @@ impl Engine {
     }
 
     /// What answers in place of an entry whose body could not be had; else why nothing does. What
-    /// proves to be damaged is dropped.
+    /// proves to be damaged is dropped; what can't be read now stays, and what the origin sends
+    /// instead takes its place.
     async fn instead(
         self: &Arc<Self>,
         entry: &Arc<Entry>,
@@ -419,7 +420,7 @@ impl Engine {
     ) -> Result<Arc<Entry>, &'static str> {
         match damage {
             Damage::Unreadable(error) => {
-                tracing::warn!(key = %entry.key, %error, "stored body can't be read now");
+                self.store.unreadable(entry, &error);
                 return Err("unreadable");
             }
             Damage::Corrupt => {}

@@ -36,8 +36,8 @@ impl Store {
 
     fn compact_segment(&self, writer: &mut Writer, number: u32) -> io::Result<()> {
         let segment = writer.journal.file(number).ok_or(io::ErrorKind::NotFound)?;
-        let bytes = segment.read()?;
-        for found in Records::in_segment(&bytes, segment.salt) {
+        let read = segment.read()?;
+        for found in Records::in_segment(&read.bytes, segment.salt) {
             match &found.record {
                 Record::Put(put) => {
                     if let Some((id, at)) = self.still_true(number, put, &found) {
@@ -48,6 +48,17 @@ impl Store {
                     writer.journal.append(&found.record, b"")?;
                 }
                 Record::Ban(_) | Record::Drop { .. } => {}
+            }
+        }
+        if read.lost > 0 {
+            // It must go, and won't be read better in an hour. A purge may have been among it.
+            tracing::error!(
+                segment = number,
+                bytes = read.lost,
+                "part of a journal segment can't be read"
+            );
+            for ban in self.bans.all() {
+                writer.journal.append(&Record::Ban(ban), b"")?;
             }
         }
         // What the index still has in there can't be read: it goes with the segment.

@@ -27,6 +27,8 @@ use super::index::DEAD_SHARE;
 use super::record::{Found, Record, SEGMENT_HEADER, Salt, encode};
 
 const MAGIC: [u8; 8] = *b"modcdnJ3";
+/// Where a segment can't be read as one, it is read in pieces of so many bytes.
+const PIECE: usize = 64 * 1024;
 /// Half-empty segments come from restarts and are merged above this many.
 const MANY_SEGMENTS: usize = 64;
 /// Segments are never shorter than this.
@@ -74,16 +76,35 @@ pub(super) struct SegmentFile {
 }
 
 impl SegmentFile {
-    /// All of its bytes. Blocks.
+    /// All of its bytes; zeros, which are no records, where the disk can't read them. Blocks.
     ///
     /// # Errors
-    /// What the disk said.
-    pub(super) fn read(&self) -> io::Result<Vec<u8>> {
+    /// What the disk said, if it can read nothing of it.
+    pub(super) fn read(&self) -> io::Result<SegmentBytes> {
         let len = usize::try_from(self.file.metadata()?.len()).unwrap_or(0);
         let mut bytes = vec![0; len];
-        self.file.read_exact_at(&mut bytes, 0)?;
-        Ok(bytes)
+        let mut lost = 0;
+        if let Err(error) = self.file.read_exact_at(&mut bytes, 0) {
+            bytes.fill(0);
+            for (piece, offset) in bytes.chunks_mut(PIECE).zip((0..).step_by(PIECE)) {
+                if self.file.read_exact_at(piece, offset).is_err() {
+                    piece.fill(0);
+                    lost += piece.len();
+                }
+            }
+            if lost == len {
+                return Err(error);
+            }
+        }
+        Ok(SegmentBytes { bytes, lost })
     }
+}
+
+/// What a segment holds.
+pub(super) struct SegmentBytes {
+    pub(super) bytes: Vec<u8>,
+    /// How many of them could not be read.
+    pub(super) lost: usize,
 }
 
 /// A segment as it was at some time; it only ever grows.
@@ -342,7 +363,7 @@ mod tests {
         let (mut seen, mut damage) = (Vec::new(), 0);
         for extent in journal.segments() {
             let file = journal.file(extent.number).unwrap();
-            let bytes = file.read().unwrap();
+            let bytes = file.read().unwrap().bytes;
             let mut records = Records::in_segment(&bytes, file.salt);
             for found in records.by_ref() {
                 if let Record::Put(put) = found.record {

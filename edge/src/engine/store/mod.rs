@@ -12,8 +12,10 @@
 //! on the disk to read (`look`).
 //!
 //! Failure rules. Reading: bytes from disk are compared with their digest before anyone gets them;
-//! what is damaged or missing is condemned (dropped, counted) and is a miss from then on. Writing:
-//! an error is never the reader's; it stops admission for a pause (`admission`). At start: nothing
+//! what is damaged or missing is condemned (dropped, counted) and is a miss from then on. What the
+//! disk can't read now may be whole and stays, but is fetched again for who asks for it, and what
+//! comes takes its place: a sector that is lost costs one fetch, a disk that comes to itself none.
+//! Writing: an error is never the reader's; it stops admission for a pause (`admission`). At start: nothing
 //! on disk can keep the store from opening, and nothing there is waited for: what the index doesn't
 //! know yet (`restore`) is a miss.
 //!
@@ -51,6 +53,7 @@ mod warm;
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -98,6 +101,8 @@ pub(crate) struct Store {
     bans: Arc<Bans>,
     walk: Walk,
     admission: Admission,
+    /// The disk refused a read, and counts as unreadable until then.
+    unread_until: AtomicU64,
     writer: Mutex<Writer>,
     /// Told when the index is all there.
     loaded: Condvar,

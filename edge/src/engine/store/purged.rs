@@ -100,7 +100,10 @@ impl Store {
                 // Once more, where it is now.
                 Err(Damage::Moved) => continue,
                 Err(Damage::Corrupt) => self.condemn_record(id, at),
-                Err(Damage::Unreadable(_)) => all_read = false,
+                Err(Damage::Unreadable(error)) => {
+                    self.read_refused("record", &error);
+                    all_read = false;
+                }
             }
             last = id.get();
         }

@@ -172,13 +172,12 @@ impl Store {
         if !writer.takes(object.size + RECORD_COST) {
             return Ok(None);
         }
-        let object = self.live.share(object.clone());
-        let placed = spool.is_some() && self.place(spool, &object)?;
+        let (object, is_new) = self.place(spool, object)?;
         let record = put_record(key, meta, &object);
         let position = match writer.journal.append(&record, &inline) {
             Ok(position) => position,
             Err(error) => {
-                if placed {
+                if is_new {
                     self.files.remove(&object.digest);
                 }
                 return Err(error);
@@ -190,14 +189,22 @@ impl Store {
         Ok(entry)
     }
 
-    /// Puts a body's file in its place, unless it is there: false.
-    fn place(&self, spool: Option<Spool>, object: &Object) -> io::Result<bool> {
-        let named = self.index.read().names(&object.digest);
-        if let Some(spool) = spool.filter(|_| !named) {
-            self.files.publish(spool, &object.digest)?;
-            return Ok(true);
-        }
-        Ok(false)
+    /// Puts a body's file in its place, unless one is there that can be read. The object that is
+    /// known by its digest from then on, and whether no key names the file yet.
+    fn place(&self, spool: Option<Spool>, object: &Arc<Object>) -> io::Result<(Arc<Object>, bool)> {
+        let digest = &object.digest;
+        let named = self.index.read().names(digest);
+        let unreadable = self.live.get(digest).is_some_and(|it| it.is_unreadable());
+        let published = match spool.filter(|_| !named || unreadable) {
+            Some(spool) => self.files.publish(spool, digest).map(|()| true)?,
+            None => false,
+        };
+        // What could not be read is another from now on: who avoids it takes this.
+        let object = match unreadable {
+            true => self.live.renew(object.clone()),
+            false => self.live.share(object.clone()),
+        };
+        Ok((object, published && !named))
     }
 
     /// Makes a record known, evicts what has to go for it.

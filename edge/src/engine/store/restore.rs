@@ -11,6 +11,7 @@
 use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
 use modcdn_core::digest::Sha256;
@@ -140,6 +141,7 @@ impl Store {
             bans: Arc::new(bans),
             walk: Walk::default(),
             admission: Admission::new(clock.clone(), metrics.clone(), pause),
+            unread_until: AtomicU64::new(0),
             config: config.clone(),
             bounds: ArcSwap::from_pointee(bounds),
             clock,
@@ -187,8 +189,9 @@ impl Store {
             return;
         };
         let bytes = match segment.read() {
-            Ok(bytes) => bytes,
+            Ok(read) => read.bytes,
             Err(error) => {
+                self.metrics.read_errors.inc();
                 tracing::warn!(segment = extent.number, %error, "journal segment can't be read");
                 return;
             }

@@ -2,7 +2,8 @@
 //!
 //! A round goes through the keys by number. What nobody asked for in `store.unused` is dropped.
 //! Every record is read, and every file by the key that owns it; what is not what was written is
-//! dropped and counted, and fetched again when somebody asks for it.
+//! dropped and counted, and fetched again when somebody asks for it. What can't be read now is
+//! counted and stays.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -103,7 +104,11 @@ impl Store {
                 self.condemn_record(id, at);
                 return (false, record);
             }
-            Err(Damage::Moved | Damage::Unreadable(_)) => return (false, record),
+            Err(Damage::Unreadable(error)) => {
+                self.read_refused("record", &error);
+                return (false, record);
+            }
+            Err(Damage::Moved) => return (false, record),
         };
         let packed = u64::from(thawed.place.position.body) == thawed.put.size;
         if packed && Sha256::of(&thawed.body) != thawed.put.digest {
@@ -130,7 +135,11 @@ impl Store {
                 self.condemn(&entry);
                 (false, FILE_BLOCK)
             }
-            Err(Damage::Moved | Damage::Unreadable(_)) => (false, FILE_BLOCK),
+            Err(Damage::Unreadable(error)) => {
+                self.unreadable(&entry, &error);
+                (false, FILE_BLOCK)
+            }
+            Err(Damage::Moved) => (false, FILE_BLOCK),
         }
     }
 
