@@ -184,6 +184,11 @@ impl Journal {
         Ok(position)
     }
 
+    /// The segment that the next record goes to.
+    pub(super) fn next_segment(&self) -> u32 {
+        self.active.unwrap_or(self.next)
+    }
+
     /// From now on nothing is appended or given up: another process does that.
     pub(super) fn retire(&mut self) {
         self.retired = true;

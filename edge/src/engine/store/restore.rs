@@ -208,6 +208,12 @@ impl Store {
                 "damage passed over"
             );
         }
+        // Before the answers that they concern, which may be asked for at once.
+        for brief in &briefs {
+            if let Brief::Ban(ban) = brief {
+                self.bans.restore(ban);
+            }
+        }
         for batch in briefs.rchunks(BATCH) {
             let mut writer = self.writer.lock();
             batch
@@ -221,7 +227,7 @@ impl Store {
     fn replay(&self, writer: &mut Writer, brief: &Brief) {
         match (brief, &mut writer.loading) {
             (Brief::Put(key), _) => self.take_in(writer, key),
-            (Brief::Ban(ban), _) => self.bans.restore(ban),
+            (Brief::Ban(_), _) => {}
             (Brief::Drop(segment, offset), Some(loading)) => {
                 loading.dropped.insert((*segment, *offset));
             }
