@@ -3,14 +3,17 @@
 
 mod harness;
 
+use std::process::Command;
+
 use bytes::Bytes;
 use harness::faulty_disk::{Call, FaultyDisk, said};
 use harness::http::{Client, Reply};
 use harness::node::{Node, files};
 use harness::observe::Metrics;
+use harness::scratch::Scratch;
 use harness::upstream::Upstream;
 use harness::zip::module_zip;
-use harness::{until, until_true};
+use harness::{MODCDN, until, until_true};
 
 /// Longer than anything that fits into RAM here.
 const LONG: usize = 1_500_000;
@@ -338,5 +341,49 @@ fn f6_a_sector_of_the_journal_that_can_not_be_read_costs_what_lay_there() {
     rig.origin.start();
     for path in &paths {
         rig.becomes_hit(path);
+    }
+}
+
+#[test]
+fn f8_a_purge_that_the_disk_refused_is_written_down_when_it_takes_writes_again() {
+    let scratch = Scratch::new("purge");
+    let token = scratch.file("token", "0123456789abcdef0123456789abcdef\n");
+    let mut rig = Rig::new(&format!(
+        "{SMALL_RAM}\npurge: {{token_file: '{}'}}",
+        token.display()
+    ));
+    let (purged, other) = (rig.module("example.com/m"), rig.module("example.com/other"));
+    for path in purged.paths().into_iter().chain(other.paths()) {
+        rig.becomes_hit(path);
+    }
+    let unwritten = |rig: &Rig| rig.metric("modcdn_edge_purges_unwritten");
+    rig.disk.fail(Call::Write, libc::EIO);
+    let mut command = Command::new(MODCDN);
+    command.args(["purge", "--json", "--admin", rig.edge.admin()]);
+    command.arg("--token-file").arg(&token).arg(purged.name);
+    let output = command.output().expect("the binary runs");
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stdout).replace(' ', "");
+    assert!(said.contains("\"durable\":false"), "{said}");
+    assert_eq!(unwritten(&rig), 1.0);
+    // In effect at once.
+    rig.origin.kill();
+    for path in purged.paths() {
+        assert!(rig.get(path).status >= 500, "{path}");
+    }
+
+    // Nobody asks for anything meanwhile.
+    rig.disk.fail(Call::Write, 0);
+    until_true("the purge on disk", || unwritten(&rig) == 0.0);
+    rig.edge.kill();
+    rig.edge.start();
+    until_true("the index", || {
+        rig.metric("modcdn_edge_index_loading") == 0.0
+    });
+    for path in purged.paths() {
+        assert!(rig.get(path).status >= 500, "{path}");
+    }
+    for path in other.paths() {
+        rig.get(path).ok();
     }
 }

@@ -39,6 +39,7 @@ pub struct EngineMetrics {
     pub(crate) journal_damage: IntCounter,
     purges: IntCounterVec,
     pub(crate) purges_held: IntGauge,
+    pub(crate) purges_unwritten: IntGauge,
     pub(crate) purged_entries: IntCounter,
     pub(crate) origin_clock: Gauge,
 }
@@ -202,6 +203,10 @@ impl EngineMetrics {
             purges_held: gauge(
                 "modcdn_edge_purges_held",
                 "Purges that are kept because an answer that they concern may be left",
+            ),
+            purges_unwritten: gauge(
+                "modcdn_edge_purges_unwritten",
+                "Purges that the disk refused and that would not survive a restart now",
             ),
             purged_entries: counter(
                 "modcdn_edge_purged_entries_total",

@@ -75,7 +75,7 @@ pub use self::purge::bans::Full;
 use self::purge::{Purge, Purged, Subject};
 use self::settings::Settings;
 use self::store::entry::{Entry, Rules};
-use self::store::{Damage, Look, Store, scrub};
+use self::store::{Damage, Look, Store, insist, scrub};
 #[cfg(doc)]
 use crate::exchange::{Answer, Asked};
 use crate::origin::Origin;
@@ -366,7 +366,9 @@ impl Engine {
         self.failed.lock().clear();
         let persisted = self.store.persist(&ban);
         if let Err(error) = &persisted {
-            tracing::warn!(epoch = ban.epoch, %error, "purge not written down");
+            tracing::warn!(epoch = ban.epoch, %error, "purge not written down yet");
+            let store = Arc::downgrade(&self.store);
+            self.fills.spawn(insist(store, self.fills.clone()));
         }
         let store = self.store.clone();
         self.fills.spawn_blocking(move || store.carry_out_purges());

@@ -53,6 +53,7 @@ impl Store {
     fn compact_segment(&self, writer: &mut Writer, number: u32) -> io::Result<()> {
         let segment = writer.journal.file(number).ok_or(io::ErrorKind::NotFound)?;
         let read = segment.read()?;
+        let first = writer.journal.next_segment();
         let mut copies = Copies::default();
         for found in Records::in_segment(&read.bytes, segment.salt) {
             match &found.record {
@@ -80,7 +81,7 @@ impl Store {
         }
         // What the index still has in there can't be read: it goes with the segment.
         self.forget_damaged(writer, number);
-        writer.journal.give_up(number)
+        writer.journal.give_up(number, first)
     }
 
     /// The key that stands on this very record.

@@ -231,27 +231,30 @@ impl Journal {
         Some(segment.file.clone())
     }
 
-    /// Removes a segment whose records were all appended anew or are dead. Syncs what was appended
-    /// first, so that a power cut can't take both.
-    pub(super) fn give_up(&mut self, number: u32) -> io::Result<()> {
-        if let Some((_, newest)) = self.segments.last_key_value() {
-            newest.file.file.sync_data()?;
-        }
+    /// Removes a segment whose records were all appended anew, to segments from number `first` on, or
+    /// are dead. Syncs what was appended first, so that a power cut can't take both.
+    pub(super) fn give_up(&mut self, number: u32, first: u32) -> io::Result<()> {
+        self.since(first)
+            .iter()
+            .try_for_each(|file| file.sync_data())?;
         fs::remove_file(self.path(number))?;
         self.segments.remove(&number);
         self.files.write().remove(&number);
         Ok(())
     }
 
-    /// Writes everything through to the disk.
+    /// Writes through to the disk what was appended last.
     pub(super) fn sync(&self) -> io::Result<()> {
-        self.newest().map_or(Ok(()), |newest| newest.sync_data())
+        let newest = self.segments.last_key_value();
+        newest.map_or(Ok(()), |(_, newest)| newest.file.file.sync_data())
     }
 
-    /// The file that was appended to last.
-    pub(super) fn newest(&self) -> Option<Arc<File>> {
-        let (_, newest) = self.segments.last_key_value()?;
-        Some(newest.file.file.clone())
+    /// The files of the segments from that number on.
+    pub(super) fn since(&self, number: u32) -> Vec<Arc<File>> {
+        let segments = self.segments.range(number..);
+        segments
+            .map(|(_, segment)| segment.file.file.clone())
+            .collect()
     }
 
     fn active_segment(&mut self) -> io::Result<(u32, &mut Segment)> {
@@ -455,7 +458,7 @@ mod tests {
         }
         assert_eq!(journal.worn(), Some(1));
         let before = journal.len();
-        journal.give_up(1).unwrap();
+        journal.give_up(1, 2).unwrap();
         assert!(journal.len() < before);
         assert!(!dir.path().join("00000001.log").exists());
     }

@@ -68,7 +68,7 @@ use self::journal::{Journal, Segments};
 use self::live::Live;
 use self::objects::Files;
 use self::policy::{Keyed, Marks, Policy, Visits};
-use self::purged::Walk;
+use self::purged::{Unwritten, Walk};
 use self::restore::Loading;
 use self::slab::Id;
 use self::warm::Warm;
@@ -80,6 +80,7 @@ use super::purge::bans::Bans;
 
 pub(crate) use self::look::Look;
 pub(crate) use self::objects::Spool;
+pub(crate) use self::purged::insist;
 pub(crate) use self::read::{Damage, StoredBody};
 #[cfg(test)]
 pub(crate) use self::scrub::Round;
@@ -100,6 +101,7 @@ pub(crate) struct Store {
     clock: Arc<Clock>,
     bans: Arc<Bans>,
     walk: Walk,
+    unwritten: Unwritten,
     admission: Admission,
     /// The disk refused a read, and counts as unreadable until then.
     unread_until: AtomicU64,
@@ -236,6 +238,8 @@ impl Store {
     /// # Errors
     /// What the disk said of the last writes.
     pub(crate) fn hand_over(&self) -> io::Result<()> {
+        // If it fails, the purges are at least in the index that is written down below.
+        let _ = self.write_down();
         self.admission.retire();
         // Under the lock that every change of the disk takes: one that is under way is finished.
         let mut writer = self.writer.lock();

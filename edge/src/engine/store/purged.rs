@@ -1,10 +1,15 @@
 //! Purges in the store: written to the journal, judged at each look-up, carried out at leisure.
+//!
+//! One that the disk refuses is in effect all the same, held until it is written down, and tried
+//! again after each pause of admission.
 
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::Weak;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 
 use super::Store;
 use super::entry::{Entry, Meta};
@@ -22,6 +27,70 @@ pub(super) struct Walk {
     due: AtomicBool,
     /// One at a time.
     walking: Mutex<()>,
+}
+
+/// Purges that are not on disk. From before they are in effect, so that none is retired without
+/// having been written down.
+#[derive(Default)]
+pub(super) struct Unwritten(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    /// Their numbers.
+    numbers: BTreeSet<u64>,
+    /// Somebody tries again and again.
+    insisting: bool,
+}
+
+impl Unwritten {
+    fn numbers(&self) -> BTreeSet<u64> {
+        self.0.lock().numbers.clone()
+    }
+
+    fn written<'a>(&self, numbers: impl IntoIterator<Item = &'a u64>) {
+        let unwritten = &mut self.0.lock().numbers;
+        numbers.into_iter().for_each(|number| {
+            unwritten.remove(number);
+        });
+    }
+
+    /// Whether the caller is to try again and again.
+    fn begin(&self) -> bool {
+        !std::mem::replace(&mut self.0.lock().insisting, true)
+    }
+
+    /// Whether there is nothing left to be tried.
+    fn end(&self, retired: bool) -> bool {
+        let mut state = self.0.lock();
+        let over = retired || state.numbers.is_empty();
+        state.insisting = !over;
+        over
+    }
+}
+
+/// Writes purges down that the disk refused: tries after each pause until it takes them. Ends at once
+/// where that goes on already.
+pub(crate) async fn insist(store: Weak<Store>, blocking: Handle) {
+    let mine = store.upgrade().filter(|store| store.unwritten.begin());
+    let Some(pause) = mine.map(|store| store.config.pause.get()) else {
+        return;
+    };
+    loop {
+        tokio::time::sleep(pause).await;
+        let Some(store) = store.upgrade() else { return };
+        let trying = store.clone();
+        let try_once = move || {
+            if trying.write_down().is_ok() {
+                // They were held for this.
+                trying.carry_out_purges();
+            }
+        };
+        // What went wrong is in the metrics and the log; so is a panic in there.
+        let _ = blocking.spawn_blocking(try_once).await;
+        if store.unwritten.end(store.admission.is_retired()) {
+            return;
+        }
+    }
 }
 
 impl Store {
@@ -47,25 +116,65 @@ impl Store {
     /// There is no room for it, not even after those that are over have been retired. Blocks then.
     pub(crate) fn ban(&self, purge: Purge) -> Result<Ban, Full> {
         self.wait_loaded();
-        let ban = self.bans.add(purge.clone()).or_else(|_| {
+        let ban = self.add_ban(purge.clone()).or_else(|_| {
             self.walk();
-            self.bans.add(purge)
+            self.add_ban(purge)
         })?;
         self.gauge_bans();
+        Ok(ban)
+    }
+
+    fn add_ban(&self, purge: Purge) -> Result<Ban, Full> {
+        let mut unwritten = self.unwritten.0.lock();
+        let ban = self.bans.add(purge)?;
+        unwritten.numbers.insert(ban.epoch);
         Ok(ban)
     }
 
     /// Writes a purge down, through to the disk. Blocks.
     ///
     /// # Errors
-    /// What the disk said; admission has been stopped then.
+    /// What the disk said; admission has been stopped then, and [`insist`] tries again.
     pub(crate) fn persist(&self, ban: &Ban) -> io::Result<()> {
+        self.persist_all(std::slice::from_ref(ban))
+    }
+
+    /// Writes down what the disk refused before. Blocks.
+    ///
+    /// # Errors
+    /// As [`Store::persist`].
+    pub(super) fn write_down(&self) -> io::Result<()> {
+        let unwritten = self.unwritten.numbers();
+        if unwritten.is_empty() {
+            return Ok(());
+        }
+        let mut held = self.bans.all();
+        held.retain(|ban| unwritten.contains(&ban.epoch));
+        self.persist_all(&held)?;
+        // Newer ones that say the same took the place of the others.
+        self.unwritten.written(&unwritten);
+        self.gauge_bans();
+        tracing::info!(
+            purges = held.len(),
+            "purges that the disk had refused are written down"
+        );
+        Ok(())
+    }
+
+    /// What was refused is written anew, not only synced: after a failed sync the kernel takes its
+    /// pages for written.
+    fn persist_all(&self, bans: &[Ban]) -> io::Result<()> {
         let mut writer = self.writer.lock();
-        let saved = writer.journal.append(&Record::Ban(ban.clone()), b"");
-        let newest = writer.journal.newest();
+        let first = writer.journal.next_segment();
+        let mut append = |ban: &Ban| writer.journal.append(&Record::Ban(ban.clone()), b"");
+        let appended = bans.iter().try_for_each(|ban| append(ban).map(drop));
+        let files = writer.journal.since(first);
         drop(writer);
-        let saved = saved.and_then(|_| newest.map_or(Ok(()), |newest| newest.sync_data()));
-        saved.inspect_err(|error| self.admission.failed(error))
+        let saved = appended.and_then(|()| files.iter().try_for_each(|file| file.sync_data()));
+        saved.inspect_err(|error| self.admission.failed(error))?;
+        self.admission.succeeded();
+        self.unwritten.written(bans.iter().map(|ban| &ban.epoch));
+        Ok(())
     }
 
     /// Drops what purges took away and retires those that are over, unless that is done already.
@@ -109,6 +218,7 @@ impl Store {
         }
         self.drop_loose(&mut concerning);
         if all_read {
+            concerning.extend(self.unwritten.numbers());
             self.bans.retire(upto, &concerning);
         }
         self.gauge(&self.writer.lock());
@@ -193,5 +303,7 @@ impl Store {
     pub(super) fn gauge_bans(&self) {
         let held = i64::try_from(self.bans.len()).unwrap_or(i64::MAX);
         self.metrics.purges_held.set(held);
+        let unwritten = i64::try_from(self.unwritten.numbers().len()).unwrap_or(i64::MAX);
+        self.metrics.purges_unwritten.set(unwritten);
     }
 }

@@ -25,7 +25,7 @@ use super::journal::{Extent, Journal, LEAST_SEGMENT, new_salt, position_of};
 use super::live::Live;
 use super::objects::Files;
 use super::policy::{Keyed, Policy};
-use super::purged::Walk;
+use super::purged::{Unwritten, Walk};
 use super::record::{Found, Record, Records};
 use super::slab::Id;
 use super::warm::Warm;
@@ -140,6 +140,7 @@ impl Store {
             loose: Mutex::new(Keyed::new(config.loose.as_u64(), config.keys)),
             bans: Arc::new(bans),
             walk: Walk::default(),
+            unwritten: Unwritten::default(),
             admission: Admission::new(clock.clone(), metrics.clone(), pause),
             unread_until: AtomicU64::new(0),
             config: config.clone(),

@@ -51,6 +51,8 @@ impl Store {
     /// # Errors
     /// What the disk said; the next start reads the journal then.
     pub(crate) fn write_snapshot(&self) -> io::Result<()> {
+        // If it fails, the purges are at least in the snapshot.
+        let _ = self.write_down();
         let writer = self.writer.lock();
         if self.admission.is_retired() {
             // It was written when the store was handed over, and is another's by now.
