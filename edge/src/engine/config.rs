@@ -50,7 +50,8 @@ pub const MIN_DISK: ByteSize = ByteSize::mib(1);
 pub struct StoreConfig {
     /// Folder of the store; made if it isn't there. Everything in it is the store's.
     pub dir: PathBuf,
-    /// Most bytes on disk: bodies in files, in whole blocks, and the journal with its dead records.
+    /// Most bytes on disk: bodies in files, in whole blocks, the journal with its dead records, and the
+    /// index as it is written down.
     /// Bodies that are arriving come on top.
     pub disk: ByteSize,
     /// Most keys. Each costs at most 150 bytes of RAM, beside [`StoreConfig::ram`].

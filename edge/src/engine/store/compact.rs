@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 
 use modcdn_core::digest::Sha256;
+use parking_lot::MutexGuard;
 
 use super::entry::Place;
 use super::index::At;
@@ -17,9 +18,6 @@ use super::slab::Id;
 use super::{Store, Writer};
 use crate::engine::purge::bans::Ban;
 use crate::engine::purge::{Mode, Subject};
-
-/// A commit waits for this many segments at most.
-const AT_ONCE: usize = 2;
 
 /// Purges that move with the answers that they concern, while a segment is given up.
 #[derive(Default)]
@@ -31,23 +29,31 @@ struct Copies {
 }
 
 impl Store {
-    /// Gives up segments while they are worn. Blocks.
-    pub(super) fn compact(&self, writer: &mut Writer) {
-        if writer.loading.is_some() {
-            return;
+    /// Ends a change of the index: gives up segments until none is worn. Others who want to change
+    /// something come in between; who took the room waits for all of it. Mostly that is one segment in
+    /// many commits, but one long body may take the place of a hundred thousand records. Blocks.
+    pub(super) fn tidy(&self, mut writer: MutexGuard<'_, Writer>) {
+        // Purges that are held are in no share of dead bytes: with very many of them in a small store
+        // no round would be the last.
+        let mut left = writer.journal.segments().len();
+        while left > 0 && self.compact(&mut writer) {
+            left -= 1;
+            MutexGuard::bump(&mut writer);
         }
-        for _ in 0..AT_ONCE {
-            let Some(oldest) = writer.journal.worn() else {
-                return;
-            };
-            if !self.admission.is_open() {
-                return;
-            }
-            if let Err(error) = self.compact_segment(writer, oldest) {
-                self.admission.failed(&error);
-                return;
-            }
+        self.gauge(&writer);
+    }
+
+    /// Gives up the oldest segment if it is worn: whether it was.
+    fn compact(&self, writer: &mut Writer) -> bool {
+        if writer.loading.is_some() || !self.admission.is_open() {
+            return false;
         }
+        let Some(oldest) = writer.journal.worn() else {
+            return false;
+        };
+        let done = self.compact_segment(writer, oldest);
+        done.inspect_err(|error| self.admission.failed(error))
+            .is_ok()
     }
 
     fn compact_segment(&self, writer: &mut Writer, number: u32) -> io::Result<()> {

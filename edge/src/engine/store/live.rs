@@ -50,6 +50,12 @@ impl Live {
         object
     }
 
+    #[cfg(test)]
+    pub(super) fn all(&self) -> Vec<Arc<Object>> {
+        let known = self.0.lock();
+        known.objects.values().filter_map(Weak::upgrade).collect()
+    }
+
     /// The object of that digest, if it is known.
     pub(super) fn get(&self, digest: &Sha256) -> Option<Arc<Object>> {
         self.0.lock().objects.get(digest).and_then(Weak::upgrade)

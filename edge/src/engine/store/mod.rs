@@ -19,10 +19,11 @@
 //! on disk can keep the store from opening, and nothing there is waited for: what the index doesn't
 //! know yet (`restore`) is a miss.
 //!
-//! Bounds: the journal with its dead records and the files of bodies, in whole blocks and each
-//! once, stay within `disk`; bodies that are arriving come on top. Of `disk`, two segments of the
-//! journal (1/128) and a fifth of the journal's bytes may be taken up by dead records. The same
-//! small body under many keys is packed for each; a body with a file is there once.
+//! Bounds: the journal with its dead records, the snapshot, and the files of bodies, in whole blocks
+//! and each once, stay within `disk` whenever no change is under way; a change may take one segment
+//! (1/256) more while it gives another up, and bodies that are arriving come on top. Of `disk`, two
+//! segments of the journal (1/128) and a fifth of the journal's bytes may be taken up by dead
+//! records. The same small body under many keys is packed for each; a body with a file is there once.
 //!
 //! Locks, in the order they may be taken: `writer` (journal, disk policy; every change of the
 //! index), `index`, the warm entries' bound, `ram` or `loose`, a shard of the warm entries. Hits
@@ -325,6 +326,22 @@ impl Store {
 
 #[cfg(test)]
 impl Store {
+    /// Bytes of bodies that are in RAM: of answers with a place on disk, and of others. All that can be
+    /// found, whatever the tiers believe.
+    pub(crate) fn bytes_in_ram(&self) -> (u64, u64) {
+        let mut bodies = std::collections::HashMap::new();
+        let mut loose = 0;
+        let len = |object: &Object| object.ram.read().as_ref().map_or(0, Bytes::len) as u64;
+        self.warm.each(|entry| match entry.place {
+            Some(_) => drop(bodies.insert(Arc::as_ptr(&entry.object), len(&entry.object))),
+            None => loose += len(&entry.object),
+        });
+        for object in self.live.all() {
+            bodies.insert(Arc::as_ptr(&object), len(&object));
+        }
+        (bodies.values().sum(), loose)
+    }
+
     /// Compares the parts with each other and with what is on disk.
     pub(crate) fn check(&self) {
         self.wait_loaded();

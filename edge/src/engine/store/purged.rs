@@ -173,6 +173,7 @@ impl Store {
         let saved = appended.and_then(|()| files.iter().try_for_each(|file| file.sync_data()));
         saved.inspect_err(|error| self.admission.failed(error))?;
         self.admission.succeeded();
+        self.tidy(self.writer.lock());
         self.unwritten.written(bans.iter().map(|ban| &ban.epoch));
         Ok(())
     }
@@ -245,6 +246,7 @@ impl Store {
             if self.stands_at(id, at) {
                 self.forget(&mut writer, id);
                 self.metrics.purged_entries.inc();
+                self.tidy(writer);
                 return;
             }
         }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use parking_lot::MutexGuard;
 
 use super::entry::{Entry, Headers, Meta, Object, Place, Position};
-use super::index::{At, Left};
+use super::index::{At, FILE_BLOCK, Left};
 use super::objects::Spool;
 use super::record::{Put, Record};
 use super::restore::file_of;
@@ -38,7 +38,6 @@ impl Store {
         if meta.is_durable() && has_body && self.admission.is_open() {
             match self.put_on_disk(&key, &meta, &object, body) {
                 Ok(Some(entry)) => {
-                    self.admission.succeeded();
                     if let Some(bytes) = bytes.filter(|_| self.holds(&entry)) {
                         self.promote(&entry.object, bytes);
                     }
@@ -84,6 +83,7 @@ impl Store {
             match self.rewrite(&mut writer, &current, &meta) {
                 Ok(Some(renewed)) => {
                     self.admission.succeeded();
+                    self.tidy(writer);
                     return renewed;
                 }
                 Ok(None) => {}
@@ -107,13 +107,14 @@ impl Store {
         }
         self.loose.lock().remove(key);
         self.warm.remove_loose(key);
-        self.gauge(&writer);
+        self.tidy(writer);
     }
 
     /// Drops an answer and its body for good: it is damaged. Blocks.
     pub(crate) fn condemn(&self, entry: &Entry) {
         let mut writer = self.writer.lock();
         self.condemn_locked(&mut writer, entry);
+        self.tidy(writer);
     }
 
     /// Drops a key whose record is damaged. Blocks.
@@ -127,6 +128,7 @@ impl Store {
                 "damaged record dropped"
             );
             self.forget(&mut writer, id);
+            self.tidy(writer);
         }
     }
 
@@ -169,7 +171,7 @@ impl Store {
                 Arc::default(),
             ))));
         }
-        if !writer.takes(object.size + RECORD_COST) {
+        if !writer.takes(object.size.next_multiple_of(FILE_BLOCK) + RECORD_COST) {
             return Ok(None);
         }
         let (object, is_new) = self.place(spool, object)?;
@@ -184,8 +186,8 @@ impl Store {
             }
         };
         let entry = self.enlist(&mut writer, (key.clone(), meta.clone(), object), position);
-        self.compact(&mut writer);
-        self.gauge(&writer);
+        self.admission.succeeded();
+        self.tidy(writer);
         Ok(entry)
     }
 
@@ -229,7 +231,8 @@ impl Store {
         Some(entry)
     }
 
-    /// Appends an answer's record with another meta. None: its body can't be read.
+    /// Appends an answer's record with another meta. None: its body can't be read, or there is no room
+    /// for it while the index is being read.
     fn rewrite(
         &self,
         writer: &mut Writer,
@@ -243,12 +246,13 @@ impl Store {
         let Some(body) = body else {
             return Ok(None);
         };
+        if !writer.takes(body.len() as u64 + RECORD_COST) {
+            return Ok(None);
+        }
         let record = put_record(&entry.key, meta, &entry.object);
         let position = writer.journal.append(&record, &body)?;
         let parts = (entry.key.clone(), meta.clone(), entry.object.clone());
-        let renewed = self.enlist(writer, parts, position);
-        self.compact(writer);
-        Ok(renewed)
+        Ok(self.enlist(writer, parts, position))
     }
 
     /// Gives a key its weight in the disk tier, evicts what has to go for it. A file that an evicted
@@ -396,7 +400,7 @@ impl Store {
             self.metrics.evicted(Tier::Loose);
             self.warm.remove_loose(&key);
         }
-        self.gauge(&writer);
+        self.tidy(writer);
         entry
     }
 

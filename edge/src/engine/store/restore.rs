@@ -54,6 +54,8 @@ pub(super) struct Loading {
     pub(super) displaced: HashSet<Fingerprint>,
     /// Records that were dropped, by segment and offset.
     dropped: HashSet<(u32, u32)>,
+    /// Files of records that don't count: to be removed unless another key names them.
+    passed_over: Vec<Sha256>,
     /// Bytes that may be taken in meanwhile.
     pub(super) room: u64,
 }
@@ -254,6 +256,7 @@ impl Store {
         }
         let mut index = self.index.write();
         if loading.gone.contains(&key.print) || index.find(&key.print).is_some() {
+            loading.passed_over.extend(key.file.map(|file| file.digest));
             return;
         }
         if index.put(key.print, key.at, key.file, key.asked).is_some() {
@@ -264,7 +267,12 @@ impl Store {
     /// The index is all there: now it is known what has to go.
     fn rank_all(&self) {
         let mut writer = self.writer.lock();
-        writer.loading = None;
+        let loading = writer.loading.take();
+        for digest in loading.into_iter().flat_map(|loading| loading.passed_over) {
+            if !self.index.read().names(&digest) {
+                self.files.remove(&digest);
+            }
+        }
         let mut keys: Vec<(At, Id)> = {
             let index = self.index.read();
             index.slots().map(|(id, slot)| (slot.at(), id)).collect()
@@ -275,11 +283,10 @@ impl Store {
                 self.weigh(&mut writer, id);
             }
         }
-        self.compact(&mut writer);
-        self.gauge(&writer);
-        self.gauge_bans();
         self.metrics.index_loading.set(0);
         self.loaded.notify_all();
+        self.tidy(writer);
+        self.gauge_bans();
     }
 
     /// Removes files that no key names: bodies whose record did not make it to the disk, bodies of
@@ -310,6 +317,7 @@ impl Loading {
             gone: HashSet::new(),
             displaced: HashSet::new(),
             dropped: HashSet::new(),
+            passed_over: Vec::new(),
             room,
         }
     }

@@ -154,7 +154,7 @@ impl Store {
         let mut writer = self.writer.lock();
         self.forget(&mut writer, id);
         self.metrics.unused.inc();
-        self.gauge(&writer);
+        self.tidy(writer);
         true
     }
 }
