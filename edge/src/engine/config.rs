@@ -282,6 +282,8 @@ impl Default for FillConfig {
 
 /// Default bound on purges that are held.
 pub const DEFAULT_BANS: usize = 10_000;
+/// Default bytes a second that are read to carry purges out.
+pub const DEFAULT_PURGE_RATE: ByteSize = ByteSize::mib(32);
 
 /// Purges on the admin listener.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -292,6 +294,9 @@ pub struct PurgeConfig {
     /// Most purges held at once: each until no answer that it concerns is left. Further ones are
     /// refused, but for one of everything.
     pub bans: usize,
+    /// Most bytes a second that are read to free the room of what was purged: a purge is in effect
+    /// before, and what it took away is met by no request. 0: as many as the disk gives.
+    pub rate: ByteSize,
 }
 
 impl Default for PurgeConfig {
@@ -299,6 +304,7 @@ impl Default for PurgeConfig {
         Self {
             token_file: None,
             bans: DEFAULT_BANS,
+            rate: DEFAULT_PURGE_RATE,
         }
     }
 }

@@ -75,7 +75,7 @@ pub use self::purge::bans::Full;
 use self::purge::{Purge, Purged, Subject};
 use self::settings::Settings;
 use self::store::entry::{Entry, Rules};
-use self::store::{Damage, Look, Store, insist, scrub};
+use self::store::{Damage, Look, Store, carry_out, insist, scrub};
 #[cfg(doc)]
 use crate::exchange::{Answer, Asked};
 use crate::origin::Origin;
@@ -205,10 +205,14 @@ impl Engine {
             )),
             failed: Mutex::new(FailedFills::new(config.fill.failed_bounds())),
         });
-        let store = engine.store.clone();
-        engine.fills.spawn_blocking(move || {
-            store.load_index();
-            store.carry_out_purges();
+        engine.store.set_purge_rate(config.purge.rate.as_u64());
+        let (store, fills) = (engine.store.clone(), engine.fills.clone());
+        let weak = Arc::downgrade(&store);
+        let loading = fills.spawn_blocking(move || store.load_index());
+        engine.fills.spawn(async move {
+            // An error is a panic in there, which the runtime has reported.
+            let _ = loading.await;
+            carry_out(weak, fills).await;
         });
         let scrubbed = Arc::downgrade(&engine.store);
         engine.fills.spawn(scrub(scrubbed, engine.fills.clone()));
@@ -370,8 +374,8 @@ impl Engine {
             let store = Arc::downgrade(&self.store);
             self.fills.spawn(insist(store, self.fills.clone()));
         }
-        let store = self.store.clone();
-        self.fills.spawn_blocking(move || store.carry_out_purges());
+        let store = Arc::downgrade(&self.store);
+        self.fills.spawn(carry_out(store, self.fills.clone()));
         Ok(Purged {
             epoch: ban.epoch,
             fills,

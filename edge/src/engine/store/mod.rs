@@ -81,7 +81,7 @@ use super::purge::bans::Bans;
 
 pub(crate) use self::look::Look;
 pub(crate) use self::objects::Spool;
-pub(crate) use self::purged::insist;
+pub(crate) use self::purged::{carry_out, insist};
 pub(crate) use self::read::{Damage, StoredBody};
 #[cfg(test)]
 pub(crate) use self::scrub::Round;

@@ -6,27 +6,101 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Weak;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use super::Store;
 use super::entry::{Entry, Meta};
-use super::index::At;
+use super::index::{At, FILE_BLOCK};
 use super::read::Damage;
 use super::record::{Put, Record};
 use super::slab::Id;
 use crate::engine::purge::bans::{Awaited, Ban, Bans, Full};
 use crate::engine::purge::{Mode, Purge, Subject};
 
-/// Who walks through the index, and whether anybody should.
+/// How many bytes are read, and keys looked at, in one step.
+const STEP: u64 = 64 * 1024;
+const STEP_KEYS: usize = 1024;
+
+/// Whether somebody walks through the index at leisure, and how fast.
 #[derive(Default)]
 pub(super) struct Walk {
-    /// A purge was added since the last walk began.
-    due: AtomicBool,
-    /// One at a time.
-    walking: Mutex<()>,
+    going: Mutex<Going>,
+    /// Bytes a second; 0: any number.
+    rate: AtomicU64,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Going {
+    #[default]
+    Nobody,
+    Once,
+    /// A purge was added meanwhile.
+    OnceMore,
+}
+
+impl Walk {
+    /// Whether the caller is to walk; else whoever does will do so once more.
+    fn begin(&self) -> bool {
+        let mut going = self.going.lock();
+        let begun = *going == Going::Nobody;
+        *going = if begun { Going::Once } else { Going::OnceMore };
+        begun
+    }
+
+    /// Whether the caller is to walk once more.
+    fn again(&self) -> bool {
+        let mut going = self.going.lock();
+        let again = *going == Going::OnceMore;
+        *going = if again { Going::Once } else { Going::Nobody };
+        again
+    }
+}
+
+/// How far a walk is.
+struct Way {
+    /// The newest purge when it began.
+    upto: u64,
+    /// The number of the last key that is done.
+    last: u32,
+    /// The purges that concern what was met and stays.
+    concerning: BTreeSet<u64>,
+    all_read: bool,
+}
+
+/// Drops what purges took away and retires those that are over, at `purge.rate`: nobody waits for it.
+/// Ends at once where that goes on already, which is then done once more.
+pub(crate) async fn carry_out(store: Weak<Store>, blocking: Handle) {
+    if !store.upgrade().is_some_and(|store| store.walk.begin()) {
+        return;
+    }
+    loop {
+        let mut way = store.upgrade().map(|store| store.set_out());
+        while let Some(mut now) = way {
+            let Some(store) = store.upgrade() else { return };
+            let rate = store.walk.rate.load(Ordering::Relaxed);
+            let step = blocking.spawn_blocking(move || {
+                let read = store.walk_on(&mut now);
+                if read.is_none() {
+                    store.arrive(&mut now);
+                }
+                (now, read)
+            });
+            // A panic in there, which the runtime has reported, is this walk's end.
+            let Ok((now, Some(bytes))) = step.await else {
+                break;
+            };
+            way = Some(now);
+            let micros = (bytes * 1_000_000).checked_div(rate).unwrap_or(0);
+            tokio::time::sleep(Duration::from_micros(micros)).await;
+        }
+        if !store.upgrade().is_some_and(|store| store.walk.again()) {
+            return;
+        }
+    }
 }
 
 /// Purges that are not on disk. From before they are in effect, so that none is retired without
@@ -79,18 +153,14 @@ pub(crate) async fn insist(store: Weak<Store>, blocking: Handle) {
         tokio::time::sleep(pause).await;
         let Some(store) = store.upgrade() else { return };
         let trying = store.clone();
-        let try_once = move || {
-            if trying.write_down().is_ok() {
-                // They were held for this.
-                trying.carry_out_purges();
-            }
-        };
         // What went wrong is in the metrics and the log; so is a panic in there.
-        let _ = blocking.spawn_blocking(try_once).await;
+        let _ = blocking.spawn_blocking(move || trying.write_down()).await;
         if store.unwritten.end(store.admission.is_retired()) {
-            return;
+            break;
         }
     }
+    // They were held for this.
+    carry_out(store, blocking).await;
 }
 
 impl Store {
@@ -117,7 +187,7 @@ impl Store {
     pub(crate) fn ban(&self, purge: Purge) -> Result<Ban, Full> {
         self.wait_loaded();
         let ban = self.add_ban(purge.clone()).or_else(|_| {
-            self.walk();
+            self.carry_out_purges();
             self.add_ban(purge)
         })?;
         self.gauge_bans();
@@ -178,49 +248,67 @@ impl Store {
         Ok(())
     }
 
-    /// Drops what purges took away and retires those that are over, unless that is done already.
-    /// Blocks.
+    /// At most so many bytes a second are read to carry purges out from now on; 0: any number.
+    pub(crate) fn set_purge_rate(&self, bytes: u64) {
+        self.walk.rate.store(bytes, Ordering::Relaxed);
+    }
+
+    /// As [`carry_out`], but now and as fast as the disk is. Blocks.
     pub(crate) fn carry_out_purges(&self) {
-        if !self.walk.due.swap(true, Ordering::AcqRel) {
-            self.walk();
+        let mut way = self.set_out();
+        while self.walk_on(&mut way).is_some() {}
+        self.arrive(&mut way);
+    }
+
+    fn set_out(&self) -> Way {
+        Way {
+            upto: self.bans.newest(),
+            last: 0,
+            concerning: BTreeSet::new(),
+            all_read: true,
         }
     }
 
-    /// Reads the record of every key that isn't warm.
-    fn walk(&self) {
-        let _alone = self.walk.walking.lock();
-        self.walk.due.store(false, Ordering::Release);
-        let upto = self.bans.newest();
-        let mut concerning = BTreeSet::new();
-        let (mut last, mut all_read) = (0, true);
-        while let Some((id, at)) = self.key_after(last) {
-            let put = match self.warm.by_id(id) {
-                Some(entry) => {
-                    self.carry_out(id, at, &entry.subject(), entry.meta.epoch, &mut concerning);
-                    last = id.get();
-                    continue;
-                }
-                None => self.thaw(id, at).map(|thawed| thawed.put),
-            };
-            match put {
+    /// Goes on for a step: how many bytes were read, of the records of keys that aren't warm. None:
+    /// there are no more keys. Blocks.
+    fn walk_on(&self, way: &mut Way) -> Option<u64> {
+        let mut bytes = 0;
+        for _ in 0..STEP_KEYS {
+            let (id, at) = self.key_after(way.last)?;
+            if let Some(entry) = self.warm.by_id(id) {
+                let epoch = entry.meta.epoch;
+                self.settle_purge(id, at, &entry.subject(), epoch, &mut way.concerning);
+                way.last = id.get();
+                continue;
+            }
+            bytes += u64::from(at.len).max(FILE_BLOCK);
+            match self.thaw(id, at).map(|thawed| thawed.put) {
                 Ok(put) => {
                     let subject = Subject::new(&put.key, put.meta.headers.tags());
-                    self.carry_out(id, at, &subject, put.meta.epoch, &mut concerning);
+                    self.settle_purge(id, at, &subject, put.meta.epoch, &mut way.concerning);
                 }
                 // Once more, where it is now.
                 Err(Damage::Moved) => continue,
                 Err(Damage::Corrupt) => self.condemn_record(id, at),
                 Err(Damage::Unreadable(error)) => {
                     self.read_refused("record", &error);
-                    all_read = false;
+                    way.all_read = false;
                 }
             }
-            last = id.get();
+            way.last = id.get();
+            if bytes >= STEP {
+                break;
+            }
         }
-        self.drop_loose(&mut concerning);
-        if all_read {
-            concerning.extend(self.unwritten.numbers());
-            self.bans.retire(upto, &concerning);
+        Some(bytes)
+    }
+
+    /// All keys were met.
+    fn arrive(&self, way: &mut Way) {
+        self.drop_loose(&mut way.concerning);
+        if way.all_read {
+            way.concerning.extend(self.unwritten.numbers());
+            self.bans.retire(way.upto, &way.concerning);
         }
         self.gauge(&self.writer.lock());
         self.gauge_bans();
@@ -232,7 +320,7 @@ impl Store {
         index.after(last).map(|(id, slot)| (id, slot.at()))
     }
 
-    fn carry_out(
+    fn settle_purge(
         &self,
         id: Id,
         at: At,

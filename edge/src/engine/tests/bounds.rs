@@ -272,7 +272,7 @@ proptest! {
     fn what_is_on_disk_and_in_ram_is_at_most_a_hundredth_above_the_bounds(
         acts in prop::collection::vec(act(), 1..80),
     ) {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         runtime.block_on(async {
             let mut play = Play::new();
             for act in &acts {

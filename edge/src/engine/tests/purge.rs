@@ -370,3 +370,35 @@ async fn a_softly_purged_answer_that_moved_is_stale_from_the_first_segment_read_
     }
     assert!(moved > 60, "{moved}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_purge_is_in_effect_at_once_and_carried_out_at_leisure() {
+    let rig = Rig::with(|config| {
+        // The second step would come in some hours.
+        config.purge.rate = ByteSize::b(1);
+        config.store.warm = ByteSize::kib(1);
+    });
+    let path = |n: usize| format!("/example.com/m/@v/v1.{n}.0.zip");
+    for n in 0..100 {
+        fill(&rig, &path(n), &bytes(300 + n)).await;
+    }
+    fill(&rig, OTHER, &bytes(400)).await;
+    let module = || Selector::module("example.com/m").unwrap();
+    purge(&rig, module(), Mode::Hard).await;
+    for n in 0..100 {
+        assert_eq!(rig.got(&path(n)).await.0, 504, "{n}");
+    }
+    assert!(rig.got(OTHER).await.1.starts_with("eu; hit"));
+    let dropped = || rig.engine.metrics.purged_entries.get();
+    assert!(dropped() < 50, "{} read in one step", dropped());
+    assert_eq!(rig.engine.store.bans().len(), 1);
+    // What comes after it is none of its business, however long it is held.
+    rig.origin
+        .will(&path(90), Reply::stored(&bytes(7), IMMUTABLE));
+    assert_eq!(rig.got(&path(90)).await.2, bytes(7));
+    rig.settle().await;
+    rig.engine.store.carry_out_purges();
+    assert_eq!(dropped(), 99, "the new one took a purged one's place");
+    assert!(rig.got(&path(90)).await.1.starts_with("eu; hit"));
+    rig.engine.store.check();
+}

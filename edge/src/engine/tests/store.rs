@@ -411,7 +411,7 @@ proptest! {
     /// Whatever happens, each answer is the right one, and no tier exceeds its bound.
     #[test]
     fn bounds_hold_and_bodies_are_right(acts in prop::collection::vec(act(), 1..60)) {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(async {
             let mut rig = Rig::with(|config| {
                 config.store.disk = ByteSize::mib(1);
