@@ -70,8 +70,9 @@ pub struct StoreConfig {
     pub packed_body: ByteSize,
     /// After the disk refused a write: how long until the next try.
     pub pause: Period,
-    /// What nobody asked for in this time is dropped, however much room there is; in whole hours,
-    /// and no sooner than the scrub comes by. 0: it stays.
+    /// What nobody asked for in this time is dropped, however much room there is, when the scrub comes
+    /// by; in whole hours. Where room is needed before, it goes before what was asked for since, as
+    /// far as it is found. 0: it stays.
     pub unused: Period,
     /// The scrub, which reads everything stored and compares it with its digests.
     pub scrub: ScrubConfig,

@@ -49,6 +49,7 @@ mod restore;
 mod scrub;
 mod slab;
 mod snapshot;
+mod unused;
 mod verified;
 mod warm;
 
@@ -127,6 +128,8 @@ struct Writer {
     /// Keys whose weight in the disk tier is to be set, and whether somebody does so now.
     unweighed: Vec<Id>,
     weighing: bool,
+    /// The number of the key that was last looked at for whether it is unused.
+    hand: u32,
     /// Some: the index isn't all there yet.
     loading: Option<Loading>,
 }
@@ -340,6 +343,11 @@ impl Store {
             bodies.insert(Arc::as_ptr(&object), len(&object));
         }
         (bodies.values().sum(), loose)
+    }
+
+    /// Whether a key is on disk, without asking for it.
+    pub(crate) fn is_there(&self, key: &str) -> bool {
+        self.index.read().find(&self.print(key)).is_some()
     }
 
     /// Compares the parts with each other and with what is on disk.

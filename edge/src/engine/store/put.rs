@@ -268,6 +268,8 @@ impl Store {
         writer.weighing = true;
         let mut evicted = Vec::new();
         while let Some(id) = writer.unweighed.pop() {
+            let weight = self.index.read().weight(id);
+            self.drop_unused_for(writer, id, weight);
             self.set_weight(writer, id, &mut evicted);
             for number in evicted.drain(..) {
                 self.metrics.evicted(Tier::Disk);

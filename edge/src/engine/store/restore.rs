@@ -131,6 +131,7 @@ impl Store {
                 disk,
                 unweighed: Vec::new(),
                 weighing: false,
+                hand: 0,
             }),
             loaded: Condvar::new(),
             secret: snapshot::secret(&config.dir).unwrap_or_else(new_salt),

@@ -265,6 +265,33 @@ async fn what_comes_after_a_purge_of_everything_finds_its_room_empty() {
     }
 }
 
+#[tokio::test]
+async fn what_nobody_asked_for_in_a_long_time_goes_before_anything_else() {
+    let mut play = Play::new();
+    play.rig.config.store.keys = 5_000;
+    play.restart(false, 2 << 20, 0);
+    (0..200).for_each(|key| play.put(key, 5_000, false));
+    assert!((0..200).all(|key| play.store.is_there(&key_of(key))));
+    let days = |days: u64| Duration::from_secs(days * 86_400);
+    play.rig.clock.advance(days(20));
+    (1..200).step_by(2).for_each(|key| play.hit(key));
+    play.rig.clock.advance(days(15));
+    let there = |play: &Play, from: usize| {
+        let keys = (from..200).step_by(2);
+        keys.filter(|key| play.store.is_there(&key_of(*key)))
+            .count()
+    };
+    for new in 1000.. {
+        play.put(new, 5_000, false);
+        let unused = there(&play, 0);
+        if unused == 0 {
+            break;
+        }
+        assert_eq!(there(&play, 1), 100, "{unused} unused ones are left");
+    }
+    play.is_within_bounds();
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, max_shrink_iters: 400, ..ProptestConfig::default() })]
 
