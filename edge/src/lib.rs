@@ -33,7 +33,7 @@ mod systemd;
 mod upgrade;
 
 /// What must hold for any bytes: for the fuzzer (`edge/fuzz`).
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod invariants {
     pub use crate::engine::store::record::invariants::journal;
     pub use crate::front::head::invariants::request;
