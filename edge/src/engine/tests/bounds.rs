@@ -270,7 +270,7 @@ async fn what_nobody_asked_for_in_a_long_time_goes_before_anything_else() {
     let mut play = Play::new();
     play.rig.config.store.keys = 5_000;
     play.restart(false, 2 << 20, 0);
-    (0..200).for_each(|key| play.put(key, 5_000, false));
+    (0..200).for_each(|key| play.put(key, 5_000 + key, false));
     assert!((0..200).all(|key| play.store.is_there(&key_of(key))));
     let days = |days: u64| Duration::from_secs(days * 86_400);
     play.rig.clock.advance(days(20));
@@ -282,7 +282,7 @@ async fn what_nobody_asked_for_in_a_long_time_goes_before_anything_else() {
             .count()
     };
     for new in 1000..1200 {
-        play.put(new, 5_000, false);
+        play.put(new, 5_000 + new, false);
         let unused = there(&play, 0);
         assert!(unused == 0 || there(&play, 1) == 100, "{unused} are left");
     }
