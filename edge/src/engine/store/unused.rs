@@ -72,7 +72,7 @@ impl Store {
         if most == 0 || u64::from(now.saturating_sub(slot.asked())) < most {
             return false;
         }
-        // Of warm entries the index learns it now and then.
+        // Of warm entries the index learns it when a round of the scrub begins: asked for since then.
         let asked_since = self.warm.by_id(id).is_some_and(|entry| entry.take_touch());
         if asked_since {
             slot.ask(now);

@@ -272,6 +272,12 @@ async fn what_nobody_asked_for_in_a_long_time_goes_before_anything_else() {
     play.restart(false, 2 << 20, 0);
     (0..200).for_each(|key| play.put(key, 5_000 + key, false));
     assert!((0..200).all(|key| play.store.is_there(&key_of(key))));
+    // To the policy they are worth more than those that were asked for once.
+    for _ in 0..3 {
+        (0..200).step_by(2).for_each(|key| play.hit(key));
+    }
+    // As a round of the scrub begins: the index learns which warm entries were asked for.
+    play.store.scrub_step(Round::default());
     let days = |days: u64| Duration::from_secs(days * 86_400);
     play.rig.clock.advance(days(20));
     (1..200).step_by(2).for_each(|key| play.hit(key));
