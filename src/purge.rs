@@ -182,7 +182,7 @@ fn words(purged: Purged) -> String {
         words += &format!(", {} running fills left to their readers", purged.fills);
     }
     if !purged.durable {
-        words += ", but not written to its disk: say it again after a restart";
+        words += ", but its disk has not taken it yet: say it again if it restarts before";
     }
     words + ")"
 }

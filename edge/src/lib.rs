@@ -34,7 +34,7 @@ mod threads;
 mod upgrade;
 
 /// What must hold for any bytes: for the fuzzer (`edge/fuzz`).
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod invariants {
     pub use crate::engine::store::record::invariants::journal;
     pub use crate::front::h2::hpack::invariants::hpack;

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 
 use serde_yaml::{Mapping, Value};
 
+use super::faulty_disk::FaultyDisk;
 use super::http::Client;
 use super::process::{Process, tail};
 use super::scratch::Scratch;
@@ -23,13 +24,14 @@ pub struct Node {
     process: Option<Process>,
     starts: u32,
     open_files: Option<u32>,
+    environment: Vec<(String, String)>,
 }
 
 impl Node {
     /// An origin in front of `upstream`. `overrides` is YAML laid over a minimal configuration.
     pub fn origin(upstream: &str, overrides: &str) -> Node {
         let base = format!("upstream: '{upstream}'\nstore: {{dir: DATA/store, durable: false}}\n");
-        Node::new("origin", &base, overrides)
+        Node::new("origin", &base, overrides, Vec::new())
     }
 
     /// An edge in front of `origin`.
@@ -39,14 +41,23 @@ impl Node {
 
     /// An edge in front of whatever listens at `origin` (`ADDRESS:PORT`).
     pub fn edge_at(origin: &str, overrides: &str) -> Node {
-        // A busy machine must not look like a dead origin; tests of these bounds set their own.
-        let patient = "connect_timeout: 20s, first_byte_timeout: 20s, stall_timeout: 20s";
-        let base =
-            format!("origin: {{url: 'http://{origin}', {patient}}}\nstore: {{dir: DATA/store}}\n");
-        Node::new("edge", &base, overrides)
+        let base = format!("{}store: {{dir: DATA/store}}\n", origin_section(origin));
+        Node::new("edge", &base, overrides, Vec::new())
     }
 
-    fn new(role: &'static str, base: &str, overrides: &str) -> Node {
+    /// An edge in front of `origin` with its store on a disk that fails on command.
+    pub fn edge_on(disk: &FaultyDisk, origin: &Node, overrides: &str) -> Node {
+        let (section, dir) = (origin_section(origin.address()), disk.folder());
+        let base = format!("{section}store: {{dir: '{}'}}\n", dir.display());
+        Node::new("edge", &base, overrides, disk.environment())
+    }
+
+    fn new(
+        role: &'static str,
+        base: &str,
+        overrides: &str,
+        environment: Vec<(String, String)>,
+    ) -> Node {
         let scratch = Scratch::new(role);
         let address = format!("127.0.0.1:{}", ports::free());
         let admin = format!("127.0.0.1:{}", ports::free());
@@ -71,6 +82,7 @@ impl Node {
             process: None,
             starts: 0,
             open_files: None,
+            environment,
         };
         node.start();
         node
@@ -111,6 +123,7 @@ impl Node {
             .arg("--config")
             .arg(self.config())
             .args(flags)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdout(Stdio::null());
         let log = self
             .scratch
@@ -241,6 +254,12 @@ pub fn files(folder: &Path) -> Vec<(PathBuf, u64)> {
     }
     found.sort();
     found
+}
+
+fn origin_section(address: &str) -> String {
+    // A busy machine must not look like a dead origin; tests of these bounds set their own.
+    let patient = "connect_timeout: 20s, first_byte_timeout: 20s, stall_timeout: 20s";
+    format!("origin: {{url: 'http://{address}', {patient}}}\n")
 }
 
 fn parse(yaml: &str) -> Value {

@@ -50,7 +50,8 @@ pub const MIN_DISK: ByteSize = ByteSize::mib(1);
 pub struct StoreConfig {
     /// Folder of the store; made if it isn't there. Everything in it is the store's.
     pub dir: PathBuf,
-    /// Most bytes on disk: bodies in files, in whole blocks, and the journal with its dead records.
+    /// Most bytes on disk: bodies in files, in whole blocks, the journal with its dead records, and the
+    /// index as it is written down.
     /// Bodies that are arriving come on top.
     pub disk: ByteSize,
     /// Most keys. Each costs at most 150 bytes of RAM, beside [`StoreConfig::ram`].
@@ -69,8 +70,9 @@ pub struct StoreConfig {
     pub packed_body: ByteSize,
     /// After the disk refused a write: how long until the next try.
     pub pause: Period,
-    /// What nobody asked for in this time is dropped, however much room there is; in whole hours,
-    /// and no sooner than the scrub comes by. 0: it stays.
+    /// What nobody asked for in this time is dropped, however much room there is, when the scrub comes
+    /// by; in whole hours. Where room is needed before, it goes before what was asked for since, as
+    /// far as it is found. 0: it stays.
     pub unused: Period,
     /// The scrub, which reads everything stored and compares it with its digests.
     pub scrub: ScrubConfig,
@@ -281,6 +283,8 @@ impl Default for FillConfig {
 
 /// Default bound on purges that are held.
 pub const DEFAULT_BANS: usize = 10_000;
+/// Default bytes a second that are read to carry purges out.
+pub const DEFAULT_PURGE_RATE: ByteSize = ByteSize::mib(32);
 
 /// Purges on the admin listener.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -291,6 +295,9 @@ pub struct PurgeConfig {
     /// Most purges held at once: each until no answer that it concerns is left. Further ones are
     /// refused, but for one of everything.
     pub bans: usize,
+    /// Most bytes a second that are read to free the room of what was purged: a purge is in effect
+    /// before, and what it took away is met by no request. 0: as many as the disk gives.
+    pub rate: ByteSize,
 }
 
 impl Default for PurgeConfig {
@@ -298,6 +305,7 @@ impl Default for PurgeConfig {
         Self {
             token_file: None,
             bans: DEFAULT_BANS,
+            rate: DEFAULT_PURGE_RATE,
         }
     }
 }

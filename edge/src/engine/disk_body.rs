@@ -5,7 +5,7 @@
 //!
 //! If a block turns out to be damaged in the midst of a response, the object is dropped and fetched
 //! again, and the response goes on from the new one, provided that the origin announces the same
-//! digest; else it is cut off.
+//! digest; else it is cut off. The same if a block can't be read now, but then nothing is dropped.
 
 use std::io;
 use std::sync::Arc;
@@ -125,10 +125,10 @@ impl DiskBody {
         let aborted = Aborted {
             reason: Reason::Store,
         };
-        if matches!(damage, Damage::Unreadable(_)) {
-            return Err(aborted);
+        match damage {
+            Damage::Unreadable(error) => self.engine.store.unreadable(&self.entry, error),
+            Damage::Corrupt | Damage::Moved => self.engine.condemn(&self.entry).await,
         }
-        self.engine.condemn(&self.entry).await;
         let Some(request) = &self.request else {
             return Err(aborted);
         };

@@ -234,7 +234,8 @@ impl Fill {
         let entry = self.engine.storing(move || store.put(arrival)).await?;
         match &whole {
             Some(whole) => self.growing.adopt(whole),
-            None if spooled => self.growing.unload(&digests),
+            // Who follows would have to read it.
+            None if spooled && self.engine.store.is_readable() => self.growing.unload(&digests),
             None => {}
         }
         self.engine.forget_failure(&self.key);

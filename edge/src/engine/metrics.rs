@@ -33,11 +33,13 @@ pub struct EngineMetrics {
     evictions: IntCounterVec,
     pub(crate) corrupt: IntCounter,
     pub(crate) write_errors: IntCounter,
+    pub(crate) read_errors: IntCounter,
     pub(crate) admission_stopped: IntGauge,
     pub(crate) journal_bytes: IntGauge,
     pub(crate) journal_damage: IntCounter,
     purges: IntCounterVec,
     pub(crate) purges_held: IntGauge,
+    pub(crate) purges_unwritten: IntGauge,
     pub(crate) purged_entries: IntCounter,
     pub(crate) origin_clock: Gauge,
 }
@@ -175,6 +177,10 @@ impl EngineMetrics {
                 "modcdn_edge_store_write_errors_total",
                 "Writes that the disk refused",
             ),
+            read_errors: counter(
+                "modcdn_edge_store_read_errors_total",
+                "Reads that the disk refused; what was to be read stays, and is fetched again when asked for",
+            ),
             admission_stopped: gauge(
                 "modcdn_edge_admission_stopped",
                 "1 while nothing is stored because the disk refused a write",
@@ -197,6 +203,10 @@ impl EngineMetrics {
             purges_held: gauge(
                 "modcdn_edge_purges_held",
                 "Purges that are kept because an answer that they concern may be left",
+            ),
+            purges_unwritten: gauge(
+                "modcdn_edge_purges_unwritten",
+                "Purges that the disk refused and that would not survive a restart now",
             ),
             purged_entries: counter(
                 "modcdn_edge_purged_entries_total",

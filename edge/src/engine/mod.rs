@@ -76,7 +76,7 @@ pub use self::purge::bans::Full;
 use self::purge::{Purge, Purged, Subject};
 use self::settings::Settings;
 use self::store::entry::{Entry, Rules};
-use self::store::{Damage, Look, Store, scrub};
+use self::store::{Damage, Look, Store, carry_out, insist, scrub};
 #[cfg(doc)]
 use crate::exchange::{Answer, Asked};
 use crate::origin::Origin;
@@ -206,10 +206,14 @@ impl Engine {
             )),
             failed: Mutex::new(FailedFills::new(config.fill.failed_bounds())),
         });
-        let store = engine.store.clone();
-        engine.fills.spawn_blocking(move || {
-            store.load_index();
-            store.carry_out_purges();
+        engine.store.set_purge_rate(config.purge.rate.as_u64());
+        let (store, fills) = (engine.store.clone(), engine.fills.clone());
+        let weak = Arc::downgrade(&store);
+        let loading = fills.spawn_blocking(move || store.load_index());
+        engine.fills.spawn(async move {
+            // An error is a panic in there, which the runtime has reported.
+            let _ = loading.await;
+            carry_out(weak, fills).await;
         });
         let scrubbed = Arc::downgrade(&engine.store);
         engine.fills.spawn(scrub(scrubbed, engine.fills.clone()));
@@ -372,10 +376,12 @@ impl Engine {
         self.http.forget_failures();
         let persisted = self.store.persist(&ban);
         if let Err(error) = &persisted {
-            tracing::warn!(epoch = ban.epoch, %error, "purge not written down");
+            tracing::warn!(epoch = ban.epoch, %error, "purge not written down yet");
+            let store = Arc::downgrade(&self.store);
+            self.fills.spawn(insist(store, self.fills.clone()));
         }
-        let store = self.store.clone();
-        self.fills.spawn_blocking(move || store.carry_out_purges());
+        let store = Arc::downgrade(&self.store);
+        self.fills.spawn(carry_out(store, self.fills.clone()));
         Ok(Purged {
             epoch: ban.epoch,
             fills,
@@ -417,7 +423,8 @@ impl Engine {
     }
 
     /// What answers in place of an entry whose body could not be had; else why nothing does. What
-    /// proves to be damaged is dropped.
+    /// proves to be damaged is dropped; what can't be read now stays, and what the origin sends
+    /// instead takes its place.
     async fn instead(
         self: &Arc<Self>,
         entry: &Arc<Entry>,
@@ -425,7 +432,7 @@ impl Engine {
     ) -> Result<Arc<Entry>, &'static str> {
         match damage {
             Damage::Unreadable(error) => {
-                tracing::warn!(key = %entry.key, %error, "stored body can't be read now");
+                self.store.unreadable(entry, &error);
                 return Err("unreadable");
             }
             Damage::Corrupt => {}

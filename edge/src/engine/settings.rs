@@ -35,6 +35,7 @@ impl Engine {
         self.failed.lock().adjust(config.fill.failed_bounds());
         self.http.adjust(&config.fill);
         self.store.bans().set_most(config.purge.bans);
+        self.store.set_purge_rate(config.purge.rate.as_u64());
         if config.freshness != old.config.freshness {
             self.store.set_bounds(Bounds::of(&config));
         }

@@ -5,7 +5,7 @@
 //! `Content-Length`, and accepts headers up to 1 MiB. Whatever two parsers could read in two ways
 //! is refused here, and the connection is closed: nobody knows where the next request begins.
 
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod invariants;
 
 use bytes::BytesMut;

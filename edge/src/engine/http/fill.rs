@@ -354,7 +354,9 @@ impl Fill {
             .await?;
         match &whole {
             Some(whole) => self.flight.growing.adopt(whole),
-            None if spooled && !self.flight.is_void() => self.flight.growing.unload(&digests),
+            None if spooled && !self.flight.is_void() && self.engine.store.is_readable() => {
+                self.flight.growing.unload(&digests);
+            }
             None => {}
         }
         self.engine.http.flights.ended(&self.flight, &[key]);

@@ -370,7 +370,8 @@ pub struct Purged {
     pub epoch: u64,
     /// Running fills that no later request will join, and whose answers are not stored.
     pub fills: usize,
-    /// Whether it is on disk. If not (the disk refused it) it holds until the process ends.
+    /// Whether it is on disk. If not (the disk refused it) it holds until the process ends, and is
+    /// written down as soon as the disk takes it.
     pub durable: bool,
 }
 

@@ -187,6 +187,8 @@ pub(crate) struct Object {
     pub(super) visits: Visits,
     /// Found damaged: every entry that names it is a miss.
     pub(super) damaged: AtomicBool,
+    /// Its bytes could not be read the last time somebody tried.
+    pub(super) unreadable: AtomicBool,
     /// Blocks of its file that need not be hashed again.
     pub(super) verified: Verified,
     /// Its file, while that is kept open.
@@ -206,6 +208,7 @@ impl Object {
             ram: RwLock::new(None),
             visits: Visits::default(),
             damaged: AtomicBool::new(false),
+            unreadable: AtomicBool::new(false),
             verified: Verified::default(),
             handle: Handle::default(),
             loading: tokio::sync::Mutex::new(()),
@@ -240,6 +243,17 @@ impl Object {
 
     pub(super) fn is_damaged(&self) -> bool {
         self.damaged.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_unreadable(&self) -> bool {
+        self.unreadable.load(Ordering::Relaxed)
+    }
+
+    /// Notes that its bytes came from the disk. Writes nothing in the common case.
+    pub(super) fn was_read(&self) {
+        if self.is_unreadable() {
+            self.unreadable.store(false, Ordering::Relaxed);
+        }
     }
 }
 

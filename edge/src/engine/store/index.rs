@@ -26,6 +26,10 @@ pub(super) const FILE_BLOCK: u64 = 4096;
 /// One byte in so many of the journal's live bytes may be dead beside them.
 pub(super) const DEAD_SHARE: u64 = 4;
 
+/// What a key takes of the index's snapshot, and what its body's digest takes there.
+pub(super) const SNAPSHOT_COST: u64 = 36;
+pub(super) const DIGEST_COST: u64 = 32;
+
 /// What keys are hashed with.
 pub(super) type Secret = [u8; 16];
 
@@ -262,8 +266,8 @@ impl Index {
         Some(left)
     }
 
-    /// Bytes that a key takes of the disk tier: its record with its share of dead ones, and its
-    /// body's file if it owns that.
+    /// Bytes that a key takes of the disk tier: its record with its share of dead ones, its place in
+    /// the snapshot, and its body's file if it owns that.
     pub(super) fn weight(&self, id: Id) -> u64 {
         let Some(slot) = self.slots.get(id) else {
             return 0;
@@ -272,7 +276,8 @@ impl Index {
         let body = slot.body.and_then(|body| self.bodies.get(body));
         let owned = body.filter(|body| body.owner == id);
         let file = owned.map_or(0, |body| u64::from(body.blocks) * FILE_BLOCK);
-        record + record / DEAD_SHARE + file
+        let digest = if slot.body.is_some() { DIGEST_COST } else { 0 };
+        record + record / DEAD_SHARE + SNAPSHOT_COST + digest + file
     }
 
     /// The file that a key names; its length in whole blocks.

@@ -27,6 +27,8 @@ use super::index::DEAD_SHARE;
 use super::record::{Found, Record, SEGMENT_HEADER, Salt, encode};
 
 const MAGIC: [u8; 8] = *b"modcdnJ3";
+/// Where a segment can't be read as one, it is read in pieces of so many bytes.
+const PIECE: usize = 64 * 1024;
 /// Half-empty segments come from restarts and are merged above this many.
 const MANY_SEGMENTS: usize = 64;
 /// Segments are never shorter than this.
@@ -74,16 +76,35 @@ pub(super) struct SegmentFile {
 }
 
 impl SegmentFile {
-    /// All of its bytes. Blocks.
+    /// All of its bytes; zeros, which are no records, where the disk can't read them. Blocks.
     ///
     /// # Errors
-    /// What the disk said.
-    pub(super) fn read(&self) -> io::Result<Vec<u8>> {
+    /// What the disk said, if it can read nothing of it.
+    pub(super) fn read(&self) -> io::Result<SegmentBytes> {
         let len = usize::try_from(self.file.metadata()?.len()).unwrap_or(0);
         let mut bytes = vec![0; len];
-        self.file.read_exact_at(&mut bytes, 0)?;
-        Ok(bytes)
+        let mut lost = 0;
+        if let Err(error) = self.file.read_exact_at(&mut bytes, 0) {
+            bytes.fill(0);
+            for (piece, offset) in bytes.chunks_mut(PIECE).zip((0..).step_by(PIECE)) {
+                if self.file.read_exact_at(piece, offset).is_err() {
+                    piece.fill(0);
+                    lost += piece.len();
+                }
+            }
+            if lost == len {
+                return Err(error);
+            }
+        }
+        Ok(SegmentBytes { bytes, lost })
     }
+}
+
+/// What a segment holds.
+pub(super) struct SegmentBytes {
+    pub(super) bytes: Vec<u8>,
+    /// How many of them could not be read.
+    pub(super) lost: usize,
 }
 
 /// A segment as it was at some time; it only ever grows.
@@ -163,6 +184,11 @@ impl Journal {
         Ok(position)
     }
 
+    /// The segment that the next record goes to.
+    pub(super) fn next_segment(&self) -> u32 {
+        self.active.unwrap_or(self.next)
+    }
+
     /// From now on nothing is appended or given up: another process does that.
     pub(super) fn retire(&mut self) {
         self.retired = true;
@@ -205,27 +231,30 @@ impl Journal {
         Some(segment.file.clone())
     }
 
-    /// Removes a segment whose records were all appended anew or are dead. Syncs what was appended
-    /// first, so that a power cut can't take both.
-    pub(super) fn give_up(&mut self, number: u32) -> io::Result<()> {
-        if let Some((_, newest)) = self.segments.last_key_value() {
-            newest.file.file.sync_data()?;
-        }
+    /// Removes a segment whose records were all appended anew, to segments from number `first` on, or
+    /// are dead. Syncs what was appended first, so that a power cut can't take both.
+    pub(super) fn give_up(&mut self, number: u32, first: u32) -> io::Result<()> {
+        self.since(first)
+            .iter()
+            .try_for_each(|file| file.sync_data())?;
         fs::remove_file(self.path(number))?;
         self.segments.remove(&number);
         self.files.write().remove(&number);
         Ok(())
     }
 
-    /// Writes everything through to the disk.
+    /// Writes through to the disk what was appended last.
     pub(super) fn sync(&self) -> io::Result<()> {
-        self.newest().map_or(Ok(()), |newest| newest.sync_data())
+        let newest = self.segments.last_key_value();
+        newest.map_or(Ok(()), |(_, newest)| newest.file.file.sync_data())
     }
 
-    /// The file that was appended to last.
-    pub(super) fn newest(&self) -> Option<Arc<File>> {
-        let (_, newest) = self.segments.last_key_value()?;
-        Some(newest.file.file.clone())
+    /// The files of the segments from that number on.
+    pub(super) fn since(&self, number: u32) -> Vec<Arc<File>> {
+        let segments = self.segments.range(number..);
+        segments
+            .map(|(_, segment)| segment.file.file.clone())
+            .collect()
     }
 
     fn active_segment(&mut self) -> io::Result<(u32, &mut Segment)> {
@@ -342,7 +371,7 @@ mod tests {
         let (mut seen, mut damage) = (Vec::new(), 0);
         for extent in journal.segments() {
             let file = journal.file(extent.number).unwrap();
-            let bytes = file.read().unwrap();
+            let bytes = file.read().unwrap().bytes;
             let mut records = Records::in_segment(&bytes, file.salt);
             for found in records.by_ref() {
                 if let Record::Put(put) = found.record {
@@ -429,7 +458,7 @@ mod tests {
         }
         assert_eq!(journal.worn(), Some(1));
         let before = journal.len();
-        journal.give_up(1).unwrap();
+        journal.give_up(1, 2).unwrap();
         assert!(journal.len() < before);
         assert!(!dir.path().join("00000001.log").exists());
     }

@@ -22,6 +22,16 @@ struct Known {
     clear_at: usize,
 }
 
+impl Known {
+    fn add(&mut self, object: &Arc<Object>) {
+        self.objects.insert(object.digest, Arc::downgrade(object));
+        if self.objects.len() >= self.clear_at.max(LEAST) {
+            self.objects.retain(|_, object| object.strong_count() > 0);
+            self.clear_at = 2 * self.objects.len();
+        }
+    }
+}
+
 impl Live {
     /// The object of that digest: the one that is known, or this one, which is known from now on.
     pub(super) fn share(&self, object: Arc<Object>) -> Arc<Object> {
@@ -30,12 +40,20 @@ impl Live {
         if let Some(there) = there.filter(|there| !there.is_damaged()) {
             return there;
         }
-        known.objects.insert(object.digest, Arc::downgrade(&object));
-        if known.objects.len() >= known.clear_at.max(LEAST) {
-            known.objects.retain(|_, object| object.strong_count() > 0);
-            known.clear_at = 2 * known.objects.len();
-        }
+        known.add(&object);
         object
+    }
+
+    /// Lets this object be the known one of its digest from now on.
+    pub(super) fn renew(&self, object: Arc<Object>) -> Arc<Object> {
+        self.0.lock().add(&object);
+        object
+    }
+
+    #[cfg(test)]
+    pub(super) fn all(&self) -> Vec<Arc<Object>> {
+        let known = self.0.lock();
+        known.objects.values().filter_map(Weak::upgrade).collect()
     }
 
     /// The object of that digest, if it is known.

@@ -51,9 +51,11 @@ impl Store {
         }
     }
 
-    /// The answer for a key, if its entry is warm and neither known to be damaged nor purged.
+    /// The answer for a key, if its entry is warm and neither known to be damaged nor purged, and
+    /// its body could be read the last time.
     pub(crate) fn warm(&self, key: &str) -> Option<Arc<Entry>> {
-        self.usable(self.warm.get(key)?)
+        let entry = self.usable(self.warm.get(key)?)?;
+        (!entry.object.is_unreadable()).then_some(entry)
     }
 
     /// The answer for a key, if there is one that is neither known to be damaged nor purged. One
@@ -73,7 +75,7 @@ impl Store {
                 }
                 Err(Damage::Moved) => {}
                 Err(Damage::Unreadable(error)) => {
-                    tracing::warn!(key, %error, "record can't be read now");
+                    self.read_refused(key, &error);
                     return None;
                 }
                 Err(Damage::Corrupt) => self.condemn_record(id, at),

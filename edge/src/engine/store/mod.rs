@@ -12,15 +12,18 @@
 //! on the disk to read (`look`).
 //!
 //! Failure rules. Reading: bytes from disk are compared with their digest before anyone gets them;
-//! what is damaged or missing is condemned (dropped, counted) and is a miss from then on. Writing:
-//! an error is never the reader's; it stops admission for a pause (`admission`). At start: nothing
+//! what is damaged or missing is condemned (dropped, counted) and is a miss from then on. What the
+//! disk can't read now may be whole and stays, but is fetched again for who asks for it, and what
+//! comes takes its place: a sector that is lost costs one fetch, a disk that comes to itself none.
+//! Writing: an error is never the reader's; it stops admission for a pause (`admission`). At start: nothing
 //! on disk can keep the store from opening, and nothing there is waited for: what the index doesn't
 //! know yet (`restore`) is a miss.
 //!
-//! Bounds: the journal with its dead records and the files of bodies, in whole blocks and each
-//! once, stay within `disk`; bodies that are arriving come on top. Of `disk`, two segments of the
-//! journal (1/128) and a fifth of the journal's bytes may be taken up by dead records. The same
-//! small body under many keys is packed for each; a body with a file is there once.
+//! Bounds: the journal with its dead records, the snapshot, and the files of bodies, in whole blocks
+//! and each once, stay within `disk` whenever no change is under way; a change may take one segment
+//! (1/256) more while it gives another up, and bodies that are arriving come on top. Of `disk`, two
+//! segments of the journal (1/128) and a fifth of the journal's bytes may be taken up by dead
+//! records. The same small body under many keys is packed for each; a body with a file is there once.
 //!
 //! Locks, in the order they may be taken: `writer` (journal, disk policy; every change of the
 //! index), `index`, the warm entries' bound, `ram` or `loose`, a shard of the warm entries. Hits
@@ -46,11 +49,13 @@ mod restore;
 mod scrub;
 mod slab;
 mod snapshot;
+mod unused;
 mod verified;
 mod warm;
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -65,7 +70,7 @@ use self::journal::{Journal, Segments};
 use self::live::Live;
 use self::objects::Files;
 use self::policy::{Keyed, Marks, Policy, Visits};
-use self::purged::Walk;
+use self::purged::{Unwritten, Walk};
 use self::restore::Loading;
 use self::slab::Id;
 use self::warm::Warm;
@@ -77,6 +82,7 @@ use super::purge::bans::Bans;
 
 pub(crate) use self::look::Look;
 pub(crate) use self::objects::Spool;
+pub(crate) use self::purged::{carry_out, insist};
 pub(crate) use self::read::{Damage, StoredBody};
 #[cfg(test)]
 pub(crate) use self::scrub::Round;
@@ -97,7 +103,10 @@ pub(crate) struct Store {
     clock: Arc<Clock>,
     bans: Arc<Bans>,
     walk: Walk,
+    unwritten: Unwritten,
     admission: Admission,
+    /// The disk refused a read, and counts as unreadable until then.
+    unread_until: AtomicU64,
     writer: Mutex<Writer>,
     /// Told when the index is all there.
     loaded: Condvar,
@@ -119,6 +128,8 @@ struct Writer {
     /// Keys whose weight in the disk tier is to be set, and whether somebody does so now.
     unweighed: Vec<Id>,
     weighing: bool,
+    /// The number of the key that was last looked at for whether it is unused.
+    hand: u32,
     /// Some: the index isn't all there yet.
     loading: Option<Loading>,
 }
@@ -231,6 +242,8 @@ impl Store {
     /// # Errors
     /// What the disk said of the last writes.
     pub(crate) fn hand_over(&self) -> io::Result<()> {
+        // If it fails, the purges are at least in the index that is written down below.
+        let _ = self.write_down();
         self.admission.retire();
         // Under the lock that every change of the disk takes: one that is under way is finished.
         let mut writer = self.writer.lock();
@@ -316,6 +329,27 @@ impl Store {
 
 #[cfg(test)]
 impl Store {
+    /// Bytes of bodies that are in RAM: of answers with a place on disk, and of others. All that can be
+    /// found, whatever the tiers believe.
+    pub(crate) fn bytes_in_ram(&self) -> (u64, u64) {
+        let mut bodies = std::collections::HashMap::new();
+        let mut loose = 0;
+        let len = |object: &Object| object.ram.read().as_ref().map_or(0, Bytes::len) as u64;
+        self.warm.each(|entry| match entry.place {
+            Some(_) => drop(bodies.insert(Arc::as_ptr(&entry.object), len(&entry.object))),
+            None => loose += len(&entry.object),
+        });
+        for object in self.live.all() {
+            bodies.insert(Arc::as_ptr(&object), len(&object));
+        }
+        (bodies.values().sum(), loose)
+    }
+
+    /// Whether a key is on disk, without asking for it.
+    pub(crate) fn is_there(&self, key: &str) -> bool {
+        self.index.read().find(&self.print(key)).is_some()
+    }
+
     /// Compares the parts with each other and with what is on disk.
     pub(crate) fn check(&self) {
         self.wait_loaded();

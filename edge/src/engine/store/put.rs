@@ -8,7 +8,7 @@ use bytes::Bytes;
 use parking_lot::MutexGuard;
 
 use super::entry::{Entry, Headers, Meta, Object, Place, Position};
-use super::index::{At, Left};
+use super::index::{At, FILE_BLOCK, Left};
 use super::objects::Spool;
 use super::record::{Put, Record};
 use super::restore::file_of;
@@ -38,7 +38,6 @@ impl Store {
         if meta.is_durable() && has_body && self.admission.is_open() {
             match self.put_on_disk(&key, &meta, &object, body) {
                 Ok(Some(entry)) => {
-                    self.admission.succeeded();
                     if let Some(bytes) = bytes.filter(|_| self.holds(&entry)) {
                         self.promote(&entry.object, bytes);
                     }
@@ -84,6 +83,7 @@ impl Store {
             match self.rewrite(&mut writer, &current, &meta) {
                 Ok(Some(renewed)) => {
                     self.admission.succeeded();
+                    self.tidy(writer);
                     return renewed;
                 }
                 Ok(None) => {}
@@ -107,13 +107,14 @@ impl Store {
         }
         self.loose.lock().remove(key);
         self.warm.remove_loose(key);
-        self.gauge(&writer);
+        self.tidy(writer);
     }
 
     /// Drops an answer and its body for good: it is damaged. Blocks.
     pub(crate) fn condemn(&self, entry: &Entry) {
         let mut writer = self.writer.lock();
         self.condemn_locked(&mut writer, entry);
+        self.tidy(writer);
     }
 
     /// Drops a key whose record is damaged. Blocks.
@@ -127,6 +128,7 @@ impl Store {
                 "damaged record dropped"
             );
             self.forget(&mut writer, id);
+            self.tidy(writer);
         }
     }
 
@@ -169,35 +171,42 @@ impl Store {
                 Arc::default(),
             ))));
         }
-        if !writer.takes(object.size + RECORD_COST) {
+        if !writer.takes(object.size.next_multiple_of(FILE_BLOCK) + RECORD_COST) {
             return Ok(None);
         }
-        let object = self.live.share(object.clone());
-        let placed = spool.is_some() && self.place(spool, &object)?;
+        let (object, is_new) = self.place(spool, object)?;
         let record = put_record(key, meta, &object);
         let position = match writer.journal.append(&record, &inline) {
             Ok(position) => position,
             Err(error) => {
-                if placed {
+                if is_new {
                     self.files.remove(&object.digest);
                 }
                 return Err(error);
             }
         };
         let entry = self.enlist(&mut writer, (key.clone(), meta.clone(), object), position);
-        self.compact(&mut writer);
-        self.gauge(&writer);
+        self.admission.succeeded();
+        self.tidy(writer);
         Ok(entry)
     }
 
-    /// Puts a body's file in its place, unless it is there: false.
-    fn place(&self, spool: Option<Spool>, object: &Object) -> io::Result<bool> {
-        let named = self.index.read().names(&object.digest);
-        if let Some(spool) = spool.filter(|_| !named) {
-            self.files.publish(spool, &object.digest)?;
-            return Ok(true);
-        }
-        Ok(false)
+    /// Puts a body's file in its place, unless one is there that can be read. The object that is
+    /// known by its digest from then on, and whether no key names the file yet.
+    fn place(&self, spool: Option<Spool>, object: &Arc<Object>) -> io::Result<(Arc<Object>, bool)> {
+        let digest = &object.digest;
+        let named = self.index.read().names(digest);
+        let unreadable = self.live.get(digest).is_some_and(|it| it.is_unreadable());
+        let published = match spool.filter(|_| !named || unreadable) {
+            Some(spool) => self.files.publish(spool, digest).map(|()| true)?,
+            None => false,
+        };
+        // What could not be read is another from now on: who avoids it takes this.
+        let object = match unreadable {
+            true => self.live.renew(object.clone()),
+            false => self.live.share(object.clone()),
+        };
+        Ok((object, published && !named))
     }
 
     /// Makes a record known, evicts what has to go for it.
@@ -222,7 +231,8 @@ impl Store {
         Some(entry)
     }
 
-    /// Appends an answer's record with another meta. None: its body can't be read.
+    /// Appends an answer's record with another meta. None: its body can't be read, or there is no room
+    /// for it while the index is being read.
     fn rewrite(
         &self,
         writer: &mut Writer,
@@ -236,12 +246,13 @@ impl Store {
         let Some(body) = body else {
             return Ok(None);
         };
+        if !writer.takes(body.len() as u64 + RECORD_COST) {
+            return Ok(None);
+        }
         let record = put_record(&entry.key, meta, &entry.object);
         let position = writer.journal.append(&record, &body)?;
         let parts = (entry.key.clone(), meta.clone(), entry.object.clone());
-        let renewed = self.enlist(writer, parts, position);
-        self.compact(writer);
-        Ok(renewed)
+        Ok(self.enlist(writer, parts, position))
     }
 
     /// Gives a key its weight in the disk tier, evicts what has to go for it. A file that an evicted
@@ -257,6 +268,8 @@ impl Store {
         writer.weighing = true;
         let mut evicted = Vec::new();
         while let Some(id) = writer.unweighed.pop() {
+            let weight = self.index.read().weight(id);
+            self.drop_unused_for(writer, id, weight);
             self.set_weight(writer, id, &mut evicted);
             for number in evicted.drain(..) {
                 self.metrics.evicted(Tier::Disk);
@@ -389,7 +402,7 @@ impl Store {
             self.metrics.evicted(Tier::Loose);
             self.warm.remove_loose(&key);
         }
-        self.gauge(&writer);
+        self.tidy(writer);
         entry
     }
 

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
 
@@ -12,6 +13,7 @@ use super::Store;
 use super::entry::{BLOCK, Entry, Object};
 use super::resident::is_resident;
 use super::verified::Stamp;
+use crate::engine::clock::millis;
 use crate::exchange::FileSpan;
 
 /// Blocks that are offered as one span. More would save little, and each is looked at again after
@@ -25,17 +27,21 @@ pub(crate) enum Damage {
     Corrupt,
     /// Its place in the journal is another by now: look the key up again.
     Moved,
-    /// It may well be whole, but can't be read now: no descriptor left, no permission.
+    /// It may well be whole, but can't be read now: the disk failed, no descriptor is left. It is
+    /// kept; what is fetched in its stead takes its place.
     Unreadable(io::Error),
 }
 
 impl From<io::Error> for Damage {
     fn from(error: io::Error) -> Self {
-        match error.raw_os_error() {
-            Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EACCES | libc::EPERM) => {
-                Self::Unreadable(error)
-            }
-            _ => Self::Corrupt,
+        match error.kind() {
+            // Shorter than it was, not there, no file, or no such place in one.
+            io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::NotFound
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::IsADirectory
+            | io::ErrorKind::InvalidInput => Self::Corrupt,
+            _ => Self::Unreadable(error),
         }
     }
 }
@@ -142,6 +148,7 @@ impl StoredBody {
         if !self.object.verifies(block, &bytes) {
             return Err(Damage::Corrupt);
         }
+        self.object.was_read();
         self.object.verified.add(block, stamp);
         Ok(bytes)
     }
@@ -163,6 +170,7 @@ impl StoredBody {
             .zip(0..);
         let intact = blocks.all(|(bytes, block)| self.object.verifies(block, bytes));
         if intact {
+            self.object.was_read();
             Ok(bytes.freeze())
         } else {
             Err(Damage::Corrupt)
@@ -234,6 +242,29 @@ impl Store {
         let bytes = self.open_body(entry)?.whole()?;
         self.promote(&entry.object, bytes.clone());
         Ok(bytes)
+    }
+
+    /// Notes that a body can't be read now. It stays; what is fetched in its stead takes its place.
+    pub(crate) fn unreadable(&self, entry: &Entry, error: &io::Error) {
+        entry.object.unreadable.store(true, Ordering::Relaxed);
+        self.read_refused(&entry.key, error);
+    }
+
+    /// Notes that the disk refused a read, and says so where it is the first in a while.
+    pub(super) fn read_refused(&self, what: &str, error: &io::Error) {
+        self.metrics.read_errors.inc();
+        let now = self.clock.now();
+        let until = now + millis(self.config.pause.get());
+        if self.unread_until.swap(until, Ordering::Relaxed) <= now {
+            tracing::error!(what, %error, "disk refused a read, what was asked for is fetched again");
+        } else {
+            tracing::debug!(what, %error, "disk refused a read");
+        }
+    }
+
+    /// Whether the disk refused no read lately.
+    pub(crate) fn is_readable(&self) -> bool {
+        self.unread_until.load(Ordering::Relaxed) <= self.clock.now()
     }
 
     /// Whether a body is short enough to be loaded whole.

@@ -7,7 +7,7 @@
 //! salt is the segment's, so that no body can contain what reads as a record. The body has a check
 //! of its own, its digest in the meta, and is verified when it is read.
 
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod invariants;
 
 use std::sync::Arc;

@@ -11,6 +11,7 @@
 use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
 use modcdn_core::digest::Sha256;
@@ -24,7 +25,7 @@ use super::journal::{Extent, Journal, LEAST_SEGMENT, new_salt, position_of};
 use super::live::Live;
 use super::objects::Files;
 use super::policy::{Keyed, Policy};
-use super::purged::Walk;
+use super::purged::{Unwritten, Walk};
 use super::record::{Found, Record, Records};
 use super::slab::Id;
 use super::warm::Warm;
@@ -53,6 +54,8 @@ pub(super) struct Loading {
     pub(super) displaced: HashSet<Fingerprint>,
     /// Records that were dropped, by segment and offset.
     dropped: HashSet<(u32, u32)>,
+    /// Files of records that don't count: to be removed unless another key names them.
+    passed_over: Vec<Sha256>,
     /// Bytes that may be taken in meanwhile.
     pub(super) room: u64,
 }
@@ -128,6 +131,7 @@ impl Store {
                 disk,
                 unweighed: Vec::new(),
                 weighing: false,
+                hand: 0,
             }),
             loaded: Condvar::new(),
             secret: snapshot::secret(&config.dir).unwrap_or_else(new_salt),
@@ -139,7 +143,9 @@ impl Store {
             loose: Mutex::new(Keyed::new(config.loose.as_u64(), config.keys)),
             bans: Arc::new(bans),
             walk: Walk::default(),
+            unwritten: Unwritten::default(),
             admission: Admission::new(clock.clone(), metrics.clone(), pause),
+            unread_until: AtomicU64::new(0),
             config: config.clone(),
             bounds: ArcSwap::from_pointee(bounds),
             clock,
@@ -187,8 +193,9 @@ impl Store {
             return;
         };
         let bytes = match segment.read() {
-            Ok(bytes) => bytes,
+            Ok(read) => read.bytes,
             Err(error) => {
+                self.metrics.read_errors.inc();
                 tracing::warn!(segment = extent.number, %error, "journal segment can't be read");
                 return;
             }
@@ -205,6 +212,12 @@ impl Store {
                 "damage passed over"
             );
         }
+        // Before the answers that they concern, which may be asked for at once.
+        for brief in &briefs {
+            if let Brief::Ban(ban) = brief {
+                self.bans.restore(ban);
+            }
+        }
         for batch in briefs.rchunks(BATCH) {
             let mut writer = self.writer.lock();
             batch
@@ -218,7 +231,7 @@ impl Store {
     fn replay(&self, writer: &mut Writer, brief: &Brief) {
         match (brief, &mut writer.loading) {
             (Brief::Put(key), _) => self.take_in(writer, key),
-            (Brief::Ban(ban), _) => self.bans.restore(ban),
+            (Brief::Ban(_), _) => {}
             (Brief::Drop(segment, offset), Some(loading)) => {
                 loading.dropped.insert((*segment, *offset));
             }
@@ -244,6 +257,7 @@ impl Store {
         }
         let mut index = self.index.write();
         if loading.gone.contains(&key.print) || index.find(&key.print).is_some() {
+            loading.passed_over.extend(key.file.map(|file| file.digest));
             return;
         }
         if index.put(key.print, key.at, key.file, key.asked).is_some() {
@@ -254,7 +268,12 @@ impl Store {
     /// The index is all there: now it is known what has to go.
     fn rank_all(&self) {
         let mut writer = self.writer.lock();
-        writer.loading = None;
+        let loading = writer.loading.take();
+        for digest in loading.into_iter().flat_map(|loading| loading.passed_over) {
+            if !self.index.read().names(&digest) {
+                self.files.remove(&digest);
+            }
+        }
         let mut keys: Vec<(At, Id)> = {
             let index = self.index.read();
             index.slots().map(|(id, slot)| (slot.at(), id)).collect()
@@ -265,11 +284,10 @@ impl Store {
                 self.weigh(&mut writer, id);
             }
         }
-        self.compact(&mut writer);
-        self.gauge(&writer);
-        self.gauge_bans();
         self.metrics.index_loading.set(0);
         self.loaded.notify_all();
+        self.tidy(writer);
+        self.gauge_bans();
     }
 
     /// Removes files that no key names: bodies whose record did not make it to the disk, bodies of
@@ -300,6 +318,7 @@ impl Loading {
             gone: HashSet::new(),
             displaced: HashSet::new(),
             dropped: HashSet::new(),
+            passed_over: Vec::new(),
             room,
         }
     }

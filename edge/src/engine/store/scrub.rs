@@ -1,8 +1,10 @@
 //! The scrub: goes through everything stored, gently, over and over.
 //!
-//! A round goes through the keys by number. What nobody asked for in `store.unused` is dropped.
+//! A round goes through the keys by number. What nobody asked for in `store.unused` is dropped
+//! (`unused`).
 //! Every record is read, and every file by the key that owns it; what is not what was written is
-//! dropped and counted, and fetched again when somebody asks for it.
+//! dropped and counted, and fetched again when somebody asks for it. What can't be read now is
+//! counted and stays.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -10,12 +12,11 @@ use std::time::Duration;
 use modcdn_core::digest::Sha256;
 use tokio::runtime::Handle;
 
-use super::index::{At, FILE_BLOCK, Slot};
+use super::Store;
+use super::index::{At, FILE_BLOCK};
 use super::look::Thawed;
 use super::read::Damage;
 use super::slab::Id;
-use super::{HOUR, Store};
-use crate::engine::clock::millis;
 
 /// How far a round is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -103,7 +104,11 @@ impl Store {
                 self.condemn_record(id, at);
                 return (false, record);
             }
-            Err(Damage::Moved | Damage::Unreadable(_)) => return (false, record),
+            Err(Damage::Unreadable(error)) => {
+                self.read_refused("record", &error);
+                return (false, record);
+            }
+            Err(Damage::Moved) => return (false, record),
         };
         let packed = u64::from(thawed.place.position.body) == thawed.put.size;
         if packed && Sha256::of(&thawed.body) != thawed.put.digest {
@@ -130,22 +135,11 @@ impl Store {
                 self.condemn(&entry);
                 (false, FILE_BLOCK)
             }
-            Err(Damage::Moved | Damage::Unreadable(_)) => (false, FILE_BLOCK),
+            Err(Damage::Unreadable(error)) => {
+                self.unreadable(&entry, &error);
+                (false, FILE_BLOCK)
+            }
+            Err(Damage::Moved) => (false, FILE_BLOCK),
         }
-    }
-
-    /// Drops a key that nobody has asked for in a long time.
-    fn drop_unused(&self, id: Id) -> bool {
-        let most = millis(self.config.unused.get()) / HOUR;
-        let asked = self.index.read().slot(id).map(Slot::asked);
-        let rests = asked.map_or(0, |asked| self.hours().saturating_sub(asked));
-        if most == 0 || u64::from(rests) < most {
-            return false;
-        }
-        let mut writer = self.writer.lock();
-        self.forget(&mut writer, id);
-        self.metrics.unused.inc();
-        self.gauge(&writer);
-        true
     }
 }

@@ -11,7 +11,8 @@
 //! as long as the journal is exactly these; any append makes it stale.
 //!
 //! Failure rule: a snapshot that is missing, torn, damaged, or of another journal is not used. It
-//! appears under its name whole or not at all.
+//! appears under its name whole or not at all. It is counted in the disk tier, key by key
+//! ([`Index::weight`]).
 
 use std::fs;
 use std::io::{self, Write};
@@ -51,6 +52,8 @@ impl Store {
     /// # Errors
     /// What the disk said; the next start reads the journal then.
     pub(crate) fn write_snapshot(&self) -> io::Result<()> {
+        // If it fails, the purges are at least in the snapshot.
+        let _ = self.write_down();
         let writer = self.writer.lock();
         if self.admission.is_retired() {
             // It was written when the store was handed over, and is another's by now.
@@ -69,6 +72,8 @@ impl Store {
         put_purges(&mut bytes, &self.secret, &self.bans);
         let check = Sha256::of(&bytes);
         bytes.extend_from_slice(check.as_bytes());
+        // The last one is stale by now, and the two of them together would be twice what is counted.
+        let _ = fs::remove_file(path(&self.config.dir));
         let temp = self.config.dir.join("index.new");
         let mut file = fs::File::create(&temp)?;
         file.write_all(&bytes)?;

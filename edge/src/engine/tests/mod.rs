@@ -1,5 +1,6 @@
 //! The engine against an origin that does as it is told.
 
+mod bounds;
 mod faults;
 mod fills;
 mod freshness;

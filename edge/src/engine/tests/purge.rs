@@ -1,5 +1,7 @@
 //! Purges: RAM, disk, restarts, running fills, a dead origin.
 
+use std::path::{Path, PathBuf};
+
 use super::super::purge::{Mode, Purge, Purged, Selector};
 use super::*;
 
@@ -294,36 +296,109 @@ async fn a_purge_beyond_the_limit_is_refused_and_all_never_is() {
     assert!(rig.engine.store.find(ZIP).is_none());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn held_purges_survive_the_journals_wear() {
-    let rig = Rig::with(|config| {
-        config.store.disk = ByteSize::mib(1);
-        config.store.packed_body = ByteSize::kib(16);
-    });
-    fill(&rig, INFO, &bytes(300)).await;
-    purge_key(&rig, INFO, Mode::Soft).await;
+/// Writes until all segments that are there now were given up.
+async fn wear_out(rig: &Rig) {
     let journal = rig.config.store.dir.join("journal");
-    let first = std::fs::read_dir(&journal).unwrap().flatten();
-    let first: Vec<_> = first.map(|file| file.path()).collect();
-    // The first segment is given up when most of it is dead.
+    let there = segments(&journal);
     for round in 0.. {
         assert!(round < 1000, "the journal never wore out");
-        if first.iter().all(|path| !path.exists()) {
+        if there.iter().all(|path| !path.exists()) {
             break;
         }
         rig.origin
             .will(LIST, Reply::stored(&bytes(10_000 + round), "max-age=0"));
         rig.got(LIST).await;
-        rig.got(INFO).await;
         rig.settle().await;
     }
-    let reopened = rig.reopened();
-    assert!(
-        reopened
-            .engine
-            .store
-            .find(INFO)
-            .is_none_or(|entry| reopened.engine.store.is_stale(&entry))
-    );
-    reopened.engine.store.check();
+}
+
+/// The journal's segments, oldest first.
+fn segments(journal: &Path) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(journal).unwrap().flatten();
+    let mut segments: Vec<_> = files.map(|file| file.path()).collect();
+    segments.sort();
+    segments
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_soft_purge_survives_the_journals_wear() {
+    let mut rig = Rig::with(|config| config.store.disk = ByteSize::mib(1));
+    for path in [INFO, OTHER] {
+        fill(&rig, path, &bytes(300)).await;
+    }
+    purge_key(&rig, INFO, Mode::Soft).await;
+    purge(&rig, Selector::module("example.com/m").unwrap(), Mode::Soft).await;
+    for _ in 0..3 {
+        wear_out(&rig).await;
+        rig = rig.reopened();
+        let store = &rig.engine.store;
+        store.check();
+        assert!(store.is_stale(&store.find(INFO).expect("kept")));
+        assert!(!store.is_stale(&store.find(OTHER).expect("kept")));
+    }
+    // The origin fails: it stands in. The origin answers: it is confirmed, for good.
+    assert!(rig.got(INFO).await.1.contains("detail=origin-timeout"));
+    rig.advance(10).await;
+    rig.origin.will(INFO, Reply::not_modified(IMMUTABLE));
+    assert_eq!(rig.got(INFO).await.1, "eu; fwd=stale; fwd-status=304");
+    wear_out(&rig).await;
+    assert_eq!(rig.reopened().got(INFO).await.1, "eu; hit; ttl=31536000");
+}
+
+/// The journal is read newest segment first, while requests come.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_softly_purged_answer_that_moved_is_stale_from_the_first_segment_read_on() {
+    let rig = Rig::with(|config| config.store.disk = ByteSize::mib(1));
+    let path = |n: usize| format!("/example.com/m/@v/v1.{n}.0.zip");
+    for n in 0..60 {
+        fill(&rig, &path(n), &bytes(3000 + n)).await;
+    }
+    purge(&rig, Selector::All, Mode::Soft).await;
+    wear_out(&rig).await;
+    let journal = rig.config.store.dir.join("journal");
+    let mut moved = 0;
+    // What is read so far: ever fewer of the newest.
+    for oldest in segments(&journal) {
+        let store = rig.reopened().engine.store.clone();
+        for n in 0..60 {
+            if let Some(entry) = store.find(&path(n)) {
+                assert!(store.is_stale(&entry), "{oldest:?}: {}", path(n));
+                moved += 1;
+            }
+        }
+        std::fs::remove_file(oldest).unwrap();
+    }
+    assert!(moved > 60, "{moved}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_purge_is_in_effect_at_once_and_carried_out_at_leisure() {
+    let rig = Rig::with(|config| {
+        // The second step would come in some hours.
+        config.purge.rate = ByteSize::b(1);
+        config.store.warm = ByteSize::kib(1);
+    });
+    let path = |n: usize| format!("/example.com/m/@v/v1.{n}.0.zip");
+    for n in 0..100 {
+        fill(&rig, &path(n), &bytes(300 + n)).await;
+    }
+    fill(&rig, OTHER, &bytes(400)).await;
+    let module = || Selector::module("example.com/m").unwrap();
+    purge(&rig, module(), Mode::Hard).await;
+    for n in 0..100 {
+        assert_eq!(rig.got(&path(n)).await.0, 504, "{n}");
+    }
+    assert!(rig.got(OTHER).await.1.starts_with("eu; hit"));
+    let dropped = || rig.engine.metrics.purged_entries.get();
+    assert!(dropped() < 50, "{} read in one step", dropped());
+    assert_eq!(rig.engine.store.bans().len(), 1);
+    // What comes after it is none of its business, however long it is held.
+    rig.origin
+        .will(&path(90), Reply::stored(&bytes(7), IMMUTABLE));
+    assert_eq!(rig.got(&path(90)).await.2, bytes(7));
+    rig.settle().await;
+    rig.engine.store.carry_out_purges();
+    assert_eq!(dropped(), 99, "the new one took a purged one's place");
+    assert!(rig.got(&path(90)).await.1.starts_with("eu; hit"));
+    rig.engine.store.check();
 }

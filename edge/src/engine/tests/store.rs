@@ -36,7 +36,7 @@ async fn fill_all(rig: &Rig) {
     rig.settle().await;
 }
 
-fn files(dir: &Path) -> Vec<PathBuf> {
+pub(super) fn files(dir: &Path) -> Vec<PathBuf> {
     let inside = fs::read_dir(dir).unwrap().flatten().map(|item| item.path());
     let mut found: Vec<_> = inside
         .flat_map(|path| {
@@ -411,7 +411,7 @@ proptest! {
     /// Whatever happens, each answer is the right one, and no tier exceeds its bound.
     #[test]
     fn bounds_hold_and_bodies_are_right(acts in prop::collection::vec(act(), 1..60)) {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(async {
             let mut rig = Rig::with(|config| {
                 config.store.disk = ByteSize::mib(1);
@@ -499,7 +499,7 @@ async fn what_nobody_asks_for_goes_and_the_rest_stays() {
 }
 
 /// A store on the rig's folder whose index isn't read yet.
-fn unread(rig: &Rig) -> Arc<Store> {
+pub(super) fn unread(rig: &Rig) -> Arc<Store> {
     let metrics = Arc::new(EngineMetrics::new(&prometheus::Registry::new()));
     let (store, bounds) = (&rig.config.store, Bounds::of(&rig.config));
     let bans = Bans::new(rig.config.purge.bans);

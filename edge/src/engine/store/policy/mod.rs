@@ -152,6 +152,25 @@ impl Policy {
         self.queues.weight()
     }
 
+    /// How many bytes are missing for this id to be held with that weight, counting one byte where it
+    /// is the number of ids that is too high. 0 where the weight is beyond the whole capacity: nothing
+    /// would help.
+    #[allow(
+        dead_code,
+        reason = "the bench of the policy has the policy without its store"
+    )]
+    pub(crate) fn missing(&self, id: u32, weight: u64) -> u64 {
+        if weight > self.capacity {
+            return 0;
+        }
+        let (held, one_more) = match self.contains(id) {
+            true => (self.queues.weight_of(id), 0),
+            false => (0, 1),
+        };
+        let bytes = (self.used() - held + weight).saturating_sub(self.capacity);
+        bytes.max(u64::from(self.len() + one_more > self.most))
+    }
+
     /// The number of ids held.
     pub(crate) fn len(&self) -> usize {
         self.queues.len()
