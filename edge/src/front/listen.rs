@@ -23,10 +23,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 4096;
 
-/// Requests are small: Pingora's own 64 KiB a connection would be mostly air. Writes are
-/// collected above TLS (`wire`), not here.
+/// None: TLS reads into a buffer of its own, HTTP in clear text into the wire's, and writes are
+/// collected there. Pingora's 64 KiB a connection would be mostly air.
 const BUFFERS: L4BufferSettings = L4BufferSettings {
-    read: Some(4 << 10),
+    read: Some(0),
     write: Some(0),
 };
 

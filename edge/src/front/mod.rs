@@ -161,9 +161,10 @@ impl<A: Answers> Front<A> {
     async fn serve_tls(&self, acceptor: &Acceptor, stream: Box<dyn IO>, mut peer: Peer) {
         let metrics = &self.service.access.metrics;
         let limit = peer.settings.timeouts.handshake.get();
+        // Boxed, as all that not every connection has, or not for long: what is idle should be small.
         let accepted = tokio::select! {
             biased;
-            accepted = acceptor.accept(stream, limit) => accepted,
+            accepted = Box::pin(acceptor.accept(stream, limit)) => accepted,
             () = self.service.drain.last_call() => return,
         };
         let accepted = match accepted {
@@ -186,9 +187,8 @@ impl<A: Answers> Front<A> {
 
     async fn serve_h1(&self, wire: &Wire, peer: &Peer) {
         let linger = peer.settings.timeouts.write.get();
-        let end = wire
-            .drive(linger, h1::serve(&self.service, wire, peer))
-            .await;
+        let serving = Box::pin(h1::serve(&self.service, wire, peer));
+        let end = Box::pin(wire.drive(linger, serving)).await;
         if end == Some(End::Clean) {
             wire.close(GOODBYE).await;
         }
@@ -196,9 +196,8 @@ impl<A: Answers> Front<A> {
 
     async fn serve_h2(&self, wire: &Wire, peer: &Peer) {
         let linger = peer.settings.timeouts.write.get();
-        let served = wire
-            .drive(linger, h2::serve(&self.service, wire, peer))
-            .await;
+        let serving = Box::pin(h2::serve(&self.service, wire, peer));
+        let served = wire.drive(linger, serving).await;
         if let Some(Some(flood)) = served {
             self.service.access.metrics.flood(flood);
             tracing::debug!(flood = flood.name(), client = ?peer.address, "connection closed");
@@ -217,7 +216,9 @@ impl<A: Answers> ServerApp for Front<A> {
         _shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
         threads::answers();
-        self.serve(session).await;
+        // Apart: Pingora's task for it has room for a handshake of its own, and is over at once.
+        let front = Front::clone(self);
+        tokio::spawn(async move { front.serve(session).await });
         None
     }
 }

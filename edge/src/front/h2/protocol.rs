@@ -743,7 +743,7 @@ impl Protocol {
     }
 }
 
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod invariants;
 #[cfg(test)]
 mod tests;

@@ -147,7 +147,7 @@ impl Decoder {
     }
 }
 
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 impl Decoder {
     /// The bounds that hold between two blocks.
     ///

@@ -17,9 +17,9 @@ mod decode;
 pub(crate) mod encode;
 mod huffman;
 mod integer;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod invariants;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 mod reference;
 mod table;
 

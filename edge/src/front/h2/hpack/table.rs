@@ -217,7 +217,7 @@ impl Table {
 #[cfg(test)]
 pub(super) type Fields<'a> = Vec<(&'a [u8], &'a [u8])>;
 
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 impl Table {
     /// The bounds that hold at any time.
     ///
