@@ -61,12 +61,12 @@ const DISK: Setup = Setup {
 };
 /// Alone on its core.
 const ONE_THREAD: Setup = Setup {
-    name: "1 thread, alone",
+    name: "1 alone",
     ..RAM
 };
 /// On the generator's core, where everything costs more.
 const BESIDE: Setup = Setup {
-    name: "1, beside load",
+    name: "1 beside load",
     cores: "1",
     ..RAM
 };

@@ -3,19 +3,26 @@
 //! A thread serves many connections. One that sends a long body as fast as its client takes it would
 //! keep all others waiting, and fifty of them a short answer for a piece of each. So a long body is
 //! sent a piece a turn. The turns of a thread go round in the order in which they were asked for, and
-//! between two of them the thread looks for what else is ready: a short answer waits for one piece,
-//! however many long bodies are being sent.
+//! after every [`QUANTUM`] the thread looks for what else is ready: a short answer waits for one piece
+//! or two, however many long bodies are being sent.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use futures::poll;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::yield_now;
 
+/// For so long turns follow each other before the thread looks for what else is ready.
+const QUANTUM: Duration = Duration::from_micros(100);
+
 thread_local! {
+    /// When this thread last looked.
+    static LOOKED: Cell<Option<Instant>> = const { Cell::new(None) };
     /// One turn at a time. Its queue is fair, and who leaves it early holds nobody up.
     static TURNS: Arc<Semaphore> = Arc::new(Semaphore::new(1));
 }
@@ -25,12 +32,18 @@ pub(crate) struct Turn(
     #[expect(dead_code, reason = "held, and given back when dropped")] Option<OwnedSemaphorePermit>,
 );
 
-/// Waits for a turn of this thread, and lets what is ready go first.
+/// Waits for a turn of this thread, and lets what is ready go first where it is time for that.
 pub(crate) async fn turn() -> Turn {
     let turns = TURNS.with(Arc::clone);
     // An error says that the semaphore was closed, which nobody does.
     let permit = turns.acquire_owned().await.ok();
-    yield_now().await;
+    if LOOKED
+        .get()
+        .is_none_or(|looked| looked.elapsed() >= QUANTUM)
+    {
+        yield_now().await;
+        LOOKED.set(Some(Instant::now()));
+    }
     Turn(permit)
 }
 
@@ -84,6 +97,7 @@ mod tests {
             let seen = Rc::new(RefCell::new(String::new()));
             let work = |name: char, seen: Rc<RefCell<String>>| async move {
                 for _ in 0..3 {
+                    LOOKED.set(None);
                     let turn = turn().await;
                     seen.borrow_mut().push(name);
                     drop(turn);
