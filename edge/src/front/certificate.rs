@@ -243,7 +243,7 @@ fn server_config(
     key: PrivateKeyDer<'static>,
     ticketer: &Arc<dyn ProducesTickets>,
 ) -> Result<ServerConfig, rustls::Error> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
+    let provider = Arc::new(super::sealing::provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .with_no_client_auth()

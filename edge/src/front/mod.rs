@@ -2,7 +2,8 @@
 //!
 //! In the order in which bytes flow: [`listen`] binds sockets and makes Pingora services of them;
 //! [`Front`] takes each connection, counts it, learns whose it is ([`proxy`], [`clients`]), shakes
-//! hands ([`tls`] with the [`certificate`] of the moment, then [`tls_stream`]) and puts the
+//! hands ([`tls`] with the [`certificate`] of the moment, then [`tls_stream`] with the encrypters of
+//! [`sealing`]) and puts the
 //! coalescing stream on top ([`wire`]); [`h1`] and [`h2`] read requests ([`head`] checks the older
 //! protocol's bytes, [`chunked`] its bodies') into one form ([`request`]); [`border`] lets them in;
 //! [`service`] has them answered and writes the answer through [`session`]. [`meter`] watches what
@@ -22,6 +23,7 @@ pub(crate) mod mounts;
 mod pace;
 pub mod proxy;
 mod request;
+mod sealing;
 pub(crate) mod service;
 mod session;
 pub(crate) mod tls;

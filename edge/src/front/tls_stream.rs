@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// The most plaintext that fits into one record (RFC 8446 §5.1).
 pub(crate) const RECORD: usize = 16 << 10;
 
-/// Plaintext is copied into its record in pieces of at most this: `memcpy` of more uses `rep movsb`,
+/// Plaintext that is copied into its record is copied in pieces of at most this: `memcpy` of more uses `rep movsb`,
 /// which is very slow on some machines where the pages alias.
 const PIECE: usize = 2 << 10;
 
@@ -64,6 +64,14 @@ impl TlsStream {
         for slice in slices {
             let mut rest: &[u8] = slice;
             while !rest.is_empty() {
+                if length == 0
+                    && let Some((full, behind)) = rest.split_at_checked(RECORD)
+                {
+                    // In one piece: it is encrypted from where it lies.
+                    self.seal_record(&[IoSlice::new(full)], RECORD)?;
+                    rest = behind;
+                    continue;
+                }
                 let (piece, behind) = rest.split_at(rest.len().min(PIECE).min(RECORD - length));
                 record[pieces] = IoSlice::new(piece);
                 (pieces, length, rest) = (pieces + 1, length + piece.len(), behind);
@@ -74,6 +82,17 @@ impl TlsStream {
             }
         }
         self.seal_record(&record[..pieces], length)
+    }
+
+    /// Makes one record of a long slice and the little that stands behind it, at most [`RECORD`] bytes
+    /// together: it is encrypted from where it lies (see `sealing`).
+    ///
+    /// # Errors
+    /// If the session has failed.
+    pub(crate) fn seal_pair(&mut self, long: &[u8], little: &[u8]) -> io::Result<()> {
+        let pair = [IoSlice::new(long), IoSlice::new(little)];
+        let slices = if little.is_empty() { &pair[..1] } else { &pair };
+        self.seal_record(slices, long.len() + little.len())
     }
 
     fn seal_record(&mut self, pieces: &[IoSlice<'_>], length: usize) -> io::Result<()> {

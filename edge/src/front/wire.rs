@@ -292,6 +292,16 @@ impl Wire {
             .take_all(&all[..slices.len().min(SLICES)]);
     }
 
+    /// Puts frames, heads and contents, behind everything that was written before. Over TLS each content
+    /// is encrypted from where it lies, with the head of the next frame behind it in one record: no
+    /// content may be longer than a record less a head.
+    pub(crate) fn push_frames<'a, const HEAD: usize>(
+        &self,
+        frames: impl Iterator<Item = ([u8; HEAD], &'a [u8])>,
+    ) {
+        self.shared.inner.lock().take_frames(frames);
+    }
+
     /// Has a little put behind everything that was written before, without a copy in between.
     pub(crate) fn write_with(&self, write: impl FnOnce(&mut Vec<u8>)) {
         let mut inner = self.shared.inner.lock();
@@ -509,6 +519,37 @@ impl Inner {
             // What is wrong now is what everybody meets from now on.
             let _ = self.take(slices, length);
         }
+    }
+
+    fn take_frames<'a, const HEAD: usize>(
+        &mut self,
+        frames: impl Iterator<Item = ([u8; HEAD], &'a [u8])>,
+    ) {
+        let mut frames = frames.peekable();
+        if let (Ok(()), Some((head, _))) = (self.check(), frames.peek()) {
+            // The first head goes with what was collected.
+            self.append(head);
+        }
+        while let (Ok(()), Some((_, content))) = (self.check(), frames.next()) {
+            let next = frames.peek().map_or(&[][..], |(head, _)| head);
+            // What is wrong now is what everybody meets from now on.
+            let _ = self.take_content(content, next);
+        }
+    }
+
+    fn take_content(&mut self, content: &[u8], next: &[u8]) -> io::Result<()> {
+        let Transport::Tls(tls) = &mut self.transport else {
+            self.append(content);
+            self.append(next);
+            return Ok(());
+        };
+        let mut sealed = Ok(());
+        if !self.out.is_empty() {
+            sealed = tls.seal(&[IoSlice::new(&self.out)]);
+            self.out.clear();
+        }
+        let sealed = sealed.and_then(|()| tls.seal_pair(content, next));
+        sealed.map_err(|error| self.fail(error))
     }
 
     /// Takes the first `taken` bytes: whole records are sealed from where they lie, the rest is

@@ -17,6 +17,7 @@ use super::frame::{self, ErrorCode, HEAD, Kind, flags, head};
 use super::hpack::encode;
 use super::protocol::{Arrival, Fatal, Gone, Limits, Protocol};
 use crate::front::session::date;
+use crate::front::tls_stream::RECORD;
 use crate::front::wire::Wire;
 
 /// After so many bytes other connections have their turn.
@@ -177,14 +178,15 @@ impl Link {
             let ended = head(Kind::Data, flags::END_STREAM, id, 0);
             return self.wire.push(&[&ended]);
         }
+        // A frame's content and the next one's head fill a TLS record.
         let mut left = bytes.len();
-        for part in bytes.chunks(most) {
+        let frames = bytes.chunks(most.min(RECORD - HEAD)).map(|part| {
             left -= part.len();
             let last = end && left == 0;
             let flags = if last { flags::END_STREAM } else { 0 };
-            let head = head(Kind::Data, flags, id, part.len());
-            self.wire.push(&[&head, part]);
-        }
+            (head(Kind::Data, flags, id, part.len()), part)
+        });
+        self.wire.push_frames(frames);
     }
 
     /// Whether an answer may still be sent.

@@ -35,9 +35,6 @@ const HEADER_TABLE: usize = 4096;
 /// that is too large is told so, and only beyond that is the connection closed.
 const BLOCK_SLACK: usize = 4;
 
-/// The most that we send in one frame, if the client takes more than it must.
-const MOST_PAYLOAD: usize = 64 << 10;
-
 /// What we send with the PING of a graceful shutdown.
 const FAREWELL_PING: [u8; 8] = *b"farewell";
 
@@ -511,7 +508,7 @@ impl Protocol {
                 if !(MAX_PAYLOAD..1 << 24).contains(&(size as usize)) {
                     return Err(ErrorCode::Protocol.into());
                 }
-                self.max_payload = (size as usize).min(MOST_PAYLOAD);
+                self.max_payload = size as usize;
             }
         }
         Ok(())
@@ -603,7 +600,8 @@ impl Protocol {
     /// A request without a body is answered with `body` bytes in one frame: whether the windows and
     /// the client's frames have room for them. If so they are taken, and the stream is over.
     pub(crate) fn answers_at_once(&mut self, arrival: &Arrival, body: usize) -> bool {
-        let most = self.max_payload.min(self.initial as usize);
+        // What every client takes in one frame; more would not be little.
+        let most = MAX_PAYLOAD.min(self.initial as usize);
         if arrival.opened.request.has_body || body > most || !self.send.take(body) {
             return false;
         }

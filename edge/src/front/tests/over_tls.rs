@@ -5,6 +5,8 @@ use http::Method;
 use modcdn_core::units::Period;
 use prometheus::Registry;
 use rcgen::{CertificateParams, KeyPair};
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -68,9 +70,20 @@ impl Secure {
         version: &'static SupportedProtocolVersion,
         alpn: &[u8],
     ) -> TlsStream<TcpStream> {
+        self.shake_hands_by(default_provider(), stream, version, alpn)
+            .await
+    }
+
+    async fn shake_hands_by(
+        &self,
+        provider: CryptoProvider,
+        stream: TcpStream,
+        version: &'static SupportedProtocolVersion,
+        alpn: &[u8],
+    ) -> TlsStream<TcpStream> {
         let mut roots = RootCertStore::empty();
         roots.add(self.root.clone()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let provider = Arc::new(provider);
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[version])
             .unwrap()
@@ -86,21 +99,31 @@ impl Secure {
 }
 
 #[tokio::test]
-async fn both_versions_serve_both_protocols() {
+async fn every_suite_of_both_versions_serves_both_protocols() {
     let secure = secure(|_| {}).await;
-    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
-        let (sender, _connection) = over(secure.connect(version, b"h2").await).await;
+    for suite in default_provider().cipher_suites {
+        let connect = async |alpn| {
+            let provider = CryptoProvider {
+                cipher_suites: vec![suite],
+                ..default_provider()
+            };
+            let stream = TcpStream::connect(secure.door.address).await.unwrap();
+            secure
+                .shake_hands_by(provider, stream, suite.version(), alpn)
+                .await
+        };
+        let (sender, _connection) = over(connect(b"h2").await).await;
         let url = "https://go.test/big.test/m/@v/list";
         let response = ask(&sender, Method::GET, url).await.unwrap();
-        assert!(whole(response).await.unwrap() == big());
+        assert!(whole(response).await.unwrap() == big(), "{suite:?}");
 
-        let mut stream = secure.connect(version, b"http/1.1").await;
+        let mut stream = connect(b"http/1.1").await;
         let request =
             "GET /big.test/m/@v/list HTTP/1.1\r\nHost: go.test\r\nConnection: close\r\n\r\n";
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut all = Vec::new();
         stream.read_to_end(&mut all).await.unwrap();
-        assert!(all.ends_with(&big()));
+        assert!(all.ends_with(&big()), "{suite:?}");
     }
 }
 
