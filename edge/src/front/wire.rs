@@ -28,8 +28,9 @@
 //! A wire also reads ahead: the HTTP/1.1 loop looks at a whole header before it takes it off.
 
 mod outlet;
+mod stock;
+mod transport;
 
-use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
@@ -40,12 +41,14 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use parking_lot::Mutex;
-use pingora::protocols::{IO, SocketDigest, UniqueIDType};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use pingora::protocols::{SocketDigest, UniqueIDType};
+use tokio::io::{AsyncWrite, ReadBuf};
 use tokio::time::timeout;
 
 use self::outlet::Outlet;
-use super::tls_stream::{RECORD, TlsStream};
+use self::stock::{from_stock, give_back};
+pub(crate) use self::transport::Transport;
+use super::tls_stream::RECORD;
 use crate::exchange::FileSpan;
 
 /// Most bytes collected before they are written out, and most that one write may add to them.
@@ -61,49 +64,8 @@ const SLICES: usize = 7;
 /// pages alias: copying in pieces took 1 MiB answers from 981 to 389 µs in the prototype.
 const COPY_PIECE: usize = 2 << 10;
 
-/// Buffers kept by each thread for its next busy connection.
-const STOCK: usize = 16;
-
 /// How much is read at once when reading ahead.
 const READ_PIECE: usize = 16 << 10;
-
-/// What a wire writes to.
-pub(crate) enum Transport {
-    /// Clear text.
-    Plain(Box<dyn IO>),
-    /// TLS over it.
-    Tls(Box<TlsStream>),
-}
-
-impl Transport {
-    fn io(&self) -> &dyn IO {
-        match self {
-            Transport::Plain(io) => io.as_ref(),
-            Transport::Tls(tls) => tls.io(),
-        }
-    }
-
-    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Transport::Plain(io) => Pin::new(io).poll_read(cx, buf),
-            Transport::Tls(tls) => tls.poll_read(cx, buf),
-        }
-    }
-
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Transport::Plain(io) => Pin::new(io).poll_flush(cx),
-            Transport::Tls(tls) => tls.poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Transport::Plain(io) => Pin::new(io).poll_shutdown(cx),
-            Transport::Tls(tls) => tls.poll_shutdown(cx),
-        }
-    }
-}
 
 /// A handle to one connection's stream. Sessions own clones; the connection's loop keeps one.
 #[derive(Clone)]
@@ -622,32 +584,6 @@ impl Inner {
         self.ahead.extend_from_slice(buf.filled());
         Poll::Ready(Ok(buf.filled().len()))
     }
-}
-
-thread_local! {
-    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
-}
-
-fn from_stock() -> Vec<u8> {
-    SPARE
-        .try_with(|spare| spare.borrow_mut().pop())
-        .ok()
-        .flatten()
-        .unwrap_or_else(|| Vec::with_capacity(CAPACITY))
-}
-
-fn give_back(mut buffer: Vec<u8>) {
-    // One that a push made longer goes: the stock is bounded.
-    if buffer.capacity() != CAPACITY {
-        return;
-    }
-    buffer.clear();
-    let _ = SPARE.try_with(|spare| {
-        let mut spare = spare.borrow_mut();
-        if spare.len() < STOCK {
-            spare.push(buffer);
-        }
-    });
 }
 
 #[cfg(test)]

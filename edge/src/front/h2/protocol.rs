@@ -4,26 +4,33 @@
 //! [`Protocol::receive`] takes frames off what has come. A frame that concerns the connection, or a
 //! stream that is open, has its effect at once (windows, bodies, resets, acknowledgements, which are
 //! collected in [`Protocol::out`]); a new request is handed out, before the next frame is looked at.
-//! Whoever has it answers it at once, or makes a stream of it with [`Protocol::open`].
+//! Whoever has it answers it at once, or makes a stream of it with [`Protocol::open`] (`answering`).
+//! Header blocks are in `blocks`.
 //!
 //! Failure rule: what breaks the connection's state is [`Fatal`], after which nothing is received;
 //! what breaks one stream resets it, and its request finds it gone. Everything that a client can make
 //! grow is bounded: streams, a header block, unread bodies (by their windows), what is remembered of
 //! streams that are over, and by the [`Meter`](super::meter::Meter) the frames that serve no request.
 
-use std::task::{Context, Poll};
+mod answering;
+mod blocks;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod invariants;
+#[cfg(test)]
+mod tests;
+
 use std::time::Instant;
 
 use bytes::Bytes;
 
 use super::frame::{
     self, ErrorCode, HEAD, Head, Kind, MAX_31, MAX_PAYLOAD, Setting, flags, rst_stream, short,
-    unpadded, window_update,
+    unpadded,
 };
-use super::header::{Collector, Malformed, Opened, may_trail};
+use super::header::Opened;
 use super::hpack::Decoder;
 use super::meter::{Flood, Meter};
-use super::streams::{Over, Stream, Streams};
+use super::streams::{Over, Streams};
 use super::window::{Allowance, INITIAL, Window};
 use crate::config::FrameConfig;
 use crate::front::head::{Bounds, H2_PREFACE};
@@ -267,134 +274,6 @@ impl Protocol {
         Ok(None)
     }
 
-    fn headers(
-        &mut self,
-        head: Head,
-        payload: &[u8],
-        clock: impl Fn() -> Instant + Copy,
-    ) -> Result<Option<Arrival>, Fatal> {
-        if head.stream.is_multiple_of(2) {
-            return Err(ErrorCode::Protocol.into());
-        }
-        let mut fragment = unpadded(head, payload).ok_or(ErrorCode::Protocol)?;
-        if head.has(flags::PRIORITY) {
-            let (priority, rest) = fragment.split_at_checked(5).ok_or(ErrorCode::FrameSize)?;
-            if depends_on_itself(head.stream, priority) {
-                return Err(ErrorCode::Protocol.into());
-            }
-            fragment = rest;
-        }
-        let ends = head.has(flags::END_STREAM);
-        if head.has(flags::END_HEADERS) {
-            return self.block(head.stream, ends, fragment, clock);
-        }
-        self.reading = Reading::Block(Block {
-            stream: head.stream,
-            ends,
-            bytes: fragment.to_vec(),
-        });
-        Ok(None)
-    }
-
-    fn continuation(
-        &mut self,
-        head: Head,
-        payload: &[u8],
-        clock: impl Fn() -> Instant + Copy,
-    ) -> Result<Option<Arrival>, Fatal> {
-        let Reading::Block(block) = &mut self.reading else {
-            return Err(ErrorCode::Protocol.into());
-        };
-        if block.bytes.len() + payload.len() > BLOCK_SLACK * self.limits.header.bytes {
-            return Err(Fatal::Flood(Flood::Continuation));
-        }
-        block.bytes.extend_from_slice(payload);
-        if !head.has(flags::END_HEADERS) {
-            return Ok(None);
-        }
-        let Block {
-            stream,
-            ends,
-            bytes,
-        } = Block {
-            bytes: std::mem::take(&mut block.bytes),
-            ..*block
-        };
-        self.reading = Reading::Frames;
-        self.block(stream, ends, &bytes, clock)
-    }
-
-    /// A whole header block: a request, or the trailers of one.
-    fn block(
-        &mut self,
-        id: u32,
-        ends: bool,
-        bytes: &[u8],
-        clock: impl Fn() -> Instant + Copy,
-    ) -> Result<Option<Arrival>, Fatal> {
-        if id <= self.highest {
-            self.trailers(id, ends, bytes, clock)?;
-            return Ok(None);
-        }
-        self.highest = id;
-        let mut collector = Collector::new(self.limits.header);
-        self.decode(bytes, |name, value| collector.field(name, value))?;
-        if self.farewell == Farewell::Heard {
-            // The client was told that this one isn't looked at.
-            self.streams.remember(id, Over::Abandoned);
-            return Ok(None);
-        }
-        if self.streams.len() >= self.limits.streams as usize {
-            self.made_reset(id, ErrorCode::RefusedStream, clock)?;
-            return Ok(None);
-        }
-        match collector.finish(ends) {
-            Ok(opened) => Ok(Some(Arrival { stream: id, opened })),
-            Err(Malformed) => {
-                self.made_reset(id, ErrorCode::Protocol, clock)?;
-                Ok(None)
-            }
-        }
-    }
-
-    /// A header block on a stream that has been opened: trailers, which nobody looks at.
-    fn trailers(
-        &mut self,
-        id: u32,
-        ends: bool,
-        bytes: &[u8],
-        clock: impl Fn() -> Instant + Copy,
-    ) -> Result<(), Fatal> {
-        let mut proper = ends;
-        self.decode(bytes, |name, value| proper &= may_trail(name, value))?;
-        let over = self.streams.over(id);
-        match self.streams.live(id) {
-            Some(stream) if stream.ended => self.made_reset(id, ErrorCode::StreamClosed, clock),
-            Some(stream) => {
-                let whole = stream
-                    .declared
-                    .is_none_or(|length| length == stream.received);
-                if !proper || !whole {
-                    return self.made_reset(id, ErrorCode::Protocol, clock);
-                }
-                stream.ended = true;
-                stream.wake();
-                Ok(())
-            }
-            None => match over {
-                Some(Over::Abandoned) => Ok(()),
-                Some(Over::Closed) => Err(ErrorCode::StreamClosed.into()),
-                // Opened out of order, or long ago (§5.1.1).
-                None => Err(ErrorCode::Protocol.into()),
-            },
-        }
-    }
-
-    fn decode(&mut self, bytes: &[u8], field: impl FnMut(&[u8], &[u8])) -> Result<(), Fatal> {
-        let decoded = self.decoder.decode(bytes, field);
-        decoded.map_err(|_| ErrorCode::Compression.into())
-    }
-
     fn data(
         &mut self,
         head: Head,
@@ -586,162 +465,3 @@ fn depends_on_itself(stream: u32, priority: &[u8]) -> bool {
     let on = priority.first_chunk().map(|on| u32::from_be_bytes(*on));
     on.is_some_and(|on| on & MAX_31 == stream)
 }
-
-/// What whoever answers does.
-impl Protocol {
-    /// Makes a stream of a request that isn't answered at once.
-    pub(crate) fn open(&mut self, arrival: &Arrival) {
-        let ended = !arrival.opened.request.has_body;
-        let send = Window::new(self.initial);
-        let stream = Stream::new(send, arrival.opened.declared, ended);
-        self.streams.insert(arrival.stream, stream);
-    }
-
-    /// A request without a body is answered with `body` bytes in one frame: whether the windows and
-    /// the client's frames have room for them. If so they are taken, and the stream is over.
-    pub(crate) fn answers_at_once(&mut self, arrival: &Arrival, body: usize) -> bool {
-        // What every client takes in one frame; more would not be little.
-        let most = MAX_PAYLOAD.min(self.initial as usize);
-        if arrival.opened.request.has_body || body > most || !self.send.take(body) {
-            return false;
-        }
-        self.meter.sent(body);
-        self.streams.remember(arrival.stream, Over::Closed);
-        true
-    }
-
-    /// The most that one frame to the client carries.
-    pub(crate) fn max_payload(&self) -> usize {
-        self.max_payload
-    }
-
-    /// What an answer's header block begins with: nothing, or that we use no dynamic table.
-    pub(crate) fn block_prefix(&mut self) -> &'static [u8] {
-        if std::mem::take(&mut self.tells_table) {
-            &[NO_TABLE]
-        } else {
-            &[]
-        }
-    }
-
-    /// Whether an answer may be sent on this stream at all.
-    pub(crate) fn is_open(&mut self, id: u32) -> bool {
-        self.streams.live(id).is_some()
-    }
-
-    /// Takes up to `want` bytes, at least one, off both windows; waits for them if need be.
-    pub(crate) fn poll_window(
-        &mut self,
-        id: u32,
-        want: usize,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<usize, Gone>> {
-        let all = self.send.room();
-        let Some(stream) = self.streams.live(id) else {
-            return Poll::Ready(Err(Gone));
-        };
-        let granted = want.min(stream.send.room()).min(all);
-        if granted == 0 {
-            stream.wait(cx.waker());
-            if all == 0 {
-                self.streams.block(id);
-            }
-            return Poll::Pending;
-        }
-        stream.send.take(granted);
-        self.send.take(granted);
-        self.meter.sent(granted);
-        Poll::Ready(Ok(granted))
-    }
-
-    /// The next piece of a request's body; `None`: that was all.
-    pub(crate) fn poll_body(
-        &mut self,
-        id: u32,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<Bytes>, Gone>> {
-        let Some(stream) = self.streams.live(id) else {
-            return Poll::Ready(Err(Gone));
-        };
-        if let Some(piece) = stream.incoming.pop_front() {
-            self.released(id, piece.len());
-            return Poll::Ready(Ok(Some(piece)));
-        }
-        if stream.ended {
-            return Poll::Ready(Ok(None));
-        }
-        stream.wait(cx.waker());
-        Poll::Pending
-    }
-
-    /// Waits until the stream was reset.
-    pub(crate) fn poll_gone(&mut self, id: u32, cx: &mut Context<'_>) -> Poll<()> {
-        match self.streams.live(id) {
-            Some(stream) => {
-                stream.wait(cx.waker());
-                Poll::Pending
-            }
-            None => Poll::Ready(()),
-        }
-    }
-
-    /// The answer is over: with its last byte if `complete`, else it is broken off.
-    pub(crate) fn close(&mut self, id: u32, complete: bool) {
-        let Some(stream) = self.streams.get(id) else {
-            return;
-        };
-        let (gone, ended) = (stream.gone, stream.ended);
-        let unread: usize = stream.incoming.iter().map(Bytes::len).sum();
-        let over = match gone {
-            Some(gone) => gone,
-            None if complete && ended => Over::Closed,
-            None => {
-                // Broken off; or complete, and the client need not go on (§8.1).
-                let code = if complete {
-                    ErrorCode::NoError
-                } else {
-                    ErrorCode::Internal
-                };
-                rst_stream(&mut self.out, id, code);
-                Over::Abandoned
-            }
-        };
-        self.streams.end(id, over);
-        self.release(unread);
-    }
-
-    /// Begins a graceful shutdown: the client is warned, and when it has answered, what it opens is no
-    /// longer looked at (§6.8).
-    pub(crate) fn say_farewell(&mut self) {
-        if self.farewell == Farewell::Not {
-            self.farewell = Farewell::Said;
-            frame::go_away(&mut self.out, MAX_31, ErrorCode::NoError);
-            short(&mut self.out, Kind::Ping, 0, 0, &FAREWELL_PING);
-        }
-    }
-
-    /// The last word.
-    pub(crate) fn give_up(&mut self, code: ErrorCode) {
-        frame::go_away(&mut self.out, self.highest, code);
-    }
-
-    /// Bytes of a body were read, or thrown away: the stream and the connection may send more.
-    fn released(&mut self, id: u32, bytes: usize) {
-        let back = self.streams.get(id).filter(|stream| !stream.ended);
-        if let Some(back) = back.and_then(|stream| stream.allowance.release(bytes)) {
-            window_update(&mut self.out, id, back);
-        }
-        self.release(bytes);
-    }
-
-    fn release(&mut self, bytes: usize) {
-        if let Some(back) = self.allowance.release(bytes) {
-            window_update(&mut self.out, 0, back);
-        }
-    }
-}
-
-#[cfg(any(test, feature = "fuzzing"))]
-pub(crate) mod invariants;
-#[cfg(test)]
-mod tests;

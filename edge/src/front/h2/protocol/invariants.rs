@@ -1,7 +1,7 @@
 //! What holds for any bytes that a client may send on an HTTP/2 connection. Called with all kinds of
 //! them by the fuzzer, and by the tests with a few.
 
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use super::*;

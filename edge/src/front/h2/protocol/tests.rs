@@ -1,4 +1,4 @@
-use std::task::Waker;
+use std::task::{Context, Poll, Waker};
 
 use proptest::prelude::*;
 
