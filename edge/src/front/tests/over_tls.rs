@@ -101,7 +101,9 @@ impl Secure {
 #[tokio::test]
 async fn every_suite_of_both_versions_serves_both_protocols() {
     let secure = secure(|_| {}).await;
-    for suite in default_provider().cipher_suites {
+    let suites = default_provider().cipher_suites.into_iter();
+    // The certificate is one of elliptic curves.
+    for suite in suites.filter(|suite| !format!("{:?}", suite.suite()).contains("_RSA_")) {
         let connect = async |alpn| {
             let provider = CryptoProvider {
                 cipher_suites: vec![suite],
