@@ -13,15 +13,13 @@ use pingora::protocols::IO;
 use rustls::ServerConnection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::wire::COPY_PIECE;
+
 /// The most plaintext that fits into one record (RFC 8446 §5.1).
 pub(crate) const RECORD: usize = 16 << 10;
 
-/// Plaintext that is copied into its record is copied in pieces of at most this: `memcpy` of more uses `rep movsb`,
-/// which is very slow on some machines where the pages alias.
-const PIECE: usize = 2 << 10;
-
 /// Pieces of one record: as many as fill it, and some for where slices meet.
-const PIECES: usize = RECORD / PIECE + 16;
+const PIECES: usize = RECORD / COPY_PIECE + 16;
 
 /// A connection and what TLS knows of it.
 pub(crate) struct TlsStream {
@@ -72,7 +70,8 @@ impl TlsStream {
                     rest = behind;
                     continue;
                 }
-                let (piece, behind) = rest.split_at(rest.len().min(PIECE).min(RECORD - length));
+                let (piece, behind) =
+                    rest.split_at(rest.len().min(COPY_PIECE).min(RECORD - length));
                 record[pieces] = IoSlice::new(piece);
                 (pieces, length, rest) = (pieces + 1, length + piece.len(), behind);
                 if length == RECORD || pieces == PIECES {

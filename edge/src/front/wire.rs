@@ -62,7 +62,7 @@ const SLICES: usize = 7;
 
 /// `memcpy` above this length uses `rep movsb`, which is very slow on some machines when the
 /// pages alias: copying in pieces took 1 MiB answers from 981 to 389 µs in the prototype.
-const COPY_PIECE: usize = 2 << 10;
+pub(super) const COPY_PIECE: usize = 2 << 10;
 
 /// How much is read at once when reading ahead.
 const READ_PIECE: usize = 16 << 10;

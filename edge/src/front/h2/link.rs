@@ -112,8 +112,7 @@ impl Link {
             let (prefix, most) = (protocol.block_prefix(), protocol.max_payload());
             self.wire.write_with(|out| {
                 headers_frame(out, id, body.is_empty(), most, |block| {
-                    block.extend_from_slice(prefix);
-                    encode_head(block, status, headers);
+                    encode_head(block, prefix, status, headers);
                 });
                 if !body.is_empty() {
                     let data = head(Kind::Data, flags::END_STREAM, id, body.len());
@@ -148,8 +147,7 @@ impl Link {
             let (prefix, most) = (protocol.block_prefix(), protocol.max_payload());
             self.wire.write_with(|out| {
                 headers_frame(out, id, end, most, |block| {
-                    block.extend_from_slice(prefix);
-                    encode_head(block, status, headers);
+                    encode_head(block, prefix, status, headers);
                 });
             });
             Ok(())
@@ -241,8 +239,9 @@ fn receive(protocol: &mut Protocol, ahead: &mut BytesMut) -> Result<Option<Arriv
     received
 }
 
-/// A head's fields as HPACK has them, with a `Date` if there is none.
-fn encode_head(block: &mut Vec<u8>, status: StatusCode, headers: &HeaderMap) {
+/// A head's fields as HPACK has them, behind what the block begins with; with a `Date` if there is none.
+fn encode_head(block: &mut Vec<u8>, prefix: &[u8], status: StatusCode, headers: &HeaderMap) {
+    block.extend_from_slice(prefix);
     encode::status(block, status);
     let now = (!headers.contains_key(DATE)).then(date);
     for (name, value) in headers.iter().chain(now.iter().map(|now| (&DATE, now))) {
