@@ -12,8 +12,8 @@
 //!   woken when half of the buffer is free again.
 //!
 //! An HTTP/1.x answer is written with [`Wire::send`], which waits inside. Several HTTP/2 answers share
-//! a wire, and their frames must stay whole: each waits with [`Wire::poll_room`] and then puts a frame
-//! in with [`Wire::push`], which takes all of it.
+//! a wire, and their frames must stay whole: each waits with [`Wire::poll_room`] and then puts frames
+//! in with [`Wire::push_frames`] or [`Wire::push`], which take all of it.
 //!
 //! So everything that writes to a wire must run inside its `drive`. The buffer is taken from the
 //! thread's stock when the first byte is written and given back when the last one has left: an

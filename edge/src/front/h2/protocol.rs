@@ -28,15 +28,12 @@ use super::frame::{
     unpadded,
 };
 use super::header::Opened;
-use super::hpack::Decoder;
+use super::hpack::{DEFAULT_TABLE, Decoder};
 use super::meter::{Flood, Meter};
 use super::streams::{Over, Streams};
 use super::window::{Allowance, INITIAL, Window};
 use crate::config::FrameConfig;
 use crate::front::head::{Bounds, H2_PREFACE};
-
-/// The dynamic table of a connection's header fields: the protocol's own default (§6.5.2).
-const HEADER_TABLE: usize = 4096;
 
 /// A header block may be this many times longer than what it may decode to: a request with a header
 /// that is too large is told so, and only beyond that is the connection closed.
@@ -163,7 +160,7 @@ impl Protocol {
             meter: Meter::new(limits.frames.clone()),
             limits,
             reading: Reading::Preface,
-            decoder: Decoder::new(HEADER_TABLE),
+            decoder: Decoder::new(DEFAULT_TABLE),
             streams: Streams::default(),
             highest: 0,
             send: Window::new(INITIAL),
@@ -371,7 +368,7 @@ impl Protocol {
     fn setting(&mut self, setting: Setting) -> Result<(), Fatal> {
         match setting {
             Setting::HeaderTableSize(size) => {
-                self.tells_table |= (size as usize) < HEADER_TABLE;
+                self.tells_table |= (size as usize) < DEFAULT_TABLE;
             }
             Setting::EnablePush(0 | 1) | Setting::Other => {}
             Setting::EnablePush(_) => return Err(ErrorCode::Protocol.into()),

@@ -24,6 +24,7 @@ mod reference;
 mod table;
 
 pub(crate) use self::decode::Decoder;
+pub(crate) use self::table::DEFAULT_SIZE as DEFAULT_TABLE;
 
 /// Why a header block can't be decoded. All of it is the client's fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
