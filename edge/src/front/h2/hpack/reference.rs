@@ -45,6 +45,7 @@ impl Encoder {
     }
 
     /// A table size update.
+    #[cfg(test)]
     pub(super) fn resize(&mut self, out: &mut Vec<u8>, most: usize) {
         integer::encode(out, 0x20, 5, most);
         self.most = most;
