@@ -6,6 +6,7 @@
 //!   here; only parsed values go on into cache keys and upstream URLs.
 //! - [`range`]: byte ranges (RFC 9110 §14).
 //! - [`digest`]: SHA-256 and the ways HTTP writes it down (`ETag`, `Repr-Digest`).
+//! - [`h1`]: the hash of a module's content that `go.sum` holds.
 //! - [`refusal`]: every "no", with one name for log, metric and header, and its text for a person.
 //! - [`headers`]: names of header fields the roles share.
 //! - [`durable`]: the one way a file is put in place.
@@ -22,6 +23,7 @@ pub mod config;
 pub mod digest;
 pub mod durable;
 pub mod goproxy;
+pub mod h1;
 pub mod headers;
 pub mod range;
 pub mod refusal;
