@@ -8,7 +8,7 @@ use http::header::{CONTENT_LENGTH, IF_NONE_MATCH, IF_RANGE, RANGE};
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderName, HeaderValue, Method};
 
-use modcdn_core::goproxy::{GrammarError, Request};
+use modcdn_core::goproxy::{GrammarError, Prefix, Request};
 use modcdn_core::headers::DISABLE_MODULE_FETCH;
 use modcdn_core::refusal::{Reason, Refusal};
 
@@ -31,6 +31,9 @@ pub(crate) enum Target {
 
 /// The public health check.
 pub(crate) const HEALTH: &str = "/-/healthz";
+
+/// How many mounts a refusal names.
+const NAMED: usize = 10;
 
 /// Which names are served, and which one this connection was made for.
 #[derive(Clone, Copy)]
@@ -62,20 +65,41 @@ pub(crate) fn admit(raw: Raw<'_>, names: Names<'_>, mounts: &Mounts) -> Result<T
         return Err(wrong_method(raw));
     }
     let path = path_of(raw, names)?;
-    if !mounts.has_http() || path == HEALTH {
-        return admit_module(raw, path);
+    if path == HEALTH {
+        return admit_ours(raw, path);
+    }
+    if !mounts.has_http() {
+        return match mounts.of(path) {
+            _ if path.starts_with("/-/") => admit_ours(raw, path),
+            Some(Mount::Modules(prefix)) => admit_module(raw, prefix, path),
+            _ => admit_nowhere(raw, mounts),
+        };
     }
     let target = uri::normal(path).map_err(|error| no_target(raw, error))?;
     match mounts.of(target.path()) {
-        _ if target.path().starts_with("/-/") => admit_module(raw, target.path()),
-        Some(Mount::Modules) => admit_module(raw, path),
-        Some(Mount::Http(mount)) => Ok(Target::Http(Box::new(admit_http(raw, mount, target)))),
-        None => Err(refuse(
-            raw,
-            Reason::NoSuchEndpoint,
-            "nothing is mounted there",
-        )),
+        _ if target.path().starts_with("/-/") => admit_ours(raw, target.path()),
+        // Whether the path as it was sent lies there too, the grammar says.
+        Some(Mount::Modules(prefix)) => admit_module(raw, prefix, path),
+        Some(Mount::Http(mount)) => Ok(Target::Http(Box::new(admit_http(raw, *mount, target)))),
+        None => admit_nowhere(raw, mounts),
     }
+}
+
+/// Where modules are served, a 404 would send the go command on to whoever stands next in its list,
+/// with the module's name.
+fn admit_nowhere(raw: Raw<'_>, mounts: &Mounts) -> Result<Target, Refusal> {
+    let named: Vec<&str> = mounts
+        .of_modules()
+        .take(NAMED)
+        .map(Prefix::as_str)
+        .collect();
+    let what = "nothing is mounted there";
+    if named.is_empty() {
+        return Err(refuse(raw, Reason::NoSuchEndpoint, what));
+    }
+    admit_read(raw)?;
+    let hint = format!("modules are below {}", named.join(" "));
+    Err(refuse(raw, Reason::BadRequest, what).hint(hint))
 }
 
 fn admit_http(raw: Raw<'_>, mount: usize, target: PathAndQuery) -> HttpAsked {
@@ -104,7 +128,8 @@ fn no_target(raw: Raw<'_>, error: TargetError) -> Refusal {
     refuse(raw, reason, &error.to_string())
 }
 
-fn admit_module(raw: Raw<'_>, path: &str) -> Result<Target, Refusal> {
+/// What isn't plain HTTP is read only.
+fn admit_read(raw: Raw<'_>) -> Result<bool, Refusal> {
     let head = match *raw.method {
         Method::GET => false,
         Method::HEAD => true,
@@ -117,24 +142,32 @@ fn admit_module(raw: Raw<'_>, path: &str) -> Result<Target, Refusal> {
             "a GET request must not carry a body",
         ));
     }
+    Ok(head)
+}
+
+fn admit_ours(raw: Raw<'_>, path: &str) -> Result<Target, Refusal> {
+    admit_read(raw)?;
     if path == HEALTH {
         return Ok(Target::Health);
     }
-    if path.starts_with("/-/") {
-        return Err(refuse(
-            raw,
-            Reason::NoSuchEndpoint,
-            "there is nothing of that name here",
-        ));
-    }
-    let request = Request::parse(path).map_err(|error| outside_grammar(raw, error))?;
+    Err(refuse(
+        raw,
+        Reason::NoSuchEndpoint,
+        "there is nothing of that name here",
+    ))
+}
+
+fn admit_module(raw: Raw<'_>, mount: &Prefix, path: &str) -> Result<Target, Refusal> {
+    let head = admit_read(raw)?;
+    let rest = mount.rest(path).unwrap_or(path);
+    let request = Request::parse(rest).map_err(|error| outside_grammar(raw, error))?;
     Ok(Target::Module(Asked {
-        request,
         head,
         range: single(raw.fields, &RANGE),
         if_range: single(raw.fields, &IF_RANGE),
         if_none_match: joined(raw.fields, &IF_NONE_MATCH),
         no_fetch: is_true(raw.fields.get(&DISABLE_MODULE_FETCH)),
+        ..Asked::get(mount, request)
     }))
 }
 
@@ -311,6 +344,7 @@ mod tests {
             "/a//b/@v/list",
             "/..",
             "/-",
+            "/team-a/example.com/m/@v/list",
         ] {
             assert_eq!(
                 refused("GET", target, "x", ANY),
@@ -397,11 +431,16 @@ mod tests {
         }
     }
 
-    const MIXED: &str = "[{prefix: /, kind: modules},
+    const MIXED: &str = "[{prefix: /, kind: modules}, {prefix: /team-a/, kind: modules},
         {prefix: /dl/, kind: http, origin: 'http://origin.test'}]";
+    const TEAMS: &str = "[{prefix: /team-a/, kind: modules}, {prefix: /team-a/b/, kind: modules}]";
 
     fn mixed(method: &str, target: &str) -> Result<Target, Reason> {
-        let mounts = Mounts::new(&serde_yaml::from_str::<Vec<_>>(MIXED).unwrap());
+        through(MIXED, method, target)
+    }
+
+    fn through(mounts: &str, method: &str, target: &str) -> Result<Target, Reason> {
+        let mounts = Mounts::new(&serde_yaml::from_str::<Vec<_>>(mounts).unwrap());
         let method = method.parse().unwrap();
         let fields = [
             ("connection", "x-a"),
@@ -456,6 +495,98 @@ mod tests {
         }
         let long = format!("/dl/{}", "a".repeat(9000));
         assert_eq!(mixed("GET", &long).unwrap_err(), Reason::PathTooLong);
+    }
+
+    #[test]
+    fn an_object_is_named_by_its_mount_too() {
+        for (mounts, target, path) in [
+            (MIXED, LIST, LIST),
+            (
+                MIXED,
+                "/team-a/example.com/%6d/@v/list",
+                "/team-a/example.com/m/@v/list",
+            ),
+            (
+                TEAMS,
+                "/team-a/example.com/m/@v/list",
+                "/team-a/example.com/m/@v/list",
+            ),
+            (
+                TEAMS,
+                "/team-a/b/example.com/m/@v/list",
+                "/team-a/b/example.com/m/@v/list",
+            ),
+        ] {
+            let Ok(Target::Module(asked)) = through(mounts, "GET", target) else {
+                panic!("{target} is refused");
+            };
+            assert_eq!(asked.path, path);
+            assert_eq!(asked.request.path(), LIST);
+        }
+    }
+
+    #[test]
+    fn a_prefix_has_one_spelling_and_each_mount_the_grammar() {
+        for (mounts, method, target, reason) in [
+            (
+                MIXED,
+                "GET",
+                "/%74eam-a/example.com/m/@v/list",
+                Reason::BadRequest,
+            ),
+            (
+                MIXED,
+                "GET",
+                "/x/../team-a/example.com/m/@v/list",
+                Reason::BadRequest,
+            ),
+            (
+                MIXED,
+                "GET",
+                "/team-a/../team-a/example.com/m/@v/list",
+                Reason::BadRequest,
+            ),
+            (
+                MIXED,
+                "GET",
+                "/team-ab/example.com/m/@v/list",
+                Reason::BadRequest,
+            ),
+            (
+                MIXED,
+                "GET",
+                "/team-a/example.com/M/@v/list",
+                Reason::BadRequest,
+            ),
+            (TEAMS, "GET", LIST, Reason::BadRequest),
+            (TEAMS, "GET", "/team-a", Reason::BadRequest),
+            (
+                TEAMS,
+                "GET",
+                "/%74eam-a/example.com/m/@v/list",
+                Reason::BadRequest,
+            ),
+            (TEAMS, "GET", "/-/purge", Reason::NoSuchEndpoint),
+            (
+                TEAMS,
+                "POST",
+                "/team-a/example.com/m/@v/list",
+                Reason::Method,
+            ),
+            (
+                MIXED,
+                "POST",
+                "/team-a/example.com/m/@v/list",
+                Reason::Method,
+            ),
+        ] {
+            let refused = through(mounts, method, target).unwrap_err();
+            assert_eq!(refused, reason, "{method} {target}");
+        }
+        assert!(matches!(through(TEAMS, "GET", HEALTH), Ok(Target::Health)));
+        let only_http = "[{prefix: /dl/, kind: http, origin: 'http://origin.test'}]";
+        let elsewhere = through(only_http, "GET", LIST).unwrap_err();
+        assert_eq!(elsewhere, Reason::NoSuchEndpoint);
     }
 
     #[test]
