@@ -27,10 +27,12 @@
 mod answer;
 pub mod config;
 mod content;
+mod credentials;
 mod disk;
 mod fetch;
 mod metrics;
 mod mounts;
+mod secret;
 mod server;
 mod store;
 pub mod upstream;
