@@ -27,8 +27,8 @@
 mod error;
 mod escape;
 mod path;
-mod prefix;
 mod patterns;
+mod prefix;
 mod query;
 mod request;
 mod sumdb;
@@ -37,8 +37,8 @@ mod version;
 
 pub use error::GrammarError;
 pub use path::{MAX_ELEMENT, ModulePath};
-pub use prefix::{Prefix, PrefixError};
 pub use patterns::{MAX_PATTERN, Pattern, PatternError, Patterns};
+pub use prefix::{Prefix, PrefixError};
 pub use query::Query;
 pub use request::{MAX_PATH, Request};
 pub use sumdb::{SumDb, SumDbCall, SumDbName};
