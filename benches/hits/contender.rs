@@ -8,8 +8,7 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::Outcome;
-use super::rig::{GENERATOR, READY_WITHIN, Running, free_port, only_child, wait_for_port};
+use super::rig::{GENERATOR, Outcome, READY_WITHIN, Running, free_port, only_child, wait_for_port};
 
 /// One server under test.
 pub(super) struct Contender {
