@@ -14,6 +14,7 @@
 //! | [`ModulePath`] | what `module.CheckPath` accepts |
 //! | [`Version`] | canonical versions: `vX.Y.Z[-pre][+incompatible]` |
 //! | [`Query`] | what `module.EscapeVersion` accepts: branches, commits, `v1.2` |
+//! | [`FilePath`] | names inside a module, as `module.CheckFilePath` |
 //! | [`SumDb`] | `/sumdb/NAME/…`: the checksum database through the proxy |
 //!
 //! Failure rule: anything outside the grammar is a [`GrammarError`]; nothing is repaired, and
@@ -24,6 +25,7 @@
 
 mod error;
 mod escape;
+mod file_path;
 mod path;
 mod query;
 mod request;
@@ -32,6 +34,7 @@ mod tile;
 mod version;
 
 pub use error::GrammarError;
+pub use file_path::FilePath;
 pub use path::{MAX_ELEMENT, ModulePath};
 pub use query::Query;
 pub use request::{MAX_PATH, Request};
