@@ -16,6 +16,8 @@
 //! | [`Query`] | what `module.EscapeVersion` accepts: branches, commits, `v1.2` |
 //! | [`FilePath`] | names inside a module, as `module.CheckFilePath` |
 //! | [`SumDb`] | `/sumdb/NAME/…`: the checksum database through the proxy |
+//! | [`Prefix`] | where a mount begins, whose rest is one of these requests: `/`, `/team-a/` |
+//! | [`Patterns`] | what `GOPRIVATE` can hold: globs that mean module paths with all below them |
 //!
 //! Failure rule: anything outside the grammar is a [`GrammarError`]; nothing is repaired, and
 //! nothing panics. Three rules are stricter than x/mod's code: two dots in a row are refused anywhere
@@ -27,6 +29,8 @@ mod error;
 mod escape;
 mod file_path;
 mod path;
+mod patterns;
+mod prefix;
 mod query;
 mod request;
 mod sumdb;
@@ -36,6 +40,8 @@ mod version;
 pub use error::GrammarError;
 pub use file_path::FilePath;
 pub use path::{MAX_ELEMENT, ModulePath};
+pub use patterns::{MAX_PATTERN, Pattern, PatternError, Patterns};
+pub use prefix::{Prefix, PrefixError};
 pub use query::Query;
 pub use request::{MAX_PATH, Request};
 pub use sumdb::{SumDb, SumDbCall, SumDbName};
