@@ -125,6 +125,12 @@ impl Node {
         Self { level: 0, number }
     }
 
+    /// The node of these coordinates; `None` if no log is so high.
+    #[must_use]
+    pub fn new(level: u8, number: u64) -> Option<Self> {
+        (u32::from(level) < u64::BITS).then_some(Self { level, number })
+    }
+
     /// The nodes whose hashes make up that of a tree of `size`, from left to right: one for each
     /// bit of its size, the largest first.
     pub fn of_tree(size: u64) -> impl Iterator<Item = Self> {
