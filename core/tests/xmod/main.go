@@ -10,7 +10,9 @@ import (
 	"log"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/mod/module"
 	"golang.org/x/mod/semver"
@@ -63,6 +65,26 @@ func judge(op, a, b string) (result string, ok bool) {
 		return "", module.Check(a, b) == nil && module.CanonicalVersion(b) == b
 	case "compare": // version, version
 		return fmt.Sprint(semver.Compare(a, b)), true
+	case "tag": // tag
+		return fmt.Sprintf("%s %s", semver.Canonical(a), semver.Build(a)), semver.IsValid(a)
+	case "pseudo": // version
+		base, err := module.PseudoVersionBase(a)
+		if err != nil {
+			base = "impossible"
+		}
+		stamp, when := "never", time.Time{}
+		if when, err = module.PseudoVersionTime(a); err == nil {
+			stamp = strconv.FormatInt(when.Unix(), 10)
+		}
+		rev, err := module.PseudoVersionRev(a)
+		return fmt.Sprintf("%s %s %s", base, stamp, rev), err == nil && module.CanonicalVersion(a) == a
+	case "make": // base version, "major seconds revision"
+		var major, rev string
+		var seconds int64
+		if _, err := fmt.Sscan(b, &major, &seconds, &rev); err != nil {
+			log.Fatal(err)
+		}
+		return module.PseudoVersion(major, a, time.Unix(seconds, 0), rev), true
 	case "tile": // tile path
 		tile, err := tlog.ParseTilePath(a)
 		return fmt.Sprintf("%d %d %d %d", tile.H, tile.L, tile.N, tile.W), err == nil && tile.L <= 63
