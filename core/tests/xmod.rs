@@ -7,7 +7,9 @@ use std::{
     process::{Command, Stdio},
 };
 
-use modcdn_core::goproxy::{MAX_ELEMENT, ModulePath, Pseudo, Request, Stamp, Tile, Version, tag};
+use modcdn_core::goproxy::{
+    MAX_ELEMENT, ModulePath, Pattern, Pseudo, Request, Stamp, Tile, Version, tag,
+};
 
 use self::texts::Random;
 
@@ -213,6 +215,40 @@ fn pseudo_versions_are_made_as_x_mod_does() {
         let ours = Version::pseudo(major, base.as_ref(), time, "daa7c04131f5");
         assert_eq!(ours.map(|v| v.to_string()), theirs, "{base:?} {rest}");
     }
+}
+
+#[test]
+fn patterns_match_as_x_mod_says() {
+    let mut random = Random(10);
+    let pairs: Vec<_> = (0..TEXTS)
+        .map(|_| (random.pattern(), random.short_path()))
+        .collect();
+    let verdicts = x_mod(
+        pairs
+            .iter()
+            .map(|(p, m)| ("pattern", p.as_str(), m.as_str())),
+    );
+    assert_sane(&verdicts);
+    let mut matched = 0;
+    for ((pattern, module), theirs) in pairs.into_iter().zip(verdicts) {
+        let module: ModulePath = module.parse().expect("a module path");
+        let ours = pattern.parse::<Pattern>();
+        // We refuse more on purpose: classes that hold a slash, and elements without a pattern.
+        let Ok(ours) = ours else {
+            let odd = ["//", "[", "\\/"].iter().any(|odd| pattern.contains(odd))
+                || pattern.is_empty()
+                || pattern.starts_with('/');
+            assert!(
+                odd || theirs.is_none(),
+                "{pattern:?} is a pattern of theirs"
+            );
+            continue;
+        };
+        let ours = ours.matches(&module);
+        matched += usize::from(ours);
+        assert_eq!(Some(ours.to_string()), theirs, "{pattern:?} {module}");
+    }
+    assert!((TEXTS / 20..TEXTS).contains(&matched), "{matched} match");
 }
 
 /// The version or query of an `.info` request.

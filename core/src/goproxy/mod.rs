@@ -16,6 +16,8 @@
 //! | [`Pseudo`] | versions that name a commit, with their parts |
 //! | [`Query`] | what `module.EscapeVersion` accepts: branches, commits, `v1.2` |
 //! | [`SumDb`] | `/sumdb/NAME/…`: the checksum database through the proxy |
+//! | [`Prefix`] | where a mount begins, whose rest is one of these requests: `/`, `/team-a/` |
+//! | [`Patterns`] | what `GOPRIVATE` can hold: globs that mean module paths with all below them |
 //!
 //! Failure rule: anything outside the grammar is a [`GrammarError`]; nothing is repaired, and
 //! nothing panics. Three rules are stricter than x/mod's code: two dots in a row are refused anywhere
@@ -26,6 +28,8 @@
 mod error;
 mod escape;
 mod path;
+mod patterns;
+mod prefix;
 mod pseudo;
 mod query;
 mod request;
@@ -37,6 +41,8 @@ mod version;
 
 pub use error::GrammarError;
 pub use path::{MAX_ELEMENT, ModulePath};
+pub use patterns::{MAX_PATTERN, Pattern, PatternError, Patterns};
+pub use prefix::{Prefix, PrefixError};
 pub use pseudo::{BaseError, Pseudo, REVISION_DIGITS};
 pub use query::Query;
 pub use request::{MAX_PATH, Request};

@@ -328,4 +328,30 @@ impl Random {
         }
         chars.into_iter().collect()
     }
+
+    /// A pattern that has a chance with [`Self::short_path`].
+    pub(crate) fn pattern(&mut self) -> String {
+        let parts = [
+            "*", "*", "a", "b", "a.b", "/", "?", "[ab]", "[^a]", "[a-c]", "\\a", ".", "v2", "[",
+            "]", "-", "[]a]", "[a-]", "\\",
+        ];
+        let mut pattern = self
+            .mostly(&["*", "a.b", "*.b", "x.*", "ab.?", "/", ""], 5)
+            .to_owned();
+        for _ in 0..self.below(5) {
+            pattern += self.pick(&parts);
+        }
+        pattern
+    }
+
+    pub(crate) fn short_path(&mut self) -> String {
+        let hosts = ["a.b", "x.a.b", "ab.c"];
+        let elements = ["a", "b", "ab", "ba", "aab", "v2"];
+        let mut path = self.pick(&hosts).to_owned();
+        for _ in 0..self.below(4) {
+            path += "/";
+            path += self.pick(&elements);
+        }
+        path
+    }
 }
