@@ -8,7 +8,7 @@ use std::{
 };
 
 use modcdn_core::goproxy::{
-    MAX_ELEMENT, ModulePath, Pattern, Pseudo, Request, Stamp, Tile, Version, tag,
+    MAX_ELEMENT, ModulePath, Pattern, Pseudo, Request, Stamp, Tile, Version, split_major, tag,
 };
 
 use self::texts::Random;
@@ -105,6 +105,17 @@ fn versions_fit_module_paths_as_x_mod_says() {
             .and_then(|module| Request::zip(module, &version))
             .map(|_| String::new());
         assert_same(&format!("{module} {version}"), &ours, theirs);
+    }
+}
+
+#[test]
+fn major_versions_are_split_off_as_x_mod_does() {
+    let mut random = Random(11);
+    let texts: Vec<_> = (0..TEXTS).map(|_| random.suffixed_path()).collect();
+    let verdicts = x_mod(texts.iter().map(|t| ("split", t.as_str(), "")));
+    for (text, theirs) in texts.iter().zip(verdicts) {
+        let ours = split_major(text).map(|(prefix, major)| format!("{prefix} {major}"));
+        assert_eq!(ours.ok(), theirs, "{text:?}");
     }
 }
 

@@ -40,7 +40,7 @@ mod tile;
 mod version;
 
 pub use error::GrammarError;
-pub use path::{MAX_ELEMENT, ModulePath};
+pub use path::{MAX_ELEMENT, ModulePath, split_major};
 pub use patterns::{MAX_PATTERN, Pattern, PatternError, Patterns};
 pub use prefix::{Prefix, PrefixError};
 pub use pseudo::{BaseError, Pseudo, REVISION_DIGITS};

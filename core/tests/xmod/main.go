@@ -66,6 +66,9 @@ func judge(op, a, b string) (result string, ok bool) {
 		return "", module.Check(a, b) == nil && module.CanonicalVersion(b) == b
 	case "compare": // version, version
 		return fmt.Sprint(semver.Compare(a, b)), true
+	case "split": // anything
+		prefix, major, ok := module.SplitPathVersion(a)
+		return prefix + " " + major, ok
 	case "tag": // tag
 		return fmt.Sprintf("%s %s", semver.Canonical(a), semver.Build(a)), semver.IsValid(a)
 	case "pseudo": // version
