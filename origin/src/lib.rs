@@ -29,6 +29,7 @@ pub mod config;
 mod content;
 mod disk;
 mod fetch;
+pub mod git;
 mod metrics;
 mod mounts;
 mod server;

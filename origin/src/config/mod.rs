@@ -10,11 +10,13 @@ use modcdn_core::telemetry::AccessTarget;
 use serde::{Deserialize, Serialize};
 
 mod freshness;
+mod git;
 mod limits;
 mod mount;
 mod timeouts;
 
 pub use self::freshness::Freshness;
+pub use self::git::{Credential, Git, GitFreshness, GitLimits, GitTimeouts};
 pub use self::limits::Limits;
 pub use self::mount::Mount;
 pub use self::timeouts::Timeouts;
