@@ -93,6 +93,12 @@ reasons! {
     UpstreamTooLarge = "upstream-too-large", BAD_GATEWAY;
     /// Upstream broke off in the middle of a body.
     UpstreamBroken = "upstream-broken", BAD_GATEWAY;
+    /// A repository does not exist or may not be read; its server tells the two apart to nobody.
+    GitUnreadable = "git-unreadable", BAD_GATEWAY;
+    /// Git failed, for none of the reasons above.
+    GitFailed = "git-failed", BAD_GATEWAY;
+    /// The module is in a version control system other than Git.
+    VcsUnsupported = "vcs-unsupported", BAD_GATEWAY;
     /// The upstream list says `direct`: Git, which this version can't.
     DirectUnsupported = "direct-unsupported", BAD_GATEWAY;
 

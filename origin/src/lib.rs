@@ -32,6 +32,7 @@ mod content;
 mod credentials;
 mod disk;
 mod fetch;
+pub mod git;
 mod metrics;
 mod mounts;
 mod secret;
