@@ -25,7 +25,7 @@ pub struct Git {
     /// Where repositories are, for modules that don't say so themselves.
     pub repositories: Vec<Repository>,
     /// What repositories of private modules are fetched with.
-    pub credentials: Vec<Credential>,
+    pub credentials: Vec<GitCredential>,
     /// The host keys that ssh accepts, an OpenSSH `known_hosts` file.
     pub known_hosts: Option<PathBuf>,
     /// Certificates of authorities to trust besides the system's, PEM.
@@ -42,7 +42,7 @@ pub struct Git {
 /// credential helper says, or an ssh key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Credential {
+pub struct GitCredential {
     /// The address, or the beginning of some: the longest that fits counts.
     pub url: RemoteUrl,
     /// The user that goes with the password.
@@ -234,7 +234,7 @@ impl Git {
     }
 }
 
-impl Credential {
+impl GitCredential {
     fn check(&self, key: &str, require: &mut impl FnMut(bool, &str, &str)) {
         let kinds = [
             self.password_file.is_some(),

@@ -19,7 +19,7 @@ mod upstreams;
 
 pub use self::credentials::{Credential, UrlPrefix, UrlPrefixError};
 pub use self::freshness::Freshness;
-pub use self::git::{Credential, Git, GitFreshness, GitLimits, GitTimeouts};
+pub use self::git::{Git, GitCredential, GitFreshness, GitLimits, GitTimeouts};
 pub use self::limits::Limits;
 pub use self::mount::Mount;
 pub use self::timeouts::Timeouts;

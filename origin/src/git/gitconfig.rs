@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use super::remote::RemoteUrl;
-use crate::config::{Credential, Git};
+use crate::config::{Git, GitCredential};
 
 /// What is the same for every repository.
 const FIXED: &str = "\
@@ -42,7 +42,7 @@ const FIXED: &str = "\
 
 /// The text of the configuration file. `credentials` is empty where none may be used; `bundle`
 /// is a file of trusted authorities.
-pub(crate) fn text(git: &Git, credentials: &[Credential], bundle: Option<&Path>) -> String {
+pub(crate) fn text(git: &Git, credentials: &[GitCredential], bundle: Option<&Path>) -> String {
     let mut text = FIXED.to_owned();
     let stall = git.timeouts.stall.get().as_secs();
     let _ = write!(
@@ -91,20 +91,23 @@ pub(crate) fn ssh(git: &Git, identity: Option<&Path>) -> String {
 }
 
 /// The entry for an address: the longest that covers it.
-pub(crate) fn credential<'a>(all: &'a [Credential], url: &RemoteUrl) -> Option<&'a Credential> {
+pub(crate) fn credential<'a>(
+    all: &'a [GitCredential],
+    url: &RemoteUrl,
+) -> Option<&'a GitCredential> {
     longest_first(all)
         .into_iter()
         .find(|credential| credential.url.covers(url.url()))
 }
 
-fn longest_first(credentials: &[Credential]) -> Vec<&Credential> {
-    let mut sorted: Vec<&Credential> = credentials.iter().collect();
+fn longest_first(credentials: &[GitCredential]) -> Vec<&GitCredential> {
+    let mut sorted: Vec<&GitCredential> = credentials.iter().collect();
     sorted.sort_by_key(|credential| std::cmp::Reverse(credential.url.as_str().len()));
     sorted
 }
 
 /// Git reads the password through a helper, so that it stands in no argument and no environment.
-fn helper(credential: &Credential) -> Option<String> {
+fn helper(credential: &GitCredential) -> Option<String> {
     if let Some(helper) = &credential.helper {
         return Some(helper.clone());
     }
@@ -140,7 +143,7 @@ mod tests {
 
     use super::*;
 
-    fn credentials(yaml: &str) -> Vec<Credential> {
+    fn credentials(yaml: &str) -> Vec<GitCredential> {
         serde_yaml::from_str(yaml).unwrap()
     }
 
@@ -162,7 +165,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let password = dir.path().join("it's \"the\" \\token");
         std::fs::write(&password, "s3cr et\nnot this\n").unwrap();
-        let all = [Credential {
+        let all = [GitCredential {
             url: "https://a.example/team".parse().unwrap(),
             username: "o'neil".to_owned(),
             password_file: Some(password),
