@@ -78,6 +78,22 @@ reasons! {
     /// The upstream list ends in `off`: nothing may be fetched.
     Off = "off", FORBIDDEN;
 
+    // The checksum database.
+    /// A private module asked of a checksum database.
+    PrivateModule = "private-module", FORBIDDEN;
+    /// A checksum database that isn't passed on here.
+    UnknownDatabase = "unknown-database", NOT_FOUND;
+    /// The checksum database knows no such version, so it can't be verified.
+    SumdbUnknown = "sumdb-unknown", FORBIDDEN;
+    /// The checksum database can't be asked.
+    SumdbUnreachable = "sumdb-unreachable", SERVICE_UNAVAILABLE;
+    /// The checksum database answered with something that isn't of its protocol.
+    SumdbContent = "sumdb-content", BAD_GATEWAY;
+    /// The checksum database contradicts what it signed.
+    SumdbForged = "sumdb-forged", BAD_GATEWAY;
+    /// The body is not the one whose hash the checksum database has.
+    SumMismatch = "sum-mismatch", BAD_GATEWAY;
+
     // Upstream failed.
     /// Upstream can't be reached.
     UpstreamUnreachable = "upstream-unreachable", BAD_GATEWAY;
@@ -137,10 +153,11 @@ impl Reason {
             .find(|reason| reason.name() == name)
     }
 
-    /// Whether upstream truly said that there is no such thing: the only "no" that may be stored.
+    /// Whether there truly is no such thing, by upstream's word or by configuration: the only "no"
+    /// that may be stored.
     #[must_use]
     pub const fn is_negative(self) -> bool {
-        matches!(self, Self::NotFound | Self::Gone)
+        matches!(self, Self::NotFound | Self::Gone | Self::UnknownDatabase)
     }
 }
 
@@ -262,7 +279,11 @@ mod tests {
             let falls_through = matches!(reason.status(), StatusCode::NOT_FOUND | StatusCode::GONE);
             let truly_absent = matches!(
                 reason,
-                Reason::NotFound | Reason::Gone | Reason::NotStored | Reason::NoSuchEndpoint
+                Reason::NotFound
+                    | Reason::Gone
+                    | Reason::NotStored
+                    | Reason::NoSuchEndpoint
+                    | Reason::UnknownDatabase
             );
             assert_eq!(falls_through, truly_absent, "{}", reason.name());
         }
