@@ -19,7 +19,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use modcdn_core::digest::{Hasher, Sha256};
 use modcdn_core::goproxy::{Request, SumDb, SumDbCall};
-use modcdn_core::headers::{DISABLE_MODULE_FETCH, REPR_DIGEST};
+use modcdn_core::headers::{DISABLE_MODULE_FETCH, MODCDN_UNVERIFIED, REPR_DIGEST};
 use modcdn_core::range::{self, ContentRange, RangeOutcome};
 use modcdn_core::refusal::{Reason, Refusal};
 
@@ -30,6 +30,7 @@ use crate::store::mutable::Answer;
 use crate::store::spool::{Progress, Reader, Spool, Step};
 use crate::store::sum::Sum;
 use crate::store::tree::{Stored, StoredBody};
+use crate::sumdb::Standing;
 use crate::upstream::asked;
 
 /// A response's body; an error in it is a visible break.
@@ -157,7 +158,7 @@ impl Answering<'_> {
     }
 
     fn mutable(&self, answer: &Answer) -> Response<Body> {
-        let mut headers = self.headers();
+        let mut headers = self.headers(true);
         headers.insert(ETAG, answer.digest.etag());
         headers.insert(REPR_DIGEST, answer.digest.repr_digest());
         headers.insert(AGE, HeaderValue::from(answer.confirmed.age().as_secs()));
@@ -166,7 +167,11 @@ impl Answering<'_> {
 
     async fn stored(&self, stored: Stored) -> Result<Response<Body>, Unfit> {
         let Stored { sum, body } = stored;
-        let mut headers = self.headers();
+        let standing = self.engine.sumdb.standing(self.request, sum.digest);
+        let mut headers = self.headers(!matches!(standing, Standing::Unverified(_)));
+        if let Standing::Unverified(cause) = standing {
+            headers.insert(MODCDN_UNVERIFIED, HeaderValue::from_static(cause.name()));
+        }
         headers.insert(ETAG, sum.digest.etag());
         headers.insert(REPR_DIGEST, sum.digest.repr_digest());
         let file = match body {
@@ -221,7 +226,8 @@ impl Answering<'_> {
             }
             Progress::Growing(_) => {}
         }
-        let mut headers = self.headers();
+        // Whether it will be verified is known once it is whole.
+        let mut headers = self.headers(!self.engine.sumdb.tolerates(self.request));
         headers.insert(ETAG, spool.etag());
         if self.is_unchanged(&Tag::Spool(spool.id())) {
             return Ok(not_modified(headers));
@@ -302,13 +308,14 @@ impl Answering<'_> {
         response
     }
 
-    fn headers(&self) -> HeaderMap {
+    /// `settled`: nothing that is found out later can make it another body.
+    fn headers(&self, settled: bool) -> HeaderMap {
         let mut headers = HeaderMap::with_capacity(8);
         let content_type = HeaderValue::from_static(self.request.content_type());
         headers.insert(CONTENT_TYPE, content_type);
         headers.insert(
             CACHE_CONTROL,
-            cache_control(self.request, &self.engine.freshness),
+            cache_control(self.request, &self.engine.freshness, settled),
         );
         headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         headers
@@ -377,11 +384,15 @@ fn not_modified(headers: HeaderMap) -> Response<Body> {
 }
 
 /// What caches may do with an answer.
-fn cache_control(request: &Request, freshness: &Freshness) -> HeaderValue {
-    if request.is_immutable() {
+fn cache_control(request: &Request, freshness: &Freshness, settled: bool) -> HeaderValue {
+    if request.is_immutable() && settled {
         return HeaderValue::from_static("public, max-age=31536000, immutable");
     }
     let seconds = freshness.lifetime(request).as_secs();
+    if request.is_immutable() {
+        let text = format!("public, max-age={seconds}");
+        return HeaderValue::try_from(text).expect("digits are visible ASCII");
+    }
     let is_tile = matches!(
         request,
         Request::SumDb(SumDb {

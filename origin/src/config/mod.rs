@@ -14,6 +14,7 @@ mod freshness;
 mod git;
 mod limits;
 mod mount;
+mod sumdb;
 mod timeouts;
 mod upstreams;
 
@@ -22,6 +23,9 @@ pub use self::freshness::Freshness;
 pub use self::git::{Git, GitCredential, GitFreshness, GitLimits, GitTimeouts};
 pub use self::limits::Limits;
 pub use self::mount::Mount;
+pub use self::sumdb::{
+    DatabaseKey, DatabaseKeyError, DatabaseUrl, DatabaseUrlError, SumDb, Unreachable, Verify,
+};
 pub use self::timeouts::Timeouts;
 pub use self::upstreams::{HttpProxy, HttpProxyError, Upstreams};
 
@@ -254,6 +258,11 @@ mod tests {
                 "without a name",
             ),
             ("store: {dri: /srv}", "dri"),
+            ("mounts: [{private: ['corp.example/[']}]", "corp.example/["),
+            (
+                "mounts: [{sumdb: {timeout: 0s}}]",
+                "mounts[0].sumdb.timeout",
+            ),
         ] {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(key), "{text}: {error}");

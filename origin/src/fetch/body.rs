@@ -21,21 +21,24 @@ impl Engine {
         landing: Landing<String, News>,
     ) {
         // Another flight may have landed since its asker looked.
-        if let Some(stored) = self.stored(request).await {
-            return landing.say(Ok(Found::Stored(stored)));
+        match self.stored(request, false).await {
+            Ok(None) => {}
+            Ok(Some(stored)) => return landing.say(Ok(Found::Stored(stored))),
+            Err(refusal) => return landing.say(Err(refusal)),
         }
         let _place = match self.place(request).await {
             Ok(place) => place,
             Err(refusal) => return landing.say(Err(refusal)),
         };
         let deadline = Instant::now() + self.timeouts.request.get();
+        // Beside the fetch, not after it.
+        let proof = self.sumdb.begin(request);
         match self
             .within(request, self.upstreams.fetch(request, None))
             .await
         {
             Ok(Fetched::Whole { body, .. }) => {
-                let stored = self.keep(request, body).await;
-                landing.say(Ok(Found::Stored(stored)));
+                landing.say(self.take_whole(request, body, proof).await);
             }
             Ok(Fetched::Opened { first, rest }) => {
                 self.pour(request, first, rest, landing, deadline).await;

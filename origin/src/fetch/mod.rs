@@ -8,13 +8,14 @@ mod body;
 pub(crate) mod flight;
 mod provisional;
 mod shared;
+mod vouch;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use modcdn_core::digest::Sha256;
-use modcdn_core::goproxy::Request;
+use modcdn_core::goproxy::{Request, SumDb};
 use modcdn_core::refusal::{Reason, Refusal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -29,6 +30,7 @@ use crate::store::negative::Negatives;
 use crate::store::spool::Spool;
 use crate::store::sum::Sum;
 use crate::store::tree::{self, Look, Stored, StoredBody, Tree};
+use crate::sumdb::Database;
 use crate::upstream::{Fetched, Upstreams, asked};
 
 /// Everything that finding below one mount needs.
@@ -38,8 +40,9 @@ pub(crate) struct Engine {
     pub(crate) freshness: Freshness,
     pub(crate) provisional: Provisional,
     pub(crate) metrics: Metrics,
+    pub(crate) sumdb: Arc<Database>,
     negatives: Negatives,
-    upstreams: Upstreams,
+    upstreams: Arc<Upstreams>,
     timeouts: Timeouts,
     flights: Flights<String, News>,
     places: Arc<Semaphore>,
@@ -63,13 +66,15 @@ impl Engine {
     /// The engine of one mount, over its tree.
     pub(crate) fn new(mount: &Mount, tree: Arc<Tree>, shared: &Shared) -> Arc<Self> {
         let prefix = mount.prefix.clone();
+        let upstreams = Arc::new(Upstreams::new(mount, shared));
         Arc::new(Self {
             mutables: Mutables::new(tree.clone(), prefix.clone(), shared.memory.clone()),
             negatives: shared.negatives.of(prefix),
+            sumdb: Database::open(mount, tree.clone(), upstreams.clone(), shared),
             tree,
             freshness: shared.freshness.clone(),
             provisional: Provisional::default(),
-            upstreams: Upstreams::new(mount, shared),
+            upstreams,
             timeouts: shared.timeouts.clone(),
             flights: Flights::default(),
             places: shared.places.clone(),
@@ -82,6 +87,9 @@ impl Engine {
     /// # Errors
     /// The refusal to answer with.
     pub(crate) async fn find(self: &Arc<Self>, request: &Request, only_stored: bool) -> News {
+        if let Request::SumDb(call) = request {
+            return self.find_of_database(request, call, only_stored).await;
+        }
         if tree::keeps(request) {
             self.find_body(request, only_stored).await
         } else {
@@ -89,12 +97,23 @@ impl Engine {
         }
     }
 
+    async fn find_of_database(&self, request: &Request, call: &SumDb, only_stored: bool) -> News {
+        let path = request.path();
+        if let Some(refusal) = self.negatives.get(&path) {
+            return Err(refusal);
+        }
+        let found = self.sumdb.find(call, only_stored).await;
+        found.inspect_err(|refusal| self.negatives.put(&path, refusal))
+    }
+
     async fn find_body(self: &Arc<Self>, request: &Request, only_stored: bool) -> News {
-        if let Look::Found(stored) = self.tree.look(request).await {
+        if let Look::Found(stored) = self.tree.look(request).await
+            && let Some(stored) = self.vouched(request, stored, only_stored).await?
+        {
             return Ok(Found::Stored(stored));
         }
         if only_stored {
-            let stored = self.stored(request).await.map(Found::Stored);
+            let stored = self.stored(request, true).await?.map(Found::Stored);
             return stored.ok_or_else(|| not_stored(request));
         }
         let path = request.path();
@@ -152,11 +171,19 @@ impl Engine {
     }
 
     /// What the tree has, taken over from the go command if need be.
-    async fn stored(&self, request: &Request) -> Option<Stored> {
-        match self.tree.look(request).await {
+    async fn stored(
+        &self,
+        request: &Request,
+        only_stored: bool,
+    ) -> Result<Option<Stored>, Refusal> {
+        let stored = match self.tree.look(request).await {
             Look::Found(stored) => Some(stored),
             Look::Unsummed => self.tree.adopt(request).await,
             Look::Absent => None,
+        };
+        match stored {
+            Some(stored) => self.vouched(request, stored, only_stored).await,
+            None => Ok(None),
         }
     }
 
@@ -291,7 +318,7 @@ impl Drop for Place {
     }
 }
 
-fn not_stored(request: &Request) -> Refusal {
+pub(crate) fn not_stored(request: &Request) -> Refusal {
     Refusal::new(
         Reason::NotStored,
         asked(request),

@@ -57,9 +57,11 @@ impl Shared {
 }
 
 fn asks_http(config: &Config) -> bool {
-    let mut links = config
-        .mounts
-        .iter()
-        .flat_map(|mount| mount.upstream.links());
-    links.any(|link| matches!(link.upstream, Upstream::Http(_)))
+    config.mounts.iter().any(|mount| {
+        let mut links = mount.upstream.links().iter();
+        let is_off = links.clone().any(|link| link.upstream == Upstream::Off);
+        links.any(|link| matches!(link.upstream, Upstream::Http(_)))
+            || mount.sumdb.url.is_some()
+            || mount.sumdb.direct && !is_off
+    })
 }

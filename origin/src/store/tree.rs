@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use modcdn_core::durable::{self, Sync};
-use modcdn_core::goproxy::{ModulePath, Request, SumDbCall, Version};
+use modcdn_core::goproxy::{ModulePath, Request, SumDbCall, SumDbName, Version};
 use parking_lot::Mutex;
 
 use super::budget::{Budget, Share};
@@ -97,7 +97,7 @@ impl Stamp {
 fn place(request: &Request) -> Option<String> {
     let stored = match request {
         Request::Info(..) | Request::Mod(..) | Request::Zip(..) => true,
-        Request::SumDb(sumdb) => matches!(sumdb.call, SumDbCall::Tile(_)),
+        Request::SumDb(sumdb) => matches!(sumdb.call, SumDbCall::Tile(_) | SumDbCall::Lookup(..)),
         Request::List(_) | Request::Latest(_) | Request::Query(..) => false,
     };
     stored.then(|| request.path().trim_start_matches('/').to_owned())
@@ -156,6 +156,12 @@ impl Tree {
     /// The folder of answers that may change.
     pub(crate) fn mutable_dir(&self) -> PathBuf {
         self.dir.join(".mutable")
+    }
+
+    /// Where our head of a checksum database is kept.
+    pub(crate) fn head_file(&self, database: &SumDbName) -> PathBuf {
+        let folder = self.dir.join(".sumdb").join(database.as_str());
+        folder.join("head")
     }
 
     /// A new name in the spool.

@@ -5,6 +5,8 @@
 pub(crate) mod judge;
 pub(crate) mod random;
 pub(crate) mod reference;
+#[path = "../../../tests/harness/sumdb.rs"]
+pub(crate) mod sumdb;
 pub(crate) mod zip;
 
 use std::collections::HashMap;
@@ -25,7 +27,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use modcdn_core::telemetry::AccessTarget;
 use modcdn_core::units::Period;
-use modcdn_origin::config::Mount;
+use modcdn_origin::config::{Mount, SumDb};
 use modcdn_origin::{Config, Origin};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -256,13 +258,22 @@ fn text(status: StatusCode, text: &'static str) -> Response<Body> {
     response
 }
 
+/// A mount whose modules nobody vouches for.
+pub(crate) fn mount(prefix: &str, upstream: &str) -> Mount {
+    Mount {
+        prefix: prefix.parse().unwrap(),
+        sumdb: SumDb::off(),
+        ..Mount::at_root(upstream.parse().unwrap())
+    }
+}
+
 /// A configuration for free ports and quick failures.
 pub(crate) fn config(dir: &Path, upstream: &str) -> Config {
     let mut config = Config {
         listen: vec!["127.0.0.1:0".parse().unwrap()],
         admin: "127.0.0.1:0".parse().unwrap(),
         access_log: AccessTarget::Off,
-        mounts: vec![Mount::at_root(upstream.parse().unwrap())],
+        mounts: vec![mount("/", upstream)],
         ..Config::default()
     };
     config.store.dir = dir.to_owned();

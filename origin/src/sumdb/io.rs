@@ -1,0 +1,125 @@
+//! What the client of the checksum database is given of the world: the route to the database, the
+//! mount's tree for tiles, a file for the head.
+//!
+//! The head lies in `.sumdb/<name>/head` of the store's folder, the note as it was signed. It is written
+//! durably whatever `store.durable` says: losing it would let an old history be shown to us again.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use modcdn_core::durable;
+use modcdn_core::goproxy::{Request, SumDb as Asked, SumDbCall, SumDbName, Tile};
+use modcdn_core::sumdb::{self, Remote};
+use tokio::sync::Semaphore;
+
+use super::route::Route;
+use crate::disk;
+use crate::fetch::flight::Flights;
+use crate::store::tree::{Look, StoredBody, Tree};
+
+/// See the module.
+pub(super) struct Io {
+    name: SumDbName,
+    tree: Arc<Tree>,
+    route: Arc<Route>,
+    places: Arc<Semaphore>,
+    /// Tiles and heads that are being fetched: many proofs need the same ones.
+    flights: Flights<String, Result<Bytes, Remote>>,
+}
+
+impl Io {
+    /// `requests`: to the database at once.
+    pub(super) fn new(
+        name: SumDbName,
+        tree: Arc<Tree>,
+        route: Arc<Route>,
+        requests: usize,
+    ) -> Self {
+        Self {
+            name,
+            tree,
+            route,
+            places: Arc::new(Semaphore::new(requests)),
+            flights: Flights::default(),
+        }
+    }
+
+    fn request(&self, call: SumDbCall) -> Request {
+        Request::SumDb(Asked {
+            name: self.name.clone(),
+            call,
+        })
+    }
+
+    fn head_file(&self) -> PathBuf {
+        self.tree.head_file(&self.name)
+    }
+
+    /// The head that was kept last. Slow: for the blocking pool, or before anything else runs.
+    ///
+    /// # Errors
+    /// If there may be one, and it can't be read.
+    pub(super) fn kept_head(&self) -> io::Result<Option<Bytes>> {
+        match fs::read(self.head_file()) {
+            Ok(note) => Ok(Some(note.into())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts a head that can't be used out of the way, for whoever wants to know why.
+    pub(super) fn put_head_aside(&self) -> io::Result<()> {
+        let file = self.head_file();
+        fs::rename(&file, file.with_extension("unusable"))
+    }
+}
+
+async fn ask(route: Arc<Route>, places: Arc<Semaphore>, call: SumDbCall) -> Result<Bytes, Remote> {
+    let place = places.acquire_owned().await;
+    let _place = place.map_err(|error| Remote::Unreachable(error.to_string()))?;
+    route.ask(&call).await
+}
+
+#[async_trait]
+impl sumdb::Io for Io {
+    async fn remote(&self, call: &SumDbCall) -> Result<Bytes, Remote> {
+        let path = self.request(call.clone()).path();
+        let (route, places, call) = (self.route.clone(), self.places.clone(), call.clone());
+        let fly = |landing: crate::fetch::flight::Landing<_, _>| async move {
+            landing.say(ask(route, places, call).await);
+        };
+        let news = self.flights.join(&path, fly).await.news;
+        news.unwrap_or_else(|| Err(Remote::Unreachable("the request crashed".to_owned())))
+    }
+
+    async fn tile(&self, tile: &Tile) -> Option<Bytes> {
+        match self.tree.look(&self.request(SumDbCall::Tile(*tile))).await {
+            Look::Found(stored) => match stored.body {
+                StoredBody::Small(bytes) => Some(bytes),
+                // Tiles of hashes are small; one of records is looked for by whoever serves it.
+                StoredBody::Large(_) => None,
+            },
+            // What the go command left there was proven to somebody else.
+            Look::Unsummed | Look::Absent => None,
+        }
+    }
+
+    async fn keep_tile(&self, tile: &Tile, bytes: &Bytes) {
+        let request = self.request(SumDbCall::Tile(*tile));
+        if let Err(error) = self.tree.put(&request, bytes.clone()).await {
+            self.tree.note("put", &error);
+        }
+    }
+
+    async fn keep_head(&self, note: &Bytes) {
+        let (file, note) = (self.head_file(), note.clone());
+        let written = disk::blocking(move || durable::write(&file, &note));
+        if let Err(error) = written.await {
+            self.tree.note("sumdb-head", &error);
+        }
+    }
+}
