@@ -9,11 +9,13 @@ use modcdn_core::config::Problem;
 use modcdn_core::telemetry::AccessTarget;
 use serde::{Deserialize, Serialize};
 
+mod archive;
 mod freshness;
 mod limits;
 mod mount;
 mod timeouts;
 
+pub use self::archive::Archive;
 pub use self::freshness::Freshness;
 pub use self::limits::Limits;
 pub use self::mount::Mount;
@@ -52,6 +54,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// How much of anything there may be.
     pub limits: Limits,
+    /// What module zips may be, and what becomes of bad ones.
+    pub archive: Archive,
 }
 
 /// TLS listeners: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1 by ALPN.
@@ -90,6 +94,7 @@ impl Default for Config {
             freshness: Freshness::default(),
             timeouts: Timeouts::default(),
             limits: Limits::default(),
+            archive: Archive::default(),
         }
     }
 }
@@ -130,6 +135,7 @@ impl modcdn_core::config::Config for Config {
         mount::check(&self.mounts, &self.store.dir, &mut require);
         self.timeouts.check(&mut require);
         self.limits.check(&mut require);
+        self.archive.check(&mut require);
         if problems.is_empty() {
             return Ok(());
         }
@@ -208,6 +214,8 @@ mod tests {
                 "limits.max_header_bytes",
             ),
             ("limits: {spool: 1MiB}", "limits.spool"),
+            ("archive: {max_files: 0}", "archive.max_files"),
+            ("archive: {checks: 0}", "checks"),
             (
                 "{store: {dir: /srv/tree}, mounts: [{upstream: 'file:///srv/tree'}]}",
                 "mounts[0].upstream",
