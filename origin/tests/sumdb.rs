@@ -2,9 +2,9 @@
 
 mod harness;
 
-use bytes::Bytes;
 use harness::sumdb::{NAME, SumDb};
-use harness::{Answer, Case, Reply, Upstream};
+use harness::zip::zip_of;
+use harness::{Answer, Case, Client, Reply, Upstream, collect, read_some, until};
 use modcdn_core::units::Period;
 use modcdn_origin::Config;
 use modcdn_origin::config::{SumDb as Section, Unreachable, Verify};
@@ -12,14 +12,31 @@ use modcdn_origin::config::{SumDb as Section, Unreachable, Verify};
 const MODULE: &str = "a.example/m";
 const VERSION: &str = "v1.0.0";
 const MOD: &str = "/a.example/m/@v/v1.0.0.mod";
+const ZIP: &str = "/a.example/m/@v/v1.0.0.zip";
+/// Another version, of which there is a go.mod only.
+const OTHER: &str = "/a.example/m/@v/v1.1.0.mod";
 const GO_MOD: &str = "module a.example/m\n";
+/// Bytes of the zip.
+const LEN: usize = 300_000;
+const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 const ALARMS: &str = "modcdn_origin_sumdb_alarms_total";
 
-/// An upstream with one module, and a database for it.
+/// Versions that have a go.mod only.
+fn mod_only() -> impl Iterator<Item = String> {
+    (0..60).map(|n| format!("/a.example/m/@v/v1.{n}.7.mod"))
+}
+
+/// An upstream with one module, and a database for what is really in it.
 async fn world() -> (Upstream, SumDb) {
-    let upstream = Upstream::start().await;
-    upstream.on_text(MOD, GO_MOD);
-    let url = upstream.url();
+    let (upstream, truth) = (Upstream::start().await, Upstream::start().await);
+    for upstream in [&upstream, &truth] {
+        upstream.on_text(MOD, GO_MOD);
+        upstream.on(ZIP, Reply::Body(zip_of(ZIP, LEN), vec![]));
+        for path in mod_only().chain([OTHER.to_owned()]) {
+            upstream.on_text(&path, GO_MOD);
+        }
+    }
+    let url = truth.url();
     let db = tokio::task::spawn_blocking(move || SumDb::start(&url));
     (upstream, db.await.unwrap())
 }
@@ -57,6 +74,26 @@ fn alarms(case: &Case, cause: &str) -> f64 {
     case.metric(ALARMS, &[("cause", cause)])
 }
 
+/// Waits for the one body in quarantine, which comes there after its readers were told; its size.
+async fn quarantined(case: &Case) -> u64 {
+    let dir = case.dir.path().join(".quarantine");
+    let bodies = || -> Vec<u64> {
+        let entries = dir.read_dir().into_iter().flatten().flatten();
+        let is_body = |entry: &std::fs::DirEntry| {
+            let name = entry.file_name();
+            !name.to_string_lossy().ends_with(".reason")
+        };
+        let bodies = entries.filter(is_body);
+        bodies
+            .map(|entry| entry.metadata().unwrap().len())
+            .collect()
+    };
+    until(|| !bodies().is_empty()).await;
+    let bodies = bodies();
+    assert_eq!(bodies.len(), 1);
+    bodies[0]
+}
+
 fn is_stored(case: &Case, path: &str) -> bool {
     case.dir.path().join(&path[1..]).exists()
 }
@@ -68,10 +105,7 @@ async fn a_proven_go_mod_is_served_and_kept() {
     for _ in 0..2 {
         let answer = case.get(MOD).await;
         assert_eq!((answer.status, answer.text()), (200, GO_MOD));
-        assert_eq!(
-            answer.header("cache-control"),
-            "public, max-age=31536000, immutable"
-        );
+        assert_eq!(answer.header("cache-control"), IMMUTABLE);
         assert_eq!(answer.header("modcdn-unverified"), "");
     }
     assert!(is_stored(&case, MOD) && is_stored(&case, &lookup()));
@@ -94,6 +128,135 @@ async fn another_go_mod_than_the_proven_one_is_refused_and_not_kept() {
     );
     assert!(!is_stored(&case, MOD));
     assert_eq!(alarms(&case, "mismatch"), 1.0);
+    assert_eq!(quarantined(&case).await, GO_MOD.len() as u64);
+}
+
+#[tokio::test]
+async fn a_proven_zip_is_served_and_kept_with_its_sum() {
+    let (upstream, db) = world().await;
+    let case = origin(&upstream, section(&db)).await;
+    let first = case.get(ZIP).await;
+    assert_eq!((first.status, first.complete), (200, true));
+    assert_eq!(first.body, zip_of(ZIP, LEN));
+    assert_eq!(first.header("cache-control"), IMMUTABLE);
+    let record = case.get(&lookup()).await;
+    let sum = record.text().split_whitespace().nth(3).unwrap().to_owned();
+    assert_eq!(first.trailers["modcdn-sum"], sum.as_str());
+    let second = case.get(ZIP).await;
+    assert_eq!(second.header("modcdn-sum"), sum);
+    assert_eq!(second.header("modcdn-unverified"), "");
+    let ziphash = case.dir.path().join("a.example/m/@v/v1.0.0.ziphash");
+    assert_eq!(std::fs::read_to_string(ziphash).unwrap(), sum);
+    let verified = case.metric("modcdn_origin_verified_bodies_total", &[("kind", "zip")]);
+    assert_eq!(verified, 1.0);
+}
+
+#[tokio::test]
+async fn another_zip_than_the_proven_one_never_completes_and_is_set_aside() {
+    for over_h2 in [true, false] {
+        let (upstream, mut db) = world().await;
+        db.tell(&format!("wrong-zip {MODULE}@{VERSION}"));
+        let case = origin(&upstream, section(&db)).await;
+        let client = if over_h2 {
+            Client::h2(case.address()).await
+        } else {
+            Client::h1(case.address()).await
+        };
+        let gate = upstream.gate_instead(ZIP, LEN as u64);
+        let zip = zip_of(ZIP, LEN);
+        gate.send(Ok(zip.slice(..LEN / 2))).unwrap();
+        let response = client.head("GET", ZIP, &[]).await;
+        assert_eq!(response.status(), 200);
+        gate.send(Ok(zip.slice(LEN / 2..))).unwrap();
+        let answer = collect(response).await;
+        assert!(!answer.complete && answer.body.len() < LEN);
+        // Who asks now is told why, and upstream isn't asked again at once.
+        refused(&case.get(ZIP).await, 502, "sum-mismatch");
+        assert_eq!(upstream.asked(ZIP), 1);
+        assert!(!is_stored(&case, ZIP));
+        assert_eq!(alarms(&case, "mismatch"), 1.0);
+        assert_eq!(quarantined(&case).await, LEN as u64);
+    }
+}
+
+/// A zip so small that all of it waits for the proof.
+#[tokio::test]
+async fn a_small_wrong_zip_is_a_502() {
+    let (upstream, mut db) = world().await;
+    upstream.only(ZIP, Reply::Body(zip_of(ZIP, 1000), vec![]));
+    db.tell(&format!("wrong-zip {MODULE}@{VERSION}"));
+    let case = origin(&upstream, section(&db)).await;
+    refused(&case.get(ZIP).await, 502, "sum-mismatch");
+    assert_eq!(quarantined(&case).await, 1000);
+}
+
+#[tokio::test]
+async fn the_last_bytes_of_a_zip_wait_for_the_proof_and_the_first_do_not() {
+    let (upstream, mut db) = world().await;
+    let case = origin(&upstream, section(&db)).await;
+    db.tell("stall");
+    let client = Client::h2(case.address()).await;
+    let (head, mut body) = client.head("GET", ZIP, &[]).await.into_parts();
+    assert_eq!(head.status, 200);
+    let first = read_some(&mut body, LEN - 10_000).await;
+    assert!(first.len() < LEN, "the last bytes came without a proof");
+    assert!(!is_stored(&case, ZIP));
+    db.tell("honest");
+    // What stalled breaks now, and is asked for once more.
+    let rest = http_body_util::BodyExt::collect(body).await.unwrap();
+    assert_eq!([&first[..], &rest.to_bytes()].concat(), zip_of(ZIP, LEN));
+}
+
+#[tokio::test]
+async fn a_zip_without_a_proof_is_cut_off_or_marked_as_configured() {
+    let (upstream, mut db) = world().await;
+    db.tell("fail 500");
+    let strict = origin(&upstream, section(&db)).await;
+    assert!(!strict.get(ZIP).await.complete);
+    assert!(!is_stored(&strict, ZIP));
+    assert_eq!(strict.metric(ALARMS, &[]), 0.0);
+    let lenient = Section {
+        unreachable: Unreachable::Serve,
+        ..section(&db)
+    };
+    let lenient = origin(&upstream, lenient).await;
+    let first = lenient.get(ZIP).await;
+    assert_eq!(first.body, zip_of(ZIP, LEN));
+    // Nobody may keep for ever what may turn out wrong.
+    assert_eq!(first.header("cache-control"), "public, max-age=60");
+    let second = lenient.get(ZIP).await;
+    assert_eq!(second.header("modcdn-unverified"), "unreachable");
+    assert_eq!(second.header("cache-control"), "public, max-age=60");
+}
+
+#[tokio::test]
+async fn a_module_cache_as_store_is_proven_at_its_first_use() {
+    for wrong in [false, true] {
+        let (upstream, mut db) = world().await;
+        if wrong {
+            db.tell(&format!("wrong-zip {MODULE}@{VERSION}"));
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join(&ZIP[1..]);
+        std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+        std::fs::write(&place, zip_of(ZIP, LEN)).unwrap();
+        let mut config = harness::config(dir.path(), "off");
+        config.mounts[0].sumdb = section(&db);
+        let origin = modcdn_origin::Origin::start(config).await.unwrap();
+        let case = Case { dir, origin };
+        let answer = case.get(ZIP).await;
+        if wrong {
+            // Out of the tree; and nobody may be asked for another one.
+            refused(&answer, 403, "off");
+            assert_eq!(quarantined(&case).await, LEN as u64);
+            assert_eq!(alarms(&case, "mismatch"), 1.0);
+        } else {
+            assert_eq!(answer.body, zip_of(ZIP, LEN));
+            assert_eq!(answer.header("cache-control"), IMMUTABLE);
+        }
+        assert_eq!(is_stored(&case, ZIP), !wrong);
+        drop(upstream);
+    }
 }
 
 #[tokio::test]
@@ -101,13 +264,11 @@ async fn an_unreachable_database_is_503_for_what_is_new_and_nothing_for_what_is_
     let (upstream, mut db) = world().await;
     let case = origin(&upstream, section(&db)).await;
     case.get(MOD).await;
-    let other = "/a.example/m/@v/v1.1.0.mod";
-    upstream.on_text(other, GO_MOD);
     db.tell("fail 500");
-    refused(&case.get(other).await, 503, "sumdb-unreachable");
-    assert!(!is_stored(&case, other));
+    refused(&case.get(OTHER).await, 503, "sumdb-unreachable");
+    assert!(!is_stored(&case, OTHER));
     drop(db);
-    refused(&case.get(other).await, 503, "sumdb-unreachable");
+    refused(&case.get(OTHER).await, 503, "sumdb-unreachable");
     assert_eq!(case.get(MOD).await.text(), GO_MOD);
     assert_eq!(case.metric(ALARMS, &[]), 0.0);
 }
@@ -117,13 +278,19 @@ async fn a_database_that_says_nothing_is_given_up_within_its_time() {
     let (upstream, mut db) = world().await;
     let impatient = Section {
         timeout: Period::millis(100),
+        rest: Period::millis(1),
         ..section(&db)
     };
     let case = origin(&upstream, impatient).await;
     db.tell("stall");
     refused(&case.get(MOD).await, 503, "sumdb-unreachable");
     db.tell("honest");
-    assert_eq!(case.get(MOD).await.text(), GO_MOD);
+    let mut answer = case.get(MOD).await;
+    while answer.status != 200 {
+        refused(&answer, 503, "sumdb-unreachable");
+        answer = case.get(MOD).await;
+    }
+    assert_eq!(answer.text(), GO_MOD);
 }
 
 #[tokio::test]
@@ -277,13 +444,11 @@ async fn forged_and_empty_answers_are_refused_and_raise_the_alarm() {
 async fn a_forked_and_a_shrunken_tree_are_refused_and_raise_the_alarm() {
     for lie in ["fork", "shrink 300"] {
         let (upstream, mut db) = world().await;
-        let other = "/a.example/m/@v/v1.1.0.mod";
-        upstream.on_text(other, GO_MOD);
         let case = origin(&upstream, section(&db)).await;
         case.get(MOD).await;
         let before = case.get(&call("latest")).await.body;
         db.tell(lie);
-        refused(&case.get(other).await, 502, "sumdb-forged");
+        refused(&case.get(OTHER).await, 502, "sumdb-forged");
         assert!(alarms(&case, "forged") >= 1.0, "{lie}");
         assert_eq!(case.get(MOD).await.text(), GO_MOD, "what is proven stays");
         assert_eq!(case.get(&call("latest")).await.body, before);
@@ -533,12 +698,7 @@ async fn only_what_is_stored_is_given_to_who_wants_nothing_else() {
 #[tokio::test]
 async fn many_new_modules_at_once_share_what_proves_them() {
     let (upstream, mut db) = world().await;
-    let paths: Vec<String> = (0..60)
-        .map(|n| format!("/a.example/m/@v/v1.{n}.7.mod"))
-        .collect();
-    for path in &paths {
-        upstream.on(path, Reply::Body(Bytes::from(GO_MOD), vec![]));
-    }
+    let paths: Vec<String> = mod_only().collect();
     let case = origin(&upstream, section(&db)).await;
     let client = harness::Client::h2(case.address()).await;
     let asks = paths.iter().map(|path| client.get(path, &[]));

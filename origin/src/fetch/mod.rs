@@ -6,6 +6,8 @@
 
 mod body;
 pub(crate) mod flight;
+mod following;
+mod proof;
 mod provisional;
 mod shared;
 mod vouch;
@@ -23,13 +25,14 @@ use tokio::time::timeout;
 use self::flight::{Flights, Joined, Landing};
 pub(crate) use self::provisional::Provisional;
 pub(crate) use self::shared::Shared;
+use crate::archive;
 use crate::config::{Freshness, Mount, Timeouts};
 use crate::metrics::Metrics;
 use crate::store::mutable::{Answer, Mutables, Since, Use};
 use crate::store::negative::Negatives;
 use crate::store::spool::Spool;
 use crate::store::sum::Sum;
-use crate::store::tree::{self, Look, Stored, StoredBody, Tree};
+use crate::store::tree::{self, Look, Stored, StoredBody, Tree, Unsummed};
 use crate::sumdb::Database;
 use crate::upstream::{Fetched, Upstreams, asked};
 
@@ -42,6 +45,9 @@ pub(crate) struct Engine {
     pub(crate) metrics: Metrics,
     pub(crate) sumdb: Arc<Database>,
     negatives: Negatives,
+    bad: Negatives,
+    archives: archive::Limits,
+    processors: Arc<Semaphore>,
     upstreams: Arc<Upstreams>,
     timeouts: Timeouts,
     flights: Flights<String, News>,
@@ -69,7 +75,10 @@ impl Engine {
         let upstreams = Arc::new(Upstreams::new(mount, shared));
         Arc::new(Self {
             mutables: Mutables::new(tree.clone(), prefix.clone(), shared.memory.clone()),
-            negatives: shared.negatives.of(prefix),
+            negatives: shared.negatives.of(prefix.clone()),
+            bad: shared.bad.of(prefix),
+            archives: shared.archives,
+            processors: shared.processors.clone(),
             sumdb: Database::open(mount, tree.clone(), upstreams.clone(), shared),
             tree,
             freshness: shared.freshness.clone(),
@@ -117,7 +126,8 @@ impl Engine {
             return stored.ok_or_else(|| not_stored(request));
         }
         let path = request.path();
-        if let Some(refusal) = self.negatives.get(&path) {
+        let known = self.negatives.get(&path);
+        if let Some(refusal) = known.or_else(|| self.bad.get(&path)) {
             return Err(refusal);
         }
         let (engine, asked) = (self.clone(), request.clone());
@@ -178,12 +188,25 @@ impl Engine {
     ) -> Result<Option<Stored>, Refusal> {
         let stored = match self.tree.look(request).await {
             Look::Found(stored) => Some(stored),
-            Look::Unsummed => self.tree.adopt(request).await,
+            Look::Unsummed(body) => self.adopt(request, body).await?,
             Look::Absent => None,
         };
         match stored {
             Some(stored) => self.vouched(request, stored, only_stored).await,
             None => Ok(None),
+        }
+    }
+
+    /// Takes over a body that nobody checked so far; one that is bad is as good as absent.
+    async fn adopt(&self, request: &Request, body: Unsummed) -> Result<Option<Stored>, Refusal> {
+        let proven = self.prove(request, &body.file, body.len(), None).await;
+        match proven {
+            Ok(h1) => Ok(self.tree.adopt(request, body, h1).await),
+            Err(refusal) if refusal.reason.is_bad_content() => {
+                self.tree.set_aside(body, &refusal).await;
+                Ok(None)
+            }
+            Err(refusal) => Err(refusal),
         }
     }
 

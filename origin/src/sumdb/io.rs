@@ -8,6 +8,7 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -15,8 +16,10 @@ use modcdn_core::durable;
 use modcdn_core::goproxy::{Request, SumDb as Asked, SumDbCall, SumDbName, Tile};
 use modcdn_core::sumdb::{self, Remote};
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use super::route::Route;
+use crate::config::SumDb;
 use crate::disk;
 use crate::fetch::flight::Flights;
 use crate::store::tree::{Look, StoredBody, Tree};
@@ -27,23 +30,19 @@ pub(super) struct Io {
     tree: Arc<Tree>,
     route: Arc<Route>,
     places: Arc<Semaphore>,
+    timeout: Duration,
     /// Tiles and heads that are being fetched: many proofs need the same ones.
     flights: Flights<String, Result<Bytes, Remote>>,
 }
 
 impl Io {
-    /// `requests`: to the database at once.
-    pub(super) fn new(
-        name: SumDbName,
-        tree: Arc<Tree>,
-        route: Arc<Route>,
-        requests: usize,
-    ) -> Self {
+    pub(super) fn new(config: &SumDb, tree: Arc<Tree>, route: Arc<Route>) -> Self {
         Self {
-            name,
+            name: config.key.name().clone(),
             tree,
             route,
-            places: Arc::new(Semaphore::new(requests)),
+            places: Arc::new(Semaphore::new(config.requests)),
+            timeout: config.timeout.get(),
             flights: Flights::default(),
         }
     }
@@ -78,19 +77,23 @@ impl Io {
     }
 }
 
-async fn ask(route: Arc<Route>, places: Arc<Semaphore>, call: SumDbCall) -> Result<Bytes, Remote> {
-    let place = places.acquire_owned().await;
+async fn ask(route: &Route, places: &Semaphore, call: &SumDbCall) -> Result<Bytes, Remote> {
+    let place = places.acquire().await;
     let _place = place.map_err(|error| Remote::Unreachable(error.to_string()))?;
-    route.ask(&call).await
+    route.ask(call).await
 }
 
 #[async_trait]
 impl sumdb::Io for Io {
     async fn remote(&self, call: &SumDbCall) -> Result<Bytes, Remote> {
         let path = self.request(call.clone()).path();
+        let limit = self.timeout;
         let (route, places, call) = (self.route.clone(), self.places.clone(), call.clone());
         let fly = |landing: crate::fetch::flight::Landing<_, _>| async move {
-            landing.say(ask(route, places, call).await);
+            // No longer than a proof: else later ones would wait for an answer that never comes.
+            let answer = timeout(limit, ask(&route, &places, &call)).await;
+            let late = |_| Err(Remote::Unreachable(format!("no answer within {limit:?}")));
+            landing.say(answer.unwrap_or_else(late));
         };
         let news = self.flights.join(&path, fly).await.news;
         news.unwrap_or_else(|| Err(Remote::Unreachable("the request crashed".to_owned())))
@@ -104,7 +107,7 @@ impl sumdb::Io for Io {
                 StoredBody::Large(_) => None,
             },
             // What the go command left there was proven to somebody else.
-            Look::Unsummed | Look::Absent => None,
+            Look::Unsummed(_) | Look::Absent => None,
         }
     }
 

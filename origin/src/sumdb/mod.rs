@@ -86,8 +86,7 @@ impl Database {
     ) -> Arc<Self> {
         let config = mount.sumdb.clone();
         let route = Arc::new(Route::new(&config, upstreams));
-        let name = config.key.name();
-        let io = || Io::new(name.clone(), tree.clone(), route.clone(), config.requests);
+        let io = || Io::new(&config, tree.clone(), route.clone());
         Arc::new(Self {
             client: open_client(&config, io, &shared.metrics),
             private: mount.private.clone(),

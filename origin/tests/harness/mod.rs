@@ -5,6 +5,7 @@
 pub(crate) mod judge;
 pub(crate) mod random;
 pub(crate) mod reference;
+#[allow(unreachable_pub, reason = "other packages' tests share it")]
 #[path = "../../../tests/harness/sumdb.rs"]
 pub(crate) mod sumdb;
 pub(crate) mod zip;
@@ -138,6 +139,12 @@ impl Upstream {
         let (gate, pieces) = mpsc::unbounded_channel();
         self.on(path, Reply::Gated(len, pieces));
         gate
+    }
+
+    /// The same in place of all replies for the path.
+    pub(crate) fn gate_instead(&self, path: &str, len: u64) -> Gate {
+        self.state.lock().unwrap().replies.remove(path);
+        self.gate(path, Some(len))
     }
 
     /// How often a path was asked for.
