@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
-use super::subject::version_name;
+use modcdn_core::purge::version_name;
+
 use super::{Kind, Mode, Purge, Selector, Subject};
 
 /// A numbered purge, as the journal keeps it.

@@ -78,11 +78,6 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// The name of a version among versions.
-pub(super) fn version_name(module: &str, version: &str) -> String {
-    format!("{module}@{version}")
-}
-
 fn base(key: &str) -> &str {
     key.split(VARIANT).next().unwrap_or(key)
 }
