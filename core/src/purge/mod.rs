@@ -1,7 +1,9 @@
 //! Purges: which answers are meant, and what becomes of them. Pure.
 //!
 //! [`Purge`] is what an admin listener is asked for, what the origin's purge log holds, and what an
-//! edge carries out: one grammar for all three.
+//! edge carries out: one grammar for all three. [`log`] is how edges follow it.
+
+pub mod log;
 
 use std::borrow::Cow;
 use std::fmt;
