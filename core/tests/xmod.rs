@@ -7,6 +7,7 @@ use std::{
     process::{Command, Stdio},
 };
 
+use modcdn_core::gomod::Notices;
 use modcdn_core::goproxy::{MAX_ELEMENT, ModulePath, Pattern, Request, Tile, Version};
 
 /// How many texts of each kind are generated.
@@ -177,6 +178,43 @@ fn patterns_match_as_x_mod_says() {
         assert_eq!(Some(ours.to_string()), theirs, "{pattern:?} {module}");
     }
     assert!((TEXTS / 20..TEXTS).contains(&matched), "{matched} match");
+}
+
+#[test]
+fn retractions_and_deprecations_are_those_that_x_mod_finds() {
+    let mut random = Random(8);
+    let pairs: Vec<_> = (0..TEXTS)
+        .map(|_| (random.go_mod(), random.minor_version()))
+        .collect();
+    let verdicts = x_mod(
+        pairs
+            .iter()
+            .map(|(text, version)| ("gomod", text.as_str(), version.as_str())),
+    );
+    assert_sane(&verdicts);
+    let found = |text: &str| {
+        verdicts
+            .iter()
+            .flatten()
+            .filter(|v| v.contains(text))
+            .count()
+    };
+    assert!(found("retracted") > TEXTS / 20 && found("new") > TEXTS / 20);
+    for ((text, version), theirs) in pairs.iter().zip(&verdicts) {
+        let version: Version = version.parse().expect("a version");
+        let ours = Notices::parse(text.as_bytes()).map(|notices| {
+            let deprecated = notices.deprecated.clone().unwrap_or_default();
+            match notices.retraction(&version) {
+                Some(one) => format!("{deprecated:?} retracted {:?}", one.rationale),
+                None => format!("{deprecated:?}"),
+            }
+        });
+        assert_eq!(
+            ours.as_ref().ok(),
+            theirs.as_ref(),
+            "{version}\n{text}\n{ours:?}"
+        );
+    }
 }
 
 /// The version or query of an `.info` request.
@@ -386,6 +424,88 @@ impl Random {
             pattern += self.pick(&parts);
         }
         pattern
+    }
+
+    fn minor_version(&mut self) -> String {
+        format!("v1.{}.{}", self.below(4), self.below(2))
+    }
+
+    /// A go.mod with something to say, now and then a broken one.
+    fn go_mod(&mut self) -> String {
+        let parts = [
+            "retract v1.1.0\n",
+            "retract v1.2.0 // two\n",
+            "retract [v1.0.0, v1.2.0]\n",
+            "retract [v1.2.0,v1.3.0] //three\n",
+            "retract v1.1 later\n",
+            "retract [v1, v1.1]\r\n",
+            "retract \"v1.0.0\"\n",
+            "retract [\"v1.0.0\" , v1.0.1 ] x\n",
+            "retract `v1.0.0`\n",
+            "retract (v1.0.0)\n",
+            "retract (v1.0.0\n",
+            "retract [v1.0.0]\n",
+            "retract ()\n",
+            "retract ( ) // none\n",
+            "retract\n",
+            "retract (\n\tv1.0.0\n\t// five\n\tv1.1.0\n\n\tv1.2.0 // six\n\n\n\t[v1.3.0, v1.3.1]\n)\n",
+            "retract ( // seven\n\n\t// eight\n\n\t// nine\n\tv1.3.0\n\t) // ten\n",
+            "retract (\n\tv1.0.0 // (\n\t( v1.1.0\n\t) \n",
+            "// eleven\n",
+            "// twelve\r\n//\n",
+            "  //thirteen\n",
+            "// Deprecated: new\n",
+            "// Deprecated:new\n//\n// end\n",
+            "\n",
+            " \t\r\n",
+            "godebug x=y\n",
+            "require a.b/c v1.0.0 // indirect\n",
+            "replace a.b/c => ../c\n",
+            "future x (\n\tretract v1.1.0\n)\n",
+            "future (\n\tretract v1.1.0\n)\n",
+        ];
+        let modules = [
+            "module a.b/m\n",
+            "module a.b/m // Deprecated: new\n",
+            "module \"a.b/m\"\n",
+            "module (\n\ta.b/m\n)\n",
+            "module (\n// Deprecated: newer\n\ta.b/m\n)\n",
+        ];
+        let odd = [
+            "module a.b/n\n",
+            "module\n",
+            "module 'a'\n",
+            ")\n",
+            "(\n",
+            "(\n)\n",
+            "\"\n",
+            "/*\n",
+            "retract (\n",
+            "retract (\n) v1.0.0\n",
+            "a/*b\n",
+            "[ ] , {}\n",
+            "x//y\n",
+            "`\n",
+            "\u{b}\n",
+        ];
+        let mut text = String::new();
+        let at = self.below(6);
+        for n in 0..7 {
+            text += if n == at {
+                self.pick(&modules)
+            } else {
+                self.pick(&parts)
+            };
+        }
+        if self.one_in(3) {
+            text += self.pick(&odd);
+            text += self.pick(&parts);
+        }
+        if self.one_in(10) {
+            text.trim_end().to_owned()
+        } else {
+            text
+        }
     }
 
     fn escaped_path(&mut self) -> String {
