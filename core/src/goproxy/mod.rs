@@ -16,6 +16,7 @@
 //! | [`Query`] | what `module.EscapeVersion` accepts: branches, commits, `v1.2` |
 //! | [`SumDb`] | `/sumdb/NAME/…`: the checksum database through the proxy |
 //! | [`Patterns`] | what `GOPRIVATE` can hold: globs that mean module paths with all below them |
+//! | [`Prefix`] | where a mount begins, whose rest is one of these requests: `/`, `/team-a/` |
 //!
 //! Failure rule: anything outside the grammar is a [`GrammarError`]; nothing is repaired, and
 //! nothing panics. Three rules are stricter than x/mod's code: two dots in a row are refused anywhere
@@ -27,6 +28,7 @@ mod error;
 mod escape;
 mod path;
 mod patterns;
+mod prefix;
 mod query;
 mod request;
 mod sumdb;
@@ -36,6 +38,7 @@ mod version;
 pub use error::GrammarError;
 pub use path::{MAX_ELEMENT, ModulePath};
 pub use patterns::{MAX_PATTERN, Pattern, PatternError, Patterns};
+pub use prefix::{Prefix, PrefixError};
 pub use query::Query;
 pub use request::{MAX_PATH, Request};
 pub use sumdb::{SumDb, SumDbCall, SumDbName};

@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus::IntGauge;
 
-/// A bound shared by all spools.
+use crate::config::Limits;
+use crate::metrics::Metrics;
+
+/// A bound shared by the spools of all trees.
 #[derive(Clone, Debug)]
 pub(crate) struct Budget {
     used: Arc<AtomicU64>,
@@ -21,12 +24,17 @@ pub(crate) struct Share {
 }
 
 impl Budget {
-    pub(crate) fn new(limit: u64, gauge: IntGauge) -> Self {
+    fn new(limit: u64, gauge: IntGauge) -> Self {
         Self {
             used: Arc::default(),
             limit,
             gauge,
         }
+    }
+
+    /// The origin's one budget for spools.
+    pub(crate) fn of(limits: &Limits, metrics: &Metrics) -> Self {
+        Self::new(limits.spool.as_u64(), metrics.spool_bytes.clone())
     }
 
     /// A share of that many bytes; `None` if they aren't left.

@@ -109,13 +109,14 @@ pub(crate) fn keeps(request: &Request) -> bool {
 }
 
 impl Tree {
-    /// Opens a tree, makes it if need be, and empties its spool.
+    /// Opens a tree, makes it if need be, and empties its spool. `budget` bounds that spool.
     ///
     /// # Errors
     /// If the folder can't be written to.
     pub(crate) fn open(
         config: &Store,
         limits: &Limits,
+        budget: Budget,
         metrics: &Metrics,
     ) -> io::Result<Arc<Self>> {
         let tree = Self {
@@ -126,7 +127,7 @@ impl Tree {
                 Sync::Relaxed
             },
             limits: limits.clone(),
-            budget: Budget::new(limits.spool.as_u64(), metrics.spool_bytes.clone()),
+            budget,
             metrics: metrics.clone(),
             checked: Mutex::default(),
             unwritten: Mutex::default(),
@@ -457,7 +458,9 @@ mod tests {
             dir: dir.to_owned(),
             durable: false,
         };
-        Tree::open(&store, &Limits::default(), &Metrics::new(&Registry::new())).unwrap()
+        let (limits, metrics) = (Limits::default(), Metrics::new(&Registry::new()));
+        let budget = Budget::of(&limits, &metrics);
+        Tree::open(&store, &limits, budget, &metrics).unwrap()
     }
 
     fn case() -> Case {

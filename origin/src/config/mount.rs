@@ -1,0 +1,70 @@
+//! The section `mounts`: what is served below which prefix, and where it comes from.
+
+use std::path::{Path, PathBuf};
+
+use modcdn_core::goproxy::Prefix;
+use serde::{Deserialize, Serialize};
+
+use crate::upstream::chain::{Upstream, UpstreamChain};
+
+/// Modules below one prefix. Each mount has a tree of its own; the same module may be another one
+/// there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Mount {
+    /// Where it begins. The longest one that fits a path counts.
+    pub prefix: Prefix,
+    /// Whom to ask for what isn't stored.
+    pub upstream: UpstreamChain,
+}
+
+impl Default for Mount {
+    fn default() -> Self {
+        Self::at_root(UpstreamChain::off())
+    }
+}
+
+impl Mount {
+    /// A mount at `/`.
+    #[must_use]
+    pub fn at_root(upstream: UpstreamChain) -> Self {
+        Self {
+            prefix: Prefix::root(),
+            upstream,
+        }
+    }
+
+    /// The mount's folder in the store.
+    #[must_use]
+    pub fn folder(&self, store: &Path) -> PathBuf {
+        if self.prefix.is_root() {
+            return store.to_owned();
+        }
+        store.join(self.prefix.folder())
+    }
+}
+
+/// What must hold of the mounts, one by one and together.
+pub(super) fn check(mounts: &[Mount], store: &Path, require: &mut impl FnMut(bool, &str, &str)) {
+    require(!mounts.is_empty(), "mounts", "needs at least one mount");
+    for (at, mount) in mounts.iter().enumerate() {
+        let prefix = &mount.prefix;
+        let key = format!("mounts[{at}]");
+        require(
+            mounts[..at].iter().all(|other| other.prefix != *prefix),
+            &format!("{key}.prefix"),
+            &format!("{prefix} is mounted twice"),
+        );
+        let folder = mount.folder(store);
+        // A store that is its own upstream would take its own gaps for upstream's word.
+        let is_store = |upstream: &Upstream| matches!(upstream, Upstream::File(f) if *f == folder);
+        require(
+            !mount.upstream.links().iter().any(|l| is_store(&l.upstream)),
+            &format!("{key}.upstream"),
+            &format!(
+                "{} is the mount's own store: use another folder, or \"off\" as upstream",
+                folder.display()
+            ),
+        );
+    }
+}
