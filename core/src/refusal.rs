@@ -78,6 +78,20 @@ reasons! {
     /// The upstream list ends in `off`: nothing may be fetched.
     Off = "off", FORBIDDEN;
 
+    // Policy.
+    /// A rule of the origin's policy denies it.
+    PolicyDenied = "policy-denied", FORBIDDEN;
+    /// No rule of the origin's policy allows it.
+    PolicyNotAllowed = "policy-not-allowed", FORBIDDEN;
+    /// The version is newer than the origin's policy wants it.
+    PolicyCoolDown = "policy-cool-down", FORBIDDEN;
+    /// The author took the version back, and the origin's policy minds.
+    PolicyRetracted = "policy-retracted", FORBIDDEN;
+    /// The author gave the module up, and the origin's policy minds.
+    PolicyDeprecated = "policy-deprecated", FORBIDDEN;
+    /// What the origin's policy depends on can't be found out now.
+    PolicyUndecided = "policy-undecided", SERVICE_UNAVAILABLE;
+
     // Upstream failed.
     /// Upstream can't be reached.
     UpstreamUnreachable = "upstream-unreachable", BAD_GATEWAY;

@@ -31,6 +31,7 @@ mod disk;
 mod fetch;
 mod metrics;
 mod mounts;
+pub mod policy;
 mod server;
 mod store;
 pub mod upstream;

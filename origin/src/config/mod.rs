@@ -12,11 +12,13 @@ use serde::{Deserialize, Serialize};
 mod freshness;
 mod limits;
 mod mount;
+pub mod policy;
 mod timeouts;
 
 pub use self::freshness::Freshness;
 pub use self::limits::Limits;
 pub use self::mount::Mount;
+pub use self::policy::Policy;
 pub use self::timeouts::Timeouts;
 
 /// The node's name where none is given.
