@@ -20,6 +20,12 @@ pub const MAX_LINES: usize = 8;
 /// The go command shows at most this many bytes of an error.
 pub const MAX_BYTES: usize = 648;
 
+/// What was asked takes no more of them.
+const MAX_ASKED: usize = 160;
+
+/// A hint takes no more of them. What failed has the rest.
+const MAX_HINT: usize = 240;
+
 macro_rules! reasons {
     ($($(#[$doc:meta])* $variant:ident = $name:literal, $status:ident;)*) => {
         /// Why a request was refused. Names are stable: alerts and scripts depend on them.
@@ -191,17 +197,17 @@ impl Refusal {
     /// ```
     #[must_use]
     pub fn text(&self) -> Bytes {
-        let mut text = String::new();
-        let _ = writeln!(
-            text,
-            "modcdn: {}: {}",
-            clip(&one_line(&self.asked), 160),
-            clip(&lines(&self.failed, MAX_LINES - 3), 280)
-        );
+        let mut behind = String::new();
         if !self.hint.is_empty() {
-            let _ = writeln!(text, "hint: {}", clip(&one_line(&self.hint), 140));
+            let _ = writeln!(behind, "hint: {}", clip(&one_line(&self.hint), MAX_HINT));
         }
-        let _ = writeln!(text, "reason: {}", self.reason.name());
+        let _ = writeln!(behind, "reason: {}", self.reason.name());
+        let asked = one_line(&self.asked);
+        let mut text = format!("modcdn: {}: ", clip(&asked, MAX_ASKED));
+        let room = MAX_BYTES - text.len() - behind.len() - 1;
+        text += &clip(&lines(&self.failed, MAX_LINES - 3), room);
+        text.push('\n');
+        text += &behind;
         debug_assert!(text.len() <= MAX_BYTES && text.lines().count() <= MAX_LINES);
         Bytes::from(text)
     }
