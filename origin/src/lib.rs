@@ -29,6 +29,7 @@ pub mod config;
 mod content;
 mod disk;
 mod fetch;
+mod lines;
 mod metrics;
 mod mounts;
 pub mod policy;

@@ -15,6 +15,7 @@ pub mod change;
 pub mod decide;
 pub mod nearest;
 pub mod refusal;
+pub mod sight;
 pub mod until;
 pub mod versions;
 
