@@ -1,7 +1,5 @@
 //! `modcdn purge`: asks the admin listeners of edges, all at once, and says what each answered.
 
-use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +9,7 @@ use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use modcdn_core::bearer::Tokens;
+use modcdn_core::bearer;
 use modcdn_edge::engine::purge::{Mode, Purge, PurgeError, Purged, Selector};
 use serde::Serialize;
 use tokio::net::TcpStream;
@@ -48,7 +46,8 @@ struct Line<'a> {
 /// The purge makes no sense, there is no token, or some edge did not do it.
 pub(crate) fn run(args: &PurgeArgs) -> Result<(), Failure> {
     let purge = purge(args).map_err(|error| Failure::Usage(error.to_string()))?;
-    let token = token(&args.token_file)?;
+    let token = bearer::own(&args.token_file)
+        .map_err(|error| Failure::Usage(format!("--token-file {error}")))?;
     let body = serde_json::to_vec(&purge).map_err(|error| Failure::doing("purging", error))?;
     let body = Bytes::from(body);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -80,17 +79,6 @@ fn purge(args: &PurgeArgs) -> Result<Purge, PurgeError> {
     }?;
     let mode = if args.soft { Mode::Soft } else { Mode::Hard };
     Ok(Purge { selector, mode })
-}
-
-/// The first token of the file.
-fn token(path: &Path) -> Result<String, Failure> {
-    let failed =
-        |error: String| Failure::Usage(format!("--token-file {}: {error}", path.display()));
-    let text = fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
-    Tokens::parse(&text).map_err(|error| failed(error.to_string()))?;
-    let mut lines = text.lines().map(str::trim);
-    let token = lines.find(|line| !line.is_empty() && !line.starts_with('#'));
-    Ok(token.unwrap_or_default().to_owned())
 }
 
 async fn said<'a>(admin: &'a str, token: &str, body: Bytes) -> Said<'a> {

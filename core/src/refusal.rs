@@ -69,6 +69,10 @@ reasons! {
     RequestTimeout = "request-timeout", REQUEST_TIMEOUT;
     /// More requests than the client's address may send.
     RateLimited = "rate-limited", TOO_MANY_REQUESTS;
+    /// No valid token where one is needed.
+    Unauthorized = "unauthorized", UNAUTHORIZED;
+    /// Something that the configuration opens to nobody.
+    Closed = "closed", FORBIDDEN;
     /// A path under `/-/` that doesn't exist.
     NoSuchEndpoint = "no-such-endpoint", NOT_FOUND;
 
