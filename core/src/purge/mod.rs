@@ -1,15 +1,18 @@
 //! Purges: which answers are meant, and what becomes of them. Pure.
 //!
 //! [`Purge`] is what an admin listener is asked for, what the origin's purge log holds, and what an
-//! edge carries out: one grammar for all three. [`log`] is how edges follow it.
+//! edge carries out: one grammar for all three. [`log`] is how edges follow it,
+//! [`Subject`] is an answer as selectors see it.
 
 pub mod log;
+mod subject;
 
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::subject::Subject;
 use crate::goproxy::{GrammarError, ModulePath, Request, Version};
 
 /// A key or prefix is no longer than this, in bytes.
@@ -235,6 +238,32 @@ impl Selector {
         }
     }
 
+    /// Whether it selects an answer. What will be tagged isn't known before its head is here: it may
+    /// be any tag.
+    #[must_use]
+    pub fn selects(&self, subject: &Subject<'_>) -> bool {
+        match self {
+            Self::Key(key) => subject.key() == &**key,
+            Self::Module(module) => {
+                let found = subject.module();
+                found.is_some_and(|(found, _)| found == module.escaped())
+            }
+            Self::Version(module, version) => {
+                let found = subject.module();
+                let named = |(found, of): (&str, Option<&str>)| {
+                    found == module.escaped() && of == Some(&version.escaped())
+                };
+                found.is_some_and(named)
+            }
+            Self::Prefix(prefix) => subject.prefixes().any(|found| found == &**prefix),
+            Self::Tag(tag) => match subject.tags() {
+                Some(mut tags) => tags.any(|found| found == &**tag),
+                None => true,
+            },
+            Self::All => true,
+        }
+    }
+
     /// The selector of that kind and name.
     #[must_use]
     pub fn restored(kind: Kind, name: &str) -> Option<Self> {
@@ -448,6 +477,32 @@ mod tests {
             Selector::key("/static/App.js?v=1").unwrap().name(),
             "/static/App.js?v=1"
         );
+    }
+
+    #[test]
+    fn selectors_mean_what_they_name() {
+        let subject = Subject::new("/t/a.b/!m/@v/v1.0.0.zip", b"red, blue");
+        for (json, means) in [
+            (r#"{"key":"/t/a.b/!m/@v/v1.0.0.zip"}"#, true),
+            (r#"{"key":"/a.b/!m/@v/v1.0.0.zip"}"#, false),
+            (r#"{"module":"a.b/M"}"#, true),
+            (r#"{"module":"a.b/m"}"#, false),
+            (r#"{"module":"a.b/M","version":"v1.0.0"}"#, true),
+            (r#"{"module":"a.b/M","version":"v1.0.1"}"#, false),
+            (r#"{"prefix":"/t/a.b"}"#, true),
+            (r#"{"prefix":"/t/a"}"#, false),
+            (r#"{"tag":"red"}"#, true),
+            (r#"{"tag":"re"}"#, false),
+            (r#"{"all":true}"#, true),
+        ] {
+            assert_eq!(
+                parsed(json).unwrap().selector.selects(&subject),
+                means,
+                "{json}"
+            );
+        }
+        let tag = Selector::tag("green").unwrap();
+        assert!(tag.selects(&Subject::awaited("/x")));
     }
 
     #[test]

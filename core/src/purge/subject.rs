@@ -5,7 +5,7 @@ const VARIANT: char = '\t';
 
 /// An answer that a purge may concern.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Subject<'a> {
+pub struct Subject<'a> {
     /// The store's key without the variant.
     key: &'a str,
     tags: Tags<'a>,
@@ -21,7 +21,8 @@ enum Tags<'a> {
 
 impl<'a> Subject<'a> {
     /// The answer of that key whose `Cache-Tag` has that value.
-    pub(crate) fn new(key: &'a str, tags: &'a [u8]) -> Self {
+    #[must_use]
+    pub fn new(key: &'a str, tags: &'a [u8]) -> Self {
         Self {
             key: base(key),
             tags: Tags::Known(tags),
@@ -29,20 +30,31 @@ impl<'a> Subject<'a> {
     }
 
     /// The answer of that key that isn't here yet.
-    pub(crate) fn awaited(key: &'a str) -> Self {
+    #[must_use]
+    pub fn awaited(key: &'a str) -> Self {
         Self {
             key: base(key),
             tags: Tags::Unknown,
         }
     }
 
-    pub(super) fn key(&self) -> &'a str {
+    /// The store's key without the variant.
+    #[must_use]
+    pub fn key(&self) -> &'a str {
         self.key
     }
 
-    /// The escaped module path, and the escaped version if the answer is about one.
-    pub(super) fn module(&self) -> Option<(&'a str, Option<&'a str>)> {
-        let path = self.key.strip_prefix('/')?;
+    /// The escaped module path, and the escaped version if the answer is about one; in whichever
+    /// mount it lies. No element of a mount's prefix has a dot, a module path's first one has.
+    #[must_use]
+    pub fn module(&self) -> Option<(&'a str, Option<&'a str>)> {
+        let mut path = self.key.strip_prefix('/')?;
+        while let Some((element, rest)) = path.split_once('/')
+            && !element.contains('.')
+            && element != "sumdb"
+        {
+            path = rest;
+        }
         if let Some(sumdb) = path.strip_prefix("sumdb/") {
             // No element of a database's name is `lookup`.
             let (_, asked) = sumdb.split_once("/lookup/")?;
@@ -59,14 +71,14 @@ impl<'a> Subject<'a> {
     }
 
     /// The path and each path above it, without the query.
-    pub(super) fn prefixes(&self) -> impl Iterator<Item = &'a str> {
+    pub fn prefixes(&self) -> impl Iterator<Item = &'a str> {
         let path = self.key.split('?').next().unwrap_or_default();
         let ends = path.match_indices('/').map(|(at, _)| at).skip(1);
         ends.chain([path.len()]).map(|end| &path[..end])
     }
 
     /// The tags, if they are known.
-    pub(super) fn tags(&self) -> Option<impl Iterator<Item = &'a str>> {
+    pub fn tags(&self) -> Option<impl Iterator<Item = &'a str>> {
         match self.tags {
             Tags::Unknown => None,
             Tags::Known(field) => {
@@ -84,10 +96,10 @@ fn base(key: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use modcdn_core::goproxy::{ModulePath, Request, Version};
     use proptest::prelude::*;
 
     use super::*;
+    use crate::goproxy::{ModulePath, Request, Version};
 
     fn subject(key: &str) -> Subject<'_> {
         Subject::new(key, b"")
@@ -106,6 +118,15 @@ mod tests {
             ("/a.b/!upper/@v/v1.0.0.zip", Some((module, Some("v1.0.0")))),
             (
                 "/sumdb/sum.example.com/lookup/a.b/!upper@v1.0.0",
+                Some((module, Some("v1.0.0"))),
+            ),
+            ("/team-a/a.b/!upper/@v/list", Some((module, None))),
+            (
+                "/eu/b/a.b/!upper/@v/v1.0.0.zip",
+                Some((module, Some("v1.0.0"))),
+            ),
+            (
+                "/team-a/sumdb/sum.example.com/lookup/a.b/!upper@v1.0.0",
                 Some((module, Some("v1.0.0"))),
             ),
             ("/sumdb/sum.example.com/latest", None),
