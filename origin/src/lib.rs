@@ -33,6 +33,7 @@ mod lines;
 mod metrics;
 mod mounts;
 pub mod policy;
+pub mod purges;
 mod server;
 mod store;
 pub mod upstream;

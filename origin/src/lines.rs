@@ -33,15 +33,6 @@ pub(crate) struct Lines {
     torn: bool,
 }
 
-/// What a file held.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Held {
-    /// The good lines' texts, in order.
-    pub(crate) texts: Vec<String>,
-    /// Lines in the midst were broken, and are left out.
-    pub(crate) damaged: bool,
-}
-
 impl Lines {
     /// Opens a file, or makes an empty one, with its folder. Each good line is shown to `see`.
     /// True: lines in the midst were broken.
@@ -204,6 +195,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// What a file held.
+    #[derive(Debug, Default, PartialEq, Eq)]
+    struct Held {
+        texts: Vec<String>,
+        damaged: bool,
+    }
 
     fn open(path: &Path) -> (Lines, Held) {
         let mut texts = Vec::new();

@@ -44,6 +44,10 @@ pub(crate) struct Metrics {
     pub(crate) corrupt: IntCounterVec,
     pub(crate) stale: IntCounterVec,
     pub(crate) revalidations: IntCounterVec,
+    /// By selector and mode.
+    pub(crate) purges: IntCounterVec,
+    pub(crate) purge_log_last: IntGauge,
+    pub(crate) purge_log_failures: IntCounter,
 }
 
 impl Metrics {
@@ -170,6 +174,19 @@ impl Metrics {
                 "modcdn_origin_upstream_revalidations_total",
                 "Answers asked for again, by outcome.",
                 &["outcome"],
+            ),
+            purges: vec(
+                "modcdn_origin_purges_total",
+                "Purges written to the purge log, by selector and mode.",
+                &["selector", "mode"],
+            ),
+            purge_log_last: gauge(
+                "modcdn_origin_purge_log_sequence",
+                "Number of the purge log's newest entry.",
+            ),
+            purge_log_failures: counter(
+                "modcdn_origin_purge_log_failures_total",
+                "Purges that could not be written to the purge log: edges don't know of them.",
             ),
         }
     }

@@ -13,12 +13,14 @@ mod freshness;
 mod limits;
 mod mount;
 pub mod policy;
+mod purges;
 mod timeouts;
 
 pub use self::freshness::Freshness;
 pub use self::limits::Limits;
 pub use self::mount::Mount;
 pub use self::policy::Policy;
+pub use self::purges::Purges;
 pub use self::timeouts::Timeouts;
 
 /// The node's name where none is given.
@@ -48,6 +50,8 @@ pub struct Config {
     pub mounts: Vec<Mount>,
     /// What is kept, and where.
     pub store: Store,
+    /// What edges are told to forget.
+    pub purges: Purges,
     /// How long answers that may change are used.
     pub freshness: Freshness,
     /// How long anything may take.
@@ -89,6 +93,7 @@ impl Default for Config {
             access_log: AccessTarget::default(),
             mounts: vec![Mount::default()],
             store: Store::default(),
+            purges: Purges::default(),
             freshness: Freshness::default(),
             timeouts: Timeouts::default(),
             limits: Limits::default(),
@@ -130,6 +135,7 @@ impl modcdn_core::config::Config for Config {
             "needs a folder",
         );
         mount::check(&self.mounts, &self.store.dir, &mut require);
+        self.purges.check(&mut require);
         self.timeouts.check(&mut require);
         self.limits.check(&mut require);
         if problems.is_empty() {

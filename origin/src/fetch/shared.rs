@@ -6,6 +6,7 @@ use tokio::sync::Semaphore;
 
 use crate::config::{Config, Freshness, Limits, Timeouts};
 use crate::metrics::Metrics;
+use crate::purges::PurgeLog;
 use crate::store::budget::Budget;
 use crate::store::mutable::Memory;
 use crate::store::negative::Absences;
@@ -28,12 +29,18 @@ pub(crate) struct Shared {
     pub(crate) places: Arc<Semaphore>,
     /// Absent where no upstream is asked by HTTP.
     pub(crate) client: Option<Arc<Client>>,
+    /// What is to be asked for again.
+    pub(crate) purges: Arc<PurgeLog>,
 }
 
 impl Shared {
     /// # Errors
     /// If the HTTP client for upstreams can't be set up: no usable certificate store, as a rule.
-    pub(crate) fn new(config: &Config, metrics: Metrics) -> reqwest::Result<Self> {
+    pub(crate) fn new(
+        config: &Config,
+        purges: Arc<PurgeLog>,
+        metrics: Metrics,
+    ) -> reqwest::Result<Self> {
         let limits = config.limits.clone();
         let client = asks_http(config)
             .then(|| Client::new(&config.timeouts, &limits).map(Arc::new))
@@ -46,6 +53,7 @@ impl Shared {
             negatives: Absences::new(config.freshness.not_found.get(), limits.not_found_entries),
             places: Arc::new(Semaphore::new(limits.fetches)),
             client,
+            purges,
             limits,
             metrics,
         })
