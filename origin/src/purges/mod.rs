@@ -47,8 +47,9 @@ use crate::lines::Lines;
 /// The path of the log in the store's folder.
 pub(crate) const FILE: &str = ".purges/log";
 
-/// An answer holds no more entries than these; the next one goes on.
+/// An answer holds no more entries than these, by number and in bytes; the next one goes on.
 const PAGE: usize = 1000;
+const PAGE_BYTES: u64 = 1 << 20;
 
 /// See the module.
 pub struct PurgeLog(Mutex<Log>);
@@ -287,7 +288,13 @@ impl Log {
         };
         // Numbers have no gaps, and what lies between fits into memory.
         let skip = usize::try_from(known.seq - self.before).unwrap_or(usize::MAX);
-        let entries = self.entries.iter().skip(skip).take(PAGE);
+        let mut bytes = 0;
+        let fits = |kept: &&Kept| {
+            let first = bytes == 0;
+            bytes += kept.bytes;
+            first || bytes <= PAGE_BYTES
+        };
+        let entries = self.entries.iter().skip(skip).take(PAGE).take_while(fits);
         let entries: Vec<Entry> = entries.map(|kept| kept.entry.clone()).collect();
         head.more = known.seq + (entries.len() as u64) < last;
         Page { head, entries }

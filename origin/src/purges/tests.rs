@@ -199,6 +199,20 @@ fn a_long_way_is_gone_page_by_page() {
 }
 
 #[test]
+fn a_page_is_bounded_in_bytes_too() {
+    let rig = Rig::new(Purges::default());
+    let start = rig.log.end();
+    for n in 0..400 {
+        let selector = Selector::key(&format!("/{n}/{}", "x".repeat(8000))).unwrap();
+        let mode = Mode::Soft;
+        rig.log.append(Purge { selector, mode }, now()).unwrap();
+    }
+    let page = rig.log.since(Some(start)).unwrap();
+    assert!(page.head.more && page.entries.len() > 100);
+    assert!((page.to_lines().len() as u64) < PAGE_BYTES + 1000);
+}
+
+#[test]
 fn what_the_disk_refuses_takes_no_number() {
     let rig = Rig::few(100);
     let start = rig.log.end();
