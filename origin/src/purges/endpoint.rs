@@ -172,8 +172,9 @@ fn with(
 }
 
 fn json(position: &Position) -> Response<Full<Bytes>> {
-    let Position { epoch, seq } = position;
-    let body = format!("{{\"epoch\":\"{epoch}\",\"seq\":{seq}}}\n");
+    // Texts and numbers: always JSON.
+    let mut body = serde_json::to_vec(position).unwrap_or_default();
+    body.push(b'\n');
     let json = HeaderValue::from_static("application/json");
     with(text(StatusCode::OK, body), CONTENT_TYPE, json)
 }
