@@ -203,6 +203,10 @@ pub(crate) struct PurgeArgs {
     #[arg(value_name = "MODULE[@VERSION]", group = "what")]
     pub(crate) module: Option<String>,
 
+    /// Only in the mount with that prefix, such as /team-a/ [default: in all]
+    #[arg(long, value_name = "PREFIX", requires = "module")]
+    pub(crate) mount: Option<String>,
+
     /// Everything below a path, as it is asked for: /github.com/acme
     #[arg(long, value_name = "PATH", group = "what")]
     pub(crate) prefix: Option<String>,
@@ -323,6 +327,7 @@ mod tests {
         assert!(!parse(&[]) && !parse(&["--soft"]));
         assert!(parse(&["--all", "--origin", "o:1"]));
         assert!(!parse(&["--all", "--origin", "o:1", "--admin", "e:1"]));
+        assert!(parse(&["a.b/m", "--mount", "/team-a/"]) && !parse(&["--all", "--mount", "/a/"]));
         assert!(!parse(&["a.b/m", "--all"]) && !parse(&["--tag", "x", "--key", "/y"]));
     }
 

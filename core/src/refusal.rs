@@ -107,6 +107,8 @@ reasons! {
     UpstreamUnreachable = "upstream-unreachable", BAD_GATEWAY;
     /// Upstream did not answer, or stalled, within its time.
     UpstreamTimeout = "upstream-timeout", GATEWAY_TIMEOUT;
+    /// What is to be shown to upstream can't be read.
+    UpstreamCredentials = "upstream-credentials", BAD_GATEWAY;
     /// Upstream answered with an error of its own.
     UpstreamStatus = "upstream-status", BAD_GATEWAY;
     /// Upstream answered with something that isn't what was asked.
@@ -115,6 +117,12 @@ reasons! {
     UpstreamTooLarge = "upstream-too-large", BAD_GATEWAY;
     /// Upstream broke off in the middle of a body.
     UpstreamBroken = "upstream-broken", BAD_GATEWAY;
+    /// A repository does not exist or may not be read; its server tells the two apart to nobody.
+    GitUnreadable = "git-unreadable", BAD_GATEWAY;
+    /// Git failed, for none of the reasons above.
+    GitFailed = "git-failed", BAD_GATEWAY;
+    /// The module is in a version control system other than Git.
+    VcsUnsupported = "vcs-unsupported", BAD_GATEWAY;
     /// The upstream list says `direct`: Git, which this version can't.
     DirectUnsupported = "direct-unsupported", BAD_GATEWAY;
 

@@ -9,19 +9,25 @@ use modcdn_core::config::Problem;
 use modcdn_core::telemetry::AccessTarget;
 use serde::{Deserialize, Serialize};
 
+mod credentials;
 mod freshness;
+mod git;
 mod limits;
 mod mount;
 pub mod policy;
 mod purges;
 mod timeouts;
+mod upstreams;
 
+pub use self::credentials::{Credential, UrlPrefix, UrlPrefixError};
 pub use self::freshness::Freshness;
+pub use self::git::{Git, GitCredential, GitFreshness, GitLimits, GitTimeouts};
 pub use self::limits::Limits;
 pub use self::mount::Mount;
 pub use self::policy::Policy;
 pub use self::purges::Purges;
 pub use self::timeouts::Timeouts;
+pub use self::upstreams::{HttpProxy, HttpProxyError, Upstreams};
 
 /// The node's name where none is given.
 pub const DEFAULT_NAME: &str = "origin";
@@ -48,6 +54,10 @@ pub struct Config {
     pub access_log: AccessTarget,
     /// What is served below which prefix, and where it comes from.
     pub mounts: Vec<Mount>,
+    /// How upstreams are asked over HTTP.
+    pub upstreams: Upstreams,
+    /// What is shown to which upstream.
+    pub credentials: Vec<Credential>,
     /// What is kept, and where.
     pub store: Store,
     /// What edges are told to forget.
@@ -92,6 +102,8 @@ impl Default for Config {
             admin: address(DEFAULT_ADMIN),
             access_log: AccessTarget::default(),
             mounts: vec![Mount::default()],
+            upstreams: Upstreams::default(),
+            credentials: Vec::new(),
             store: Store::default(),
             purges: Purges::default(),
             freshness: Freshness::default(),
@@ -136,6 +148,8 @@ impl modcdn_core::config::Config for Config {
         );
         mount::check(&self.mounts, &self.store.dir, &mut require);
         self.purges.check(&mut require);
+        self.upstreams.check(&mut require);
+        credentials::check(&self.credentials, &mut require);
         self.timeouts.check(&mut require);
         self.limits.check(&mut require);
         if problems.is_empty() {
@@ -229,6 +243,24 @@ mod tests {
             ("mounts: [{prefix: /a.example/}]", "/a.example/"),
             ("mounts: [{upstream: 'ftp://a.example'}]", "ftp"),
             ("upstream: 'https://a.example'", "mounts"),
+            ("upstreams: {proxy: none}", "env, off"),
+            ("upstreams: {no_proxy: [x]}", "upstreams.no_proxy"),
+            (
+                "credentials: [{url: 'https://a.example'}]",
+                "credentials[0]",
+            ),
+            (
+                "credentials: [{url: 'https://a.example', user: me, token_file: /t}]",
+                "credentials[0]",
+            ),
+            (
+                "credentials: [{url: 'https://a.example', user: 'm:e', password_file: /p}]",
+                "credentials[0].user",
+            ),
+            (
+                "credentials: [{url: 'https://me:pw@a.example', token_file: /t}]",
+                "without a name",
+            ),
             ("store: {dri: /srv}", "dri"),
         ] {
             let error = parse(text).unwrap_err().to_string();

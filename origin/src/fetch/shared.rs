@@ -5,13 +5,14 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use crate::config::{Config, Freshness, Limits, Timeouts};
+use crate::credentials::Credentials;
 use crate::metrics::Metrics;
 use crate::purges::PurgeLog;
 use crate::store::budget::Budget;
 use crate::store::mutable::Memory;
 use crate::store::negative::Absences;
-use crate::upstream::Client;
 use crate::upstream::chain::Upstream;
+use crate::upstream::{Client, SetupError};
 
 /// See the module.
 pub(crate) struct Shared {
@@ -34,16 +35,19 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// Reads the files that the configuration names. Slow: for the blocking pool.
+    ///
     /// # Errors
-    /// If the HTTP client for upstreams can't be set up: no usable certificate store, as a rule.
+    /// If one of them can't be used, or the HTTP client can't be set up.
     pub(crate) fn new(
         config: &Config,
         purges: Arc<PurgeLog>,
         metrics: Metrics,
-    ) -> reqwest::Result<Self> {
+    ) -> Result<Self, SetupError> {
         let limits = config.limits.clone();
+        let credentials = Arc::new(Credentials::open(&config.credentials)?);
         let client = asks_http(config)
-            .then(|| Client::new(&config.timeouts, &limits).map(Arc::new))
+            .then(|| Client::new(config, credentials).map(Arc::new))
             .transpose()?;
         Ok(Self {
             freshness: config.freshness.clone(),

@@ -33,6 +33,7 @@ use crate::mounts::{Mounts, Unusable};
 use crate::purges::endpoint::{Appending, Reading};
 use crate::purges::{self, PurgeLog, Purger};
 use crate::store::tree::Tree;
+use crate::upstream::SetupError;
 
 /// How often the store is tried for being writable.
 const PROBE_INTERVAL: Duration = Duration::from_secs(10);
@@ -67,9 +68,9 @@ pub enum Error {
         /// What the system said.
         error: io::Error,
     },
-    /// Certificate or key can't be used.
+    /// A file that the configuration names can't be used.
     #[error("{path}: {fault}", path = path.display())]
-    Tls {
+    File {
         /// Which file.
         path: PathBuf,
         /// What is wrong with it.
@@ -77,10 +78,19 @@ pub enum Error {
     },
     /// The client for upstreams can't be set up.
     #[error("can't set up the client for upstreams: {0}")]
-    Client(#[from] reqwest::Error),
+    Client(reqwest::Error),
     /// The system lacks something that every program needs.
     #[error("can't start: {0}")]
     System(#[from] io::Error),
+}
+
+impl From<SetupError> for Error {
+    fn from(error: SetupError) -> Self {
+        match error {
+            SetupError::Client(error) => Self::Client(error),
+            SetupError::File { path, fault } => Self::File { path, fault },
+        }
+    }
 }
 
 /// A running origin. Dropped without [`Origin::stop`], it ends at once.
@@ -254,7 +264,9 @@ async fn open_mounts(
     log: &Arc<PurgeLog>,
     metrics: &Metrics,
 ) -> Result<Mounts, Error> {
-    let shared = Shared::new(config, log.clone(), metrics.clone())?;
+    let (read, log, counted) = (config.clone(), log.clone(), metrics.clone());
+    let shared = tokio::task::spawn_blocking(move || Shared::new(&read, log, counted)).await;
+    let shared = shared.map_err(io::Error::other)??;
     let mounts = Mounts::open(config, &shared).await;
     let mounts = mounts.map_err(|Unusable { dir, error }| Error::Store { dir, error })?;
     for engine in mounts.engines() {

@@ -27,7 +27,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use modcdn_core::digest::Sha256;
-use modcdn_core::goproxy::Request;
+use modcdn_core::goproxy::{Prefix, Request};
 use modcdn_core::headers::{CACHE_STATUS, MODCDN_REASON, REPR_DIGEST};
 use modcdn_core::units::{ByteSize, Period};
 
@@ -364,14 +364,9 @@ fn open(config: &EngineConfig, origin: &Arc<Script>, clock: &Arc<Clock>) -> Arc<
 }
 
 fn asked(path: &str) -> Asked {
-    Asked {
-        request: Request::parse(path).unwrap(),
-        head: false,
-        range: None,
-        if_range: None,
-        if_none_match: None,
-        no_fetch: false,
-    }
+    let (mount, rest) = Prefix::split(path);
+    let mount = format!("{mount}/").parse().unwrap();
+    Asked::get(&mount, Request::parse(rest).unwrap())
 }
 
 fn ranged(path: &str, range: &str) -> Asked {
