@@ -20,6 +20,12 @@ pub const MAX_LINES: usize = 8;
 /// The go command shows at most this many bytes of an error.
 pub const MAX_BYTES: usize = 648;
 
+/// What was asked takes no more of them.
+const MAX_ASKED: usize = 160;
+
+/// A hint takes no more of them. What failed has the rest.
+const MAX_HINT: usize = 240;
+
 macro_rules! reasons {
     ($($(#[$doc:meta])* $variant:ident = $name:literal, $status:ident;)*) => {
         /// Why a request was refused. Names are stable: alerts and scripts depend on them.
@@ -63,6 +69,10 @@ reasons! {
     RequestTimeout = "request-timeout", REQUEST_TIMEOUT;
     /// More requests than the client's address may send.
     RateLimited = "rate-limited", TOO_MANY_REQUESTS;
+    /// No valid token where one is needed.
+    Unauthorized = "unauthorized", UNAUTHORIZED;
+    /// Something that the configuration opens to nobody.
+    Closed = "closed", FORBIDDEN;
     /// A path under `/-/` that doesn't exist.
     NoSuchEndpoint = "no-such-endpoint", NOT_FOUND;
 
@@ -93,6 +103,20 @@ reasons! {
     SumdbForged = "sumdb-forged", BAD_GATEWAY;
     /// The body is not the one whose hash the checksum database has.
     SumMismatch = "sum-mismatch", BAD_GATEWAY;
+
+    // Policy.
+    /// A rule of the origin's policy denies it.
+    PolicyDenied = "policy-denied", FORBIDDEN;
+    /// No rule of the origin's policy allows it.
+    PolicyNotAllowed = "policy-not-allowed", FORBIDDEN;
+    /// The version is newer than the origin's policy wants it.
+    PolicyCoolDown = "policy-cool-down", FORBIDDEN;
+    /// The author took the version back, and the origin's policy minds.
+    PolicyRetracted = "policy-retracted", FORBIDDEN;
+    /// The author gave the module up, and the origin's policy minds.
+    PolicyDeprecated = "policy-deprecated", FORBIDDEN;
+    /// What the origin's policy depends on can't be found out now.
+    PolicyUndecided = "policy-undecided", SERVICE_UNAVAILABLE;
 
     // Upstream failed.
     /// Upstream can't be reached.
@@ -211,17 +235,17 @@ impl Refusal {
     /// ```
     #[must_use]
     pub fn text(&self) -> Bytes {
-        let mut text = String::new();
-        let _ = writeln!(
-            text,
-            "modcdn: {}: {}",
-            clip(&one_line(&self.asked), 160),
-            clip(&lines(&self.failed, MAX_LINES - 3), 280)
-        );
+        let mut behind = String::new();
         if !self.hint.is_empty() {
-            let _ = writeln!(text, "hint: {}", clip(&one_line(&self.hint), 140));
+            let _ = writeln!(behind, "hint: {}", clip(&one_line(&self.hint), MAX_HINT));
         }
-        let _ = writeln!(text, "reason: {}", self.reason.name());
+        let _ = writeln!(behind, "reason: {}", self.reason.name());
+        let asked = one_line(&self.asked);
+        let mut text = format!("modcdn: {}: ", clip(&asked, MAX_ASKED));
+        let room = MAX_BYTES - text.len() - behind.len() - 1;
+        text += &clip(&lines(&self.failed, MAX_LINES - 3), room);
+        text.push('\n');
+        text += &behind;
         debug_assert!(text.len() <= MAX_BYTES && text.lines().count() <= MAX_LINES);
         Bytes::from(text)
     }

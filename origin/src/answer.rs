@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::stream::{self, Stream};
 use http::header::{
     ACCEPT_RANGES, AGE, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
-    IF_NONE_MATCH, IF_RANGE, RANGE, TRAILER,
+    IF_NONE_MATCH, IF_RANGE, RANGE, TRAILER, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use http_body::Frame;
@@ -101,6 +101,10 @@ pub(crate) fn refuse(refusal: &Refusal, freshness: &Freshness, method: &Method) 
     response
         .headers_mut()
         .insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
+    if refusal.reason == Reason::Unauthorized {
+        let bearer = HeaderValue::from_static("Bearer realm=\"modcdn\"");
+        response.headers_mut().insert(WWW_AUTHENTICATE, bearer);
+    }
     if refusal.reason == Reason::Method {
         let allowed = HeaderValue::from_static("GET, HEAD");
         response.headers_mut().insert(ALLOW, allowed);
@@ -121,6 +125,20 @@ pub(crate) fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
         HeaderValue::from_static("text/plain; charset=utf-8"),
     );
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Lines of JSON of our own, never cached.
+pub(crate) fn lines(lines: String, method: &Method) -> Response<Body> {
+    let mut response = Response::new(empty());
+    let headers = response.headers_mut();
+    let lines_of_json = HeaderValue::from_static("application/x-ndjson");
+    headers.insert(CONTENT_TYPE, lines_of_json);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(lines.len()));
+    if method != Method::HEAD {
+        *response.body_mut() = full(lines.into());
+    }
     response
 }
 

@@ -60,6 +60,10 @@ pub(crate) struct Metrics {
     pub(crate) verified: IntCounterVec,
     /// By kind and cause.
     pub(crate) unverified: IntCounterVec,
+    /// By selector and mode.
+    pub(crate) purges: IntCounterVec,
+    pub(crate) purge_log_last: IntGauge,
+    pub(crate) purge_log_failures: IntCounter,
 }
 
 impl Metrics {
@@ -231,6 +235,19 @@ impl Metrics {
                 "modcdn_origin_unverified_bodies_total",
                 "Bodies served though they were not verified, by kind and cause.",
                 &["kind", "cause"],
+            ),
+            purges: vec(
+                "modcdn_origin_purges_total",
+                "Purges written to the purge log, by selector and mode.",
+                &["selector", "mode"],
+            ),
+            purge_log_last: gauge(
+                "modcdn_origin_purge_log_sequence",
+                "Number of the purge log's newest entry.",
+            ),
+            purge_log_failures: counter(
+                "modcdn_origin_purge_log_failures_total",
+                "Purges that could not be written to the purge log: edges don't know of them.",
             ),
         }
     }

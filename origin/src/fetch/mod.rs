@@ -13,11 +13,12 @@ mod shared;
 mod vouch;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use modcdn_core::digest::Sha256;
-use modcdn_core::goproxy::{Request, SumDb};
+use modcdn_core::goproxy::{Prefix, Request, SumDb};
+use modcdn_core::purge::{Mode, Subject};
 use modcdn_core::refusal::{Reason, Refusal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -28,6 +29,7 @@ pub(crate) use self::shared::Shared;
 use crate::archive;
 use crate::config::{Freshness, Mount, Timeouts};
 use crate::metrics::Metrics;
+use crate::purges::PurgeLog;
 use crate::store::mutable::{Answer, Mutables, Since, Use};
 use crate::store::negative::Negatives;
 use crate::store::spool::Spool;
@@ -52,6 +54,9 @@ pub(crate) struct Engine {
     timeouts: Timeouts,
     flights: Flights<String, News>,
     places: Arc<Semaphore>,
+    purges: Arc<PurgeLog>,
+    /// Where the mount begins.
+    prefix: Prefix,
 }
 
 /// What a flight has to say.
@@ -87,6 +92,8 @@ impl Engine {
             timeouts: shared.timeouts.clone(),
             flights: Flights::default(),
             places: shared.places.clone(),
+            purges: shared.purges.clone(),
+            prefix: mount.prefix.clone(),
             metrics: shared.metrics.clone(),
         })
     }
@@ -126,8 +133,8 @@ impl Engine {
             return stored.ok_or_else(|| not_stored(request));
         }
         let path = request.path();
-        let known = self.negatives.get(&path);
-        if let Some(refusal) = known.or_else(|| self.bad.get(&path)) {
+        let known = self.absent(&path);
+        if let Some(refusal) = known.or_else(|| self.unless_purged(&path, self.bad.get(&path))) {
             return Err(refusal);
         }
         let (engine, asked) = (self.clone(), request.clone());
@@ -141,7 +148,8 @@ impl Engine {
         let lifetime = self.freshness.lifetime(request);
         let known = self.mutables.get(&path).await;
         let usage = known.as_ref().map_or(Use::Never, |answer| {
-            self.freshness.usage(lifetime, answer.confirmed.age())
+            let usage = self.freshness.usage(lifetime, answer.confirmed.age());
+            self.after_purges(&path, answer.confirmed.age(), usage)
         });
         let (engine, asked) = (self.clone(), request.clone());
         let fly = |landing| async move { engine.fly_for_answer(&asked, landing).await };
@@ -171,12 +179,34 @@ impl Engine {
                 }
             }
             _ => {
-                if let Some(refusal) = self.negatives.get(&path) {
+                if let Some(refusal) = self.absent(&path) {
                     return Err(refusal);
                 }
                 let joined = self.flights.join(&path, fly).await;
                 self.news(request, joined)
             }
+        }
+    }
+
+    /// What upstream said of this path, unless it was purged since.
+    fn absent(&self, path: &str) -> Option<Refusal> {
+        self.unless_purged(path, self.negatives.get(path))
+    }
+
+    fn unless_purged(&self, path: &str, known: Option<(Refusal, Duration)>) -> Option<Refusal> {
+        let (refusal, age) = known?;
+        let usage = self.after_purges(path, age, Use::Fresh);
+        (usage == Use::Fresh).then_some(refusal)
+    }
+
+    /// What is left of an answer's use after the purges since it was confirmed.
+    fn after_purges(&self, path: &str, age: Duration, usage: Use) -> Use {
+        let key = format!("{}{path}", self.prefix.before());
+        let confirmed = SystemTime::now().checked_sub(age).unwrap_or(UNIX_EPOCH);
+        match self.purges.judge(&Subject::new(&key, b""), confirmed) {
+            Some(Mode::Hard) => Use::Never,
+            Some(Mode::Soft) if usage != Use::Never => Use::IfError,
+            Some(Mode::Soft) | None => usage,
         }
     }
 

@@ -74,7 +74,7 @@ impl Engine {
     /// Counts a fault, and puts it into words.
     fn refuse(&self, request: &Request, fault: &Fault) -> Refusal {
         let asked = asked(request);
-        if let Fault::Read(error) = fault {
+        if let Fault::Io(error) = fault {
             self.tree.note("check", error);
             return disk_failed(&asked, error);
         }
