@@ -19,7 +19,7 @@ mod upstreams;
 
 pub use self::credentials::{Credential, UrlPrefix, UrlPrefixError};
 pub use self::freshness::Freshness;
-pub use self::git::{Credential, Git, GitFreshness, GitLimits, GitTimeouts};
+pub use self::git::{Git, GitCredential, GitFreshness, GitLimits, GitTimeouts};
 pub use self::limits::Limits;
 pub use self::mount::Mount;
 pub use self::timeouts::Timeouts;
@@ -56,6 +56,8 @@ pub struct Config {
     pub credentials: Vec<Credential>,
     /// What is kept, and where.
     pub store: Store,
+    /// How repositories are found and fetched.
+    pub git: Git,
     /// How long answers that may change are used.
     pub freshness: Freshness,
     /// How long anything may take.
@@ -99,6 +101,7 @@ impl Default for Config {
             upstreams: Upstreams::default(),
             credentials: Vec::new(),
             store: Store::default(),
+            git: Git::default(),
             freshness: Freshness::default(),
             timeouts: Timeouts::default(),
             limits: Limits::default(),
@@ -142,6 +145,7 @@ impl modcdn_core::config::Config for Config {
         mount::check(&self.mounts, &self.store.dir, &mut require);
         self.upstreams.check(&mut require);
         credentials::check(&self.credentials, &mut require);
+        self.git.check(&mut require);
         self.timeouts.check(&mut require);
         self.limits.check(&mut require);
         if problems.is_empty() {
