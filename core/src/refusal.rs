@@ -91,6 +91,8 @@ reasons! {
     UpstreamContent = "upstream-content", BAD_GATEWAY;
     /// Upstream's body is larger than such a thing may be.
     UpstreamTooLarge = "upstream-too-large", BAD_GATEWAY;
+    /// Upstream's zip breaks the rules of module zips.
+    ZipRules = "zip-rules", BAD_GATEWAY;
     /// Upstream broke off in the middle of a body.
     UpstreamBroken = "upstream-broken", BAD_GATEWAY;
     /// A repository does not exist or may not be read; its server tells the two apart to nobody.
@@ -141,6 +143,13 @@ impl Reason {
     #[must_use]
     pub const fn is_negative(self) -> bool {
         matches!(self, Self::NotFound | Self::Gone)
+    }
+
+    /// Whether what came was whole and bad: asked for again at once, it would be again. It is kept
+    /// aside for whoever looks into it.
+    #[must_use]
+    pub const fn is_bad_content(self) -> bool {
+        matches!(self, Self::ZipRules)
     }
 }
 

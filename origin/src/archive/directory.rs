@@ -4,13 +4,10 @@
 //! must reach to the end record. So a reader that goes from entry to entry and one that goes by
 //! the directory see the same files, and no byte escapes the hash.
 
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
-
 use super::Limits;
 use super::fault::{Fault, shown};
 use super::record::{CENTRAL_LEN, Entry, Place, TAIL, find_directory};
+use super::source::{Source, read_exactly};
 
 /// See the module.
 pub(super) struct Directory {
@@ -38,9 +35,9 @@ impl Directory {
     ///
     /// # Errors
     /// If there is none, if it is larger than allowed, or if readers could see different ones.
-    pub(super) fn read(file: &File, len: u64, limits: &Limits) -> Result<Self, Fault> {
+    pub(super) fn read(source: &dyn Source, len: u64, limits: &Limits) -> Result<Self, Fault> {
         let tail_at = len.saturating_sub(TAIL);
-        let tail = read_exactly(file, tail_at, len - tail_at)?;
+        let tail = read_exactly(source, tail_at, len - tail_at)?;
         let place = find_directory(&tail, len)?;
         let size = place.end - place.start;
         if size > limits.directory {
@@ -49,7 +46,7 @@ impl Directory {
         // In most archives the directory is part of what was read already.
         let bytes = match place.start.checked_sub(tail_at) {
             Some(skip) => tail[skip as usize..(skip + size) as usize].to_vec(),
-            None => read_exactly(file, place.start, size)?,
+            None => read_exactly(source, place.start, size)?,
         };
         let entries = parse_all(&bytes, place, limits)?;
         Ok(Self {
@@ -117,10 +114,4 @@ fn parse_all(bytes: &[u8], place: Place, limits: &Limits) -> Result<Vec<Entry>, 
         return Err(Fault::NotAnArchive);
     }
     Ok(entries)
-}
-
-fn read_exactly(file: &File, at: u64, len: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
-    file.read_exact_at(&mut bytes, at)?;
-    Ok(bytes)
 }

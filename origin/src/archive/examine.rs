@@ -1,22 +1,21 @@
 //! Entries of an archive on disk, read through by where the directory says they are.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 
 use modcdn_core::digest::Sha256;
 
 use super::directory::Stretch;
 use super::fault::{Fault, shown};
 use super::record::{Entry, Found, LOCAL_LEN, Local, is_descriptor, local_lens};
+use super::source::{Source, fill};
 use super::unpack::{Broken, Unpacker};
 
 /// How much is read at once; the longest header fits.
 const BUFFER: usize = 256 << 10;
 
 /// Reads entries, one after another.
-pub(super) struct Examiner<'f> {
-    window: Window<'f>,
+pub(super) struct Examiner<'s> {
+    window: Window<'s>,
     unpacker: Unpacker,
 }
 
@@ -26,11 +25,11 @@ pub(super) struct Examined {
     pub(super) kept: Option<Vec<u8>>,
 }
 
-impl<'f> Examiner<'f> {
-    pub(super) fn new(file: &'f File) -> Self {
+impl<'s> Examiner<'s> {
+    pub(super) fn new(source: &'s dyn Source) -> Self {
         Self {
             window: Window {
-                file,
+                source,
                 buffer: vec![0; BUFFER].into(),
                 at: 0,
                 filled: 0,
@@ -153,9 +152,9 @@ fn is_unset(entry: &Entry) -> bool {
     entry.crc == 0 && !entry.has_descriptor
 }
 
-/// A part of the file in memory.
-struct Window<'f> {
-    file: &'f File,
+/// A part of the archive in memory.
+struct Window<'s> {
+    source: &'s dyn Source,
     buffer: Box<[u8]>,
     at: u64,
     filled: usize,
@@ -196,15 +195,7 @@ impl Window<'_> {
     /// Reads from `at`, at least `least` bytes.
     fn fill(&mut self, at: u64, least: usize) -> io::Result<()> {
         (self.at, self.filled) = (at, 0);
-        while self.filled < least {
-            let to = self.at + self.filled as u64;
-            match self.file.read_at(&mut self.buffer[self.filled..], to) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(read) => self.filled += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
+        self.filled = fill(self.source, &mut self.buffer, at, least)?;
         Ok(())
     }
 }

@@ -22,9 +22,8 @@ mod fold;
 mod record;
 mod rules;
 mod scan;
+mod source;
 mod unpack;
-
-use std::fs::File;
 
 use bytes::Bytes;
 use modcdn_core::goproxy::{ModulePath, Version};
@@ -34,6 +33,7 @@ use self::directory::Directory;
 use self::examine::Examiner;
 pub use self::fault::Fault;
 pub use self::scan::Scan;
+pub use self::source::Source;
 
 /// How much a module zip may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,26 +93,27 @@ pub struct Checked {
     pub unpacked: u64,
 }
 
-/// Checks the first `len` bytes of a file, reading it through. Slow: for the blocking pool.
+/// Checks the first `len` bytes of a source, a `File` as a rule, reading them through. Slow: for
+/// the blocking pool.
 ///
 /// # Errors
 /// What is wrong with it, or that it can't be read.
 pub fn check(
-    file: &File,
+    source: &impl Source,
     len: u64,
     module: &ModulePath,
     version: &Version,
     limits: &Limits,
 ) -> Result<Checked, Fault> {
-    check_scanned(file, len, module, version, limits, None)
+    check_scanned(source, len, module, version, limits, None)
 }
 
-/// Checks a file of which a scan has seen `len` bytes: all of them.
+/// Checks a source of which a scan has seen `len` bytes: all of them.
 ///
 /// # Errors
 /// As [`check`].
 pub fn check_scanned(
-    file: &File,
+    source: &impl Source,
     len: u64,
     module: &ModulePath,
     version: &Version,
@@ -125,7 +126,7 @@ pub fn check_scanned(
     if len > limits.packed {
         return Err(Fault::TooLarge(limits.packed));
     }
-    let directory = Directory::read(file, len, limits)?;
+    let directory = Directory::read(source, len, limits)?;
     let prefix = rules::prefix(module, version);
     let contents = rules::check(&directory, &prefix, limits)?;
     let go_mod_name = prefix + rules::GO_MOD;
@@ -137,7 +138,7 @@ pub fn check_scanned(
         let examined = match scan.as_mut().and_then(|scan| scan.take(&stretch)) {
             Some(examined) => examined,
             None => examiner
-                .get_or_insert_with(|| Examiner::new(file))
+                .get_or_insert_with(|| Examiner::new(source))
                 .examine(&stretch, is_go_mod)?,
         };
         digests[stretch.number] = Some(examined.digest);

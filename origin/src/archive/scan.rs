@@ -29,6 +29,7 @@ pub struct Scan {
     current: Current,
     records: Vec<Record>,
     names: Vec<u8>,
+    kept: Option<Vec<u8>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +57,7 @@ struct Record {
     name: (usize, usize),
     found: Found,
     digest: Sha256,
-    kept: Option<Vec<u8>>,
+    is_kept: bool,
 }
 
 impl Scan {
@@ -79,6 +80,7 @@ impl Scan {
             },
             records: Vec::new(),
             names: Vec::new(),
+            kept: None,
         }
     }
 
@@ -231,8 +233,9 @@ impl Scan {
             name: self.current.name,
             found: unpacked.found,
             digest: unpacked.digest,
-            kept: unpacked.kept,
+            is_kept: unpacked.kept.is_some(),
         });
+        self.kept = unpacked.kept.or(self.kept.take());
         self.state = State::Header;
     }
 
@@ -247,7 +250,7 @@ impl Scan {
         let at = self
             .records
             .binary_search_by_key(&stretch.entry.offset, |r| r.offset);
-        let record = &mut self.records[at.ok()?];
+        let record = &self.records[at.ok()?];
         let (from, to) = record.name;
         let same = record.end == stretch.end
             && self.names[from..to] == *stretch.name
@@ -255,7 +258,7 @@ impl Scan {
             && check_found(stretch, record.found).is_ok();
         same.then(|| Examined {
             digest: record.digest,
-            kept: record.kept.take(),
+            kept: record.is_kept.then(|| self.kept.take()).flatten(),
         })
     }
 }

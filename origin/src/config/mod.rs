@@ -9,6 +9,7 @@ use modcdn_core::config::Problem;
 use modcdn_core::telemetry::AccessTarget;
 use serde::{Deserialize, Serialize};
 
+mod archive;
 mod credentials;
 mod freshness;
 mod git;
@@ -17,6 +18,7 @@ mod mount;
 mod timeouts;
 mod upstreams;
 
+pub use self::archive::Archive;
 pub use self::credentials::{Credential, UrlPrefix, UrlPrefixError};
 pub use self::freshness::Freshness;
 pub use self::git::{Git, GitCredential, GitFreshness, GitLimits, GitTimeouts};
@@ -64,6 +66,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// How much of anything there may be.
     pub limits: Limits,
+    /// What module zips may be, and what becomes of bad ones.
+    pub archive: Archive,
 }
 
 /// TLS listeners: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1 by ALPN.
@@ -105,6 +109,7 @@ impl Default for Config {
             freshness: Freshness::default(),
             timeouts: Timeouts::default(),
             limits: Limits::default(),
+            archive: Archive::default(),
         }
     }
 }
@@ -148,6 +153,7 @@ impl modcdn_core::config::Config for Config {
         self.git.check(&mut require);
         self.timeouts.check(&mut require);
         self.limits.check(&mut require);
+        self.archive.check(&mut require);
         if problems.is_empty() {
             return Ok(());
         }
@@ -226,6 +232,8 @@ mod tests {
                 "limits.max_header_bytes",
             ),
             ("limits: {spool: 1MiB}", "limits.spool"),
+            ("archive: {max_files: 0}", "archive.max_files"),
+            ("archive: {checks: 0}", "checks"),
             (
                 "{store: {dir: /srv/tree}, mounts: [{upstream: 'file:///srv/tree'}]}",
                 "mounts[0].upstream",

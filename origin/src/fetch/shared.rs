@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use modcdn_core::refusal::Reason;
 use tokio::sync::Semaphore;
 
-use crate::config::{Config, Freshness, Limits, Timeouts};
+use crate::archive;
+use crate::config::{Archive, Config, Freshness, Limits, Timeouts};
 use crate::credentials::Credentials;
 use crate::metrics::Metrics;
 use crate::store::budget::Budget;
@@ -18,6 +20,9 @@ pub(crate) struct Shared {
     pub(crate) freshness: Freshness,
     pub(crate) timeouts: Timeouts,
     pub(crate) limits: Limits,
+    pub(crate) archive: Archive,
+    /// What a zip may be.
+    pub(crate) archives: archive::Limits,
     pub(crate) metrics: Metrics,
     /// Bodies being fetched, on disk.
     pub(crate) budget: Budget,
@@ -25,6 +30,10 @@ pub(crate) struct Shared {
     pub(crate) memory: Arc<Memory>,
     /// Remembered "not found".
     pub(crate) negatives: Arc<Absences>,
+    /// Remembered bad bodies.
+    pub(crate) bad: Arc<Absences>,
+    /// Checks of zips at once.
+    pub(crate) processors: Arc<Semaphore>,
     /// Fetches at once.
     pub(crate) places: Arc<Semaphore>,
     /// Absent where no upstream is asked by HTTP.
@@ -47,7 +56,19 @@ impl Shared {
             timeouts: config.timeouts.clone(),
             budget: Budget::of(&limits, &metrics),
             memory: Memory::new(limits.mutable_memory.as_u64()),
-            negatives: Absences::new(config.freshness.not_found.get(), limits.not_found_entries),
+            negatives: Absences::new(
+                Reason::is_negative,
+                config.freshness.not_found.get(),
+                limits.not_found_entries,
+            ),
+            bad: Absences::new(
+                Reason::is_bad_content,
+                config.archive.remember.get(),
+                limits.not_found_entries,
+            ),
+            processors: Arc::new(Semaphore::new(config.archive.checks())),
+            archives: config.archive.limits(limits.max_zip),
+            archive: config.archive.clone(),
             places: Arc::new(Semaphore::new(limits.fetches)),
             client,
             limits,
