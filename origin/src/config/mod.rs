@@ -15,6 +15,9 @@ mod freshness;
 mod git;
 mod limits;
 mod mount;
+pub mod policy;
+mod purges;
+mod sumdb;
 mod timeouts;
 mod upstreams;
 
@@ -24,6 +27,11 @@ pub use self::freshness::Freshness;
 pub use self::git::{Git, GitCredential, GitFreshness, GitLimits, GitTimeouts};
 pub use self::limits::Limits;
 pub use self::mount::Mount;
+pub use self::policy::Policy;
+pub use self::purges::Purges;
+pub use self::sumdb::{
+    DatabaseKey, DatabaseKeyError, DatabaseUrl, DatabaseUrlError, SumDb, Unreachable, Verify,
+};
 pub use self::timeouts::Timeouts;
 pub use self::upstreams::{HttpProxy, HttpProxyError, Upstreams};
 
@@ -58,6 +66,8 @@ pub struct Config {
     pub credentials: Vec<Credential>,
     /// What is kept, and where.
     pub store: Store,
+    /// What edges are told to forget.
+    pub purges: Purges,
     /// How repositories are found and fetched.
     pub git: Git,
     /// How long answers that may change are used.
@@ -105,6 +115,7 @@ impl Default for Config {
             upstreams: Upstreams::default(),
             credentials: Vec::new(),
             store: Store::default(),
+            purges: Purges::default(),
             git: Git::default(),
             freshness: Freshness::default(),
             timeouts: Timeouts::default(),
@@ -148,6 +159,7 @@ impl modcdn_core::config::Config for Config {
             "needs a folder",
         );
         mount::check(&self.mounts, &self.store.dir, &mut require);
+        self.purges.check(&mut require);
         self.upstreams.check(&mut require);
         credentials::check(&self.credentials, &mut require);
         self.git.check(&mut require);
@@ -266,6 +278,11 @@ mod tests {
                 "without a name",
             ),
             ("store: {dri: /srv}", "dri"),
+            ("mounts: [{private: ['corp.example/[']}]", "corp.example/["),
+            (
+                "mounts: [{sumdb: {timeout: 0s}}]",
+                "mounts[0].sumdb.timeout",
+            ),
         ] {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(key), "{text}: {error}");

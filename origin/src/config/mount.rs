@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use modcdn_core::goproxy::Prefix;
+use modcdn_core::goproxy::{Patterns, Prefix};
 use serde::{Deserialize, Serialize};
 
+use super::SumDb;
 use crate::upstream::chain::{Upstream, UpstreamChain};
 
 /// Modules below one prefix. Each mount has a tree of its own; the same module may be another one
@@ -16,6 +17,11 @@ pub struct Mount {
     pub prefix: Prefix,
     /// Whom to ask for what isn't stored.
     pub upstream: UpstreamChain,
+    /// Which modules are private, as `GOPRIVATE` has them: the checksum database is never asked
+    /// about them.
+    pub private: Patterns,
+    /// Which checksum database vouches for all others.
+    pub sumdb: SumDb,
 }
 
 impl Default for Mount {
@@ -31,6 +37,8 @@ impl Mount {
         Self {
             prefix: Prefix::root(),
             upstream,
+            private: Patterns::default(),
+            sumdb: SumDb::default(),
         }
     }
 
@@ -66,5 +74,6 @@ pub(super) fn check(mounts: &[Mount], store: &Path, require: &mut impl FnMut(boo
                 folder.display()
             ),
         );
+        mount.sumdb.check(&format!("{key}.sumdb"), require);
     }
 }

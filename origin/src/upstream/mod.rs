@@ -24,7 +24,7 @@ use reqwest::Url;
 
 pub(crate) use self::body::Body;
 use self::body::{Pieces, Rules};
-use self::chain::{Upstream, UpstreamChain};
+use self::chain::{Link, Upstream, UpstreamChain};
 pub(crate) use self::http::{Client, SetupError, Ways, redirect};
 use self::http::{Got, Told};
 pub(crate) use self::walk::Trouble;
@@ -63,6 +63,46 @@ pub(crate) enum Fetched {
     Opened { first: Bytes, rest: Body },
     /// What the validator stands for is still right.
     NotModified,
+}
+
+/// A good answer's announced length, its body and its entity tag.
+type Head = (Option<u64>, Pieces, Option<HeaderValue>);
+
+/// Who is asked.
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    /// An upstream of the list.
+    Upstream(&'a Upstream),
+    /// A checksum database itself.
+    Database(&'a Url),
+}
+
+impl Source<'_> {
+    fn label(self) -> String {
+        self.upstream().label()
+    }
+
+    /// Tells it from others that could give the same entity tag to another body.
+    fn name(self) -> String {
+        self.upstream().to_string()
+    }
+
+    fn upstream(self) -> Upstream {
+        match self {
+            Self::Upstream(upstream) => upstream.clone(),
+            Self::Database(url) => Upstream::Http(url.clone()),
+        }
+    }
+}
+
+/// The path of a call at the database itself, which knows nothing of `/sumdb/<name>`.
+fn path_at_database(request: &Request) -> String {
+    let path = request.path();
+    let name = match request {
+        Request::SumDb(sumdb) => format!("/sumdb/{}", sumdb.name),
+        _ => String::new(),
+    };
+    path.strip_prefix(&name).unwrap_or(&path).to_owned()
 }
 
 /// An entity tag, good only for the upstream that gave it.
@@ -112,8 +152,11 @@ impl Upstreams {
     ) -> Result<Fetched, Refusal> {
         let asked = asked(request);
         let mut walk = Walk::default();
-        for link in self.chain_of(request).links() {
-            let trouble = match self.ask(&link.upstream, request, &asked, validator).await {
+        for link in self.links(request) {
+            let trouble = match self
+                .ask(Source::Upstream(&link.upstream), request, &asked, validator)
+                .await
+            {
                 Ok(fetched) => return Ok(fetched),
                 Err(trouble) => trouble,
             };
@@ -130,58 +173,81 @@ impl Upstreams {
         Err(walk.verdict(&asked))
     }
 
-    /// Whether the request is for a private module.
+    /// Whether the request is for a private module. (A checksum database is never asked about one.)
     pub(crate) fn is_private(&self, request: &Request) -> bool {
-        request
-            .module()
-            .is_some_and(|module| self.private.matches(module))
+        let module = request.module().filter(|_| !matches!(request, Request::SumDb(_)));
+        module.is_some_and(|module| self.private.matches(module))
     }
 
-    /// Of a private module only those who may know of it are asked.
-    fn chain_of(&self, request: &Request) -> &UpstreamChain {
+    /// The upstreams in the order in which they are asked: of a private module only those who may know
+    /// of it.
+    pub(crate) fn links(&self, request: &Request) -> &[Link] {
         if self.is_private(request) {
-            return &self.private_chain;
+            return self.private_chain.links();
         }
-        &self.chain
+        self.chain.links()
+    }
+
+    /// Asks one of the links' upstreams for something that isn't a zip.
+    pub(crate) async fn ask_one(&self, at: usize, request: &Request) -> Result<Bytes, Trouble> {
+        let link = self.links(request).get(at).ok_or(Trouble::Off)?;
+        self.ask_whole(Source::Upstream(&link.upstream), request)
+            .await
+    }
+
+    /// Asks a checksum database at a URL of its own.
+    pub(crate) async fn ask_database(
+        &self,
+        base: &Url,
+        request: &Request,
+    ) -> Result<Bytes, Trouble> {
+        self.ask_whole(Source::Database(base), request).await
+    }
+
+    async fn ask_whole(&self, source: Source<'_>, request: &Request) -> Result<Bytes, Trouble> {
+        match self.ask(source, request, &asked(request), None).await? {
+            Fetched::Whole { body, .. } => Ok(body),
+            Fetched::Opened { .. } | Fetched::NotModified => Err(Trouble::Off),
+        }
     }
 
     /// Asks one upstream, and once more if the connection broke.
     async fn ask(
         &self,
-        upstream: &Upstream,
+        source: Source<'_>,
         request: &Request,
         asked: &str,
         validator: Option<&Validator>,
     ) -> Result<Fetched, Trouble> {
-        let label = upstream.label();
+        let label = source.label();
         let told = Told {
             asked,
             upstream: &label,
         };
-        match self.ask_once(upstream, request, &told, validator).await {
+        match self.ask_once(source, request, &told, validator).await {
             Err(Trouble::Failed {
                 connection_broke: true,
                 ..
-            }) => self.ask_once(upstream, request, &told, validator).await,
+            }) => self.ask_once(source, request, &told, validator).await,
             other => other,
         }
     }
 
     async fn ask_once(
         &self,
-        upstream: &Upstream,
+        source: Source<'_>,
         request: &Request,
         told: &Told<'_>,
         validator: Option<&Validator>,
     ) -> Result<Fetched, Trouble> {
         let started = Instant::now();
         let kind = request.kind();
-        let got = self.head(upstream, request, told, validator).await;
+        let got = self.head(source, request, told, validator).await;
         let seconds = started.elapsed().as_secs_f64();
         let result = match got {
             Ok(Some((announced, pieces, etag))) => {
                 let validator = etag.map(|etag| Validator {
-                    upstream: upstream.to_string(),
+                    upstream: source.name(),
                     etag,
                 });
                 self.take(request, told, announced, pieces, validator).await
@@ -201,17 +267,23 @@ impl Upstreams {
     /// The head of an upstream's good answer; `None` if nothing changed.
     async fn head(
         &self,
-        upstream: &Upstream,
+        source: Source<'_>,
         request: &Request,
         told: &Told<'_>,
         validator: Option<&Validator>,
     ) -> Result<Option<Head>, Trouble> {
+        let upstream = match source {
+            Source::Database(base) => {
+                return self.get(base, &path_at_database(request), told, None).await;
+            }
+            Source::Upstream(upstream) => upstream,
+        };
         match upstream {
             Upstream::Http(base) => {
                 let etag = validator
                     .filter(|validator| validator.upstream == upstream.to_string())
                     .map(|validator| &validator.etag);
-                self.ask_proxy(base, request, told, etag).await
+                self.get(base, &request.path(), told, etag).await
             }
             // Neither a tree nor a repository passes a checksum database on; the go command
             // takes the same view of `off` and `direct`.
@@ -222,17 +294,15 @@ impl Upstreams {
         }
     }
 
-    async fn ask_proxy(
+    async fn get(
         &self,
         base: &Url,
-        request: &Request,
+        path: &str,
         told: &Told<'_>,
         etag: Option<&HeaderValue>,
     ) -> Result<Option<Head>, Trouble> {
-        let Some(client) = &self.client else {
-            return Err(Trouble::Off);
-        };
-        match client.get(base, request, told, etag).await? {
+        let client = self.client.as_ref().ok_or(Trouble::Off)?;
+        match client.get(base, path, told, etag).await? {
             Got::Fresh(answer) => Ok(Some((answer.announced, answer.pieces, answer.etag))),
             Got::NotModified => Ok(None),
         }
@@ -256,7 +326,7 @@ impl Upstreams {
                     upstream: &upstream,
                     ..*told
                 };
-                let head = self.ask_proxy(&base, request, &told, None).await?;
+                let head = self.get(&base, &request.path(), &told, None).await?;
                 head.ok_or_else(|| told.content("304 to a request without a condition"))
             }
         }
