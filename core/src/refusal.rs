@@ -83,6 +83,8 @@ reasons! {
     UpstreamUnreachable = "upstream-unreachable", BAD_GATEWAY;
     /// Upstream did not answer, or stalled, within its time.
     UpstreamTimeout = "upstream-timeout", GATEWAY_TIMEOUT;
+    /// Upstream failed again and again, or asked for a pause, and isn't asked for a moment.
+    UpstreamSuspended = "upstream-suspended", SERVICE_UNAVAILABLE;
     /// What is to be shown to upstream can't be read.
     UpstreamCredentials = "upstream-credentials", BAD_GATEWAY;
     /// Upstream answered with an error of its own.

@@ -26,7 +26,7 @@ use modcdn_core::refusal::{Reason, Refusal};
 use crate::config::Freshness;
 use crate::disk;
 use crate::fetch::{Engine, Found};
-use crate::store::mutable::Answer;
+use crate::store::mutable::Known;
 use crate::store::spool::{Progress, Reader, Spool, Step};
 use crate::store::sum::Sum;
 use crate::store::tree::{Stored, StoredBody};
@@ -151,16 +151,22 @@ impl Answering<'_> {
     async fn with(&self, found: Found) -> Result<Response<Body>, Unfit> {
         match found {
             Found::Stored(stored) => self.stored(stored).await,
-            Found::Answer(answer) => Ok(self.mutable(&answer)),
+            Found::Answer(known) => Ok(self.mutable(&known)),
             Found::Growing(spool) => self.growing(&spool).await,
         }
     }
 
-    fn mutable(&self, answer: &Answer) -> Response<Body> {
+    fn mutable(&self, known: &Known) -> Response<Body> {
+        let answer = &known.answer;
+        let mut age = answer.confirmed.age();
+        if known.changed.is_some() {
+            // Whoever keeps it must not take it for fresh.
+            age = age.max(self.engine.freshness.lifetime(self.request).get());
+        }
         let mut headers = self.headers();
         headers.insert(ETAG, answer.digest.etag());
         headers.insert(REPR_DIGEST, answer.digest.repr_digest());
-        headers.insert(AGE, HeaderValue::from(answer.confirmed.age().as_secs()));
+        headers.insert(AGE, HeaderValue::from(age.as_secs()));
         self.whole(headers, answer.digest, &answer.body)
     }
 

@@ -44,6 +44,14 @@ pub(crate) struct Metrics {
     pub(crate) corrupt: IntCounterVec,
     pub(crate) stale: IntCounterVec,
     pub(crate) revalidations: IntCounterVec,
+    /// By cause and outcome.
+    pub(crate) refreshes: IntCounterVec,
+    pub(crate) partial_lists: IntCounter,
+    pub(crate) mutable_bytes: IntGauge,
+    pub(crate) remembered_not_found: IntCounter,
+    /// By cause.
+    pub(crate) backoffs: IntCounterVec,
+    pub(crate) resting: IntGauge,
 }
 
 impl Metrics {
@@ -170,6 +178,32 @@ impl Metrics {
                 "modcdn_origin_upstream_revalidations_total",
                 "Answers asked for again, by outcome.",
                 &["outcome"],
+            ),
+            refreshes: vec(
+                "modcdn_origin_refreshes_total",
+                "Answers refreshed in the background, by cause (ahead of being stale, or changed) and outcome.",
+                &["cause", "outcome"],
+            ),
+            partial_lists: counter(
+                "modcdn_origin_partial_lists_total",
+                "Merged lists and @latest without the word of an upstream that failed.",
+            ),
+            mutable_bytes: gauge(
+                "modcdn_origin_mutable_memory_bytes",
+                "Memory taken by answers that may change.",
+            ),
+            remembered_not_found: counter(
+                "modcdn_origin_remembered_not_found_total",
+                "Requests answered by a remembered \"not found\".",
+            ),
+            backoffs: vec(
+                "modcdn_origin_upstream_backoffs_total",
+                "Pauses given to upstreams, by cause (failures in a row, or asked for).",
+                &["cause"],
+            ),
+            resting: gauge(
+                "modcdn_origin_upstreams_resting",
+                "Upstreams that aren't asked now.",
             ),
         }
     }

@@ -19,9 +19,9 @@ mod upstreams;
 pub use self::credentials::{Credential, UrlPrefix, UrlPrefixError};
 pub use self::freshness::Freshness;
 pub use self::limits::Limits;
-pub use self::mount::Mount;
+pub use self::mount::{Lists, Mount};
 pub use self::timeouts::Timeouts;
-pub use self::upstreams::{HttpProxy, HttpProxyError, Upstreams};
+pub use self::upstreams::{Backoff, HttpProxy, HttpProxyError, Upstreams};
 
 /// The node's name where none is given.
 pub const DEFAULT_NAME: &str = "origin";
@@ -235,6 +235,19 @@ mod tests {
             ("upstream: 'https://a.example'", "mounts"),
             ("upstreams: {proxy: none}", "env, off"),
             ("upstreams: {no_proxy: [x]}", "upstreams.no_proxy"),
+            (
+                "upstreams: {backoff: {failures: 0}}",
+                "upstreams.backoff.failures",
+            ),
+            (
+                "upstreams: {backoff: {first: 0s}}",
+                "upstreams.backoff.first",
+            ),
+            (
+                "upstreams: {backoff: {first: 2s, longest: 1s}}",
+                "upstreams.backoff.longest",
+            ),
+            ("limits: {refreshes: 0}", "limits.refreshes"),
             (
                 "credentials: [{url: 'https://a.example'}]",
                 "credentials[0]",

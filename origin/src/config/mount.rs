@@ -16,6 +16,19 @@ pub struct Mount {
     pub prefix: Prefix,
     /// Whom to ask for what isn't stored.
     pub upstream: UpstreamChain,
+    /// Whose lists of versions and `@latest` count.
+    pub lists: Lists,
+}
+
+/// Whose lists of versions and `@latest` count, where several upstreams have the module.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Lists {
+    /// Those of the first in the chain that has it, as the go command does it.
+    #[default]
+    First,
+    /// Those of all, put together.
+    Merge,
 }
 
 impl Default for Mount {
@@ -31,6 +44,7 @@ impl Mount {
         Self {
             prefix: Prefix::root(),
             upstream,
+            lists: Lists::First,
         }
     }
 

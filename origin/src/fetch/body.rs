@@ -12,7 +12,7 @@ use super::flight::Landing;
 use super::{Engine, Found, News, too_long};
 use crate::disk;
 use crate::store::spool::{self, Writer};
-use crate::upstream::{Body, Fetched, asked};
+use crate::upstream::{Ask, Body, Fetched, asked};
 
 impl Engine {
     pub(super) async fn fly_for_body(
@@ -28,9 +28,10 @@ impl Engine {
             Ok(place) => place,
             Err(refusal) => return landing.say(Err(refusal)),
         };
+        let asked = std::time::Instant::now();
         let deadline = Instant::now() + self.timeouts.request.get();
         match self
-            .within(request, self.upstreams.fetch(request, None))
+            .within(request, self.upstreams.fetch(request, &Ask::default()))
             .await
         {
             Ok(Fetched::Whole { body, .. }) => {
@@ -42,7 +43,7 @@ impl Engine {
             }
             Ok(Fetched::NotModified) => landing.say(Err(super::crashed(request))),
             Err(refusal) => {
-                self.negatives.put(&request.path(), &refusal);
+                self.negatives.put(&request.path(), &refusal, asked);
                 landing.say(Err(refusal));
             }
         }

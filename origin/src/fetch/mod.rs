@@ -5,31 +5,33 @@
 //! are used while fresh, then asked for again, and used for longer if upstream fails.
 
 mod body;
+mod changing;
 pub(crate) mod flight;
 mod provisional;
+mod refresh;
 mod shared;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use modcdn_core::digest::Sha256;
 use modcdn_core::goproxy::Request;
 use modcdn_core::refusal::{Reason, Refusal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use self::flight::{Flights, Joined, Landing};
+use self::flight::{Flights, Joined};
 pub(crate) use self::provisional::Provisional;
+pub(crate) use self::refresh::Refresher;
 pub(crate) use self::shared::Shared;
 use crate::config::{Freshness, Mount, Timeouts};
 use crate::metrics::Metrics;
-use crate::store::mutable::{Answer, Mutables, Since, Use};
+use crate::store::mutable::{Known, Mutables};
 use crate::store::negative::Negatives;
 use crate::store::spool::Spool;
 use crate::store::sum::Sum;
 use crate::store::tree::{self, Look, Stored, StoredBody, Tree};
-use crate::upstream::{Fetched, Upstreams, asked};
+use crate::upstream::{Upstreams, asked};
 
 /// Everything that finding below one mount needs.
 pub(crate) struct Engine {
@@ -56,7 +58,7 @@ pub(crate) enum Found {
     /// One that is being fetched.
     Growing(Arc<Spool>),
     /// An answer that may change.
-    Answer(Arc<Answer>),
+    Answer(Known),
 }
 
 impl Engine {
@@ -64,7 +66,13 @@ impl Engine {
     pub(crate) fn new(mount: &Mount, tree: Arc<Tree>, shared: &Shared) -> Arc<Self> {
         let prefix = mount.prefix.clone();
         Arc::new(Self {
-            mutables: Mutables::new(tree.clone(), prefix.clone(), shared.memory.clone()),
+            mutables: Mutables::new(
+                tree.clone(),
+                prefix.clone(),
+                shared.freshness.clone(),
+                shared.memory.clone(),
+                shared.marks.clone(),
+            ),
             negatives: shared.negatives.of(prefix),
             tree,
             freshness: shared.freshness.clone(),
@@ -107,50 +115,6 @@ impl Engine {
         self.news(request, joined)
     }
 
-    async fn find_answer(self: &Arc<Self>, request: &Request, only_stored: bool) -> News {
-        let path = request.path();
-        let lifetime = self.freshness.lifetime(request);
-        let known = self.mutables.get(&path).await;
-        let usage = known.as_ref().map_or(Use::Never, |answer| {
-            self.freshness.usage(lifetime, answer.confirmed.age())
-        });
-        let (engine, asked) = (self.clone(), request.clone());
-        let fly = |landing| async move { engine.fly_for_answer(&asked, landing).await };
-        match (known, usage) {
-            (Some(answer), Use::Fresh) => Ok(Found::Answer(answer)),
-            (Some(answer), usage) if only_stored && usage != Use::Never => {
-                Ok(Found::Answer(answer))
-            }
-            (Some(answer), Use::WhileRevalidating) => {
-                self.count_stale("revalidating");
-                self.flights.start(&path, fly);
-                Ok(Found::Answer(answer))
-            }
-            _ if only_stored => Err(not_stored(request)),
-            (Some(answer), Use::IfError) => {
-                let newer = self.flights.join(&path, fly);
-                let Ok(joined) = timeout(self.timeouts.refresh.get(), newer).await else {
-                    self.count_stale("slow");
-                    return Ok(Found::Answer(answer));
-                };
-                match self.news(request, joined) {
-                    Err(refusal) if !refusal.reason.is_negative() => {
-                        self.count_stale("error");
-                        Ok(Found::Answer(answer))
-                    }
-                    news => news,
-                }
-            }
-            _ => {
-                if let Some(refusal) = self.negatives.get(&path) {
-                    return Err(refusal);
-                }
-                let joined = self.flights.join(&path, fly).await;
-                self.news(request, joined)
-            }
-        }
-    }
-
     /// What the tree has, taken over from the go command if need be.
     async fn stored(&self, request: &Request) -> Option<Stored> {
         match self.tree.look(request).await {
@@ -166,65 +130,6 @@ impl Engine {
             self.metrics.joins.with_label_values(&[kind]).inc();
         }
         joined.news.unwrap_or_else(|| Err(crashed(request)))
-    }
-
-    async fn fly_for_answer(self: &Arc<Self>, request: &Request, landing: Landing<String, News>) {
-        let news = match self.place(request).await {
-            Ok(_place) => self.ask_again(request).await,
-            Err(refusal) => Err(refusal),
-        };
-        landing.say(news);
-    }
-
-    /// Asks upstreams for an answer that may be known already.
-    async fn ask_again(&self, request: &Request) -> News {
-        let path = request.path();
-        let known = self.mutables.get(&path).await;
-        let validator = known.as_ref().and_then(|answer| answer.validator.as_ref());
-        let fetched = self.within(request, self.upstreams.fetch(request, validator));
-        let outcome;
-        let news = match (fetched.await, &known) {
-            (Ok(Fetched::Whole { body, validator }), known) => {
-                let digest = Sha256::of(&body);
-                let same = known.as_ref().is_some_and(|known| known.digest == digest);
-                outcome = if same { "same" } else { "changed" };
-                Ok(Answer {
-                    digest,
-                    body,
-                    validator,
-                    confirmed: Since::now(),
-                })
-            }
-            (Ok(Fetched::NotModified), Some(known)) => {
-                outcome = "not-modified";
-                Ok(Answer {
-                    confirmed: Since::now(),
-                    ..Answer::clone(known)
-                })
-            }
-            (Ok(_), _) => {
-                outcome = "failed";
-                Err(crashed(request))
-            }
-            (Err(refusal), _) => {
-                outcome = refusal.reason.name();
-                Err(refusal)
-            }
-        };
-        if known.is_some() {
-            let counter = &self.metrics.revalidations;
-            counter.with_label_values(&[outcome]).inc();
-        }
-        match news {
-            Ok(answer) => Ok(Found::Answer(self.mutables.put(&path, answer).await)),
-            Err(refusal) => {
-                if refusal.reason.is_negative() {
-                    self.mutables.remove(&path).await;
-                    self.negatives.put(&path, &refusal);
-                }
-                Err(refusal)
-            }
-        }
     }
 
     /// A place among the fetches; bounded wait.
@@ -261,10 +166,6 @@ impl Engine {
             Ok(result) => result,
             Err(_) => Err(too_long(request, limit)),
         }
-    }
-
-    fn count_stale(&self, cause: &str) {
-        self.metrics.stale.with_label_values(&[cause]).inc();
     }
 
     /// A whole body that is in memory: stored, and served even if the disk refuses.

@@ -8,10 +8,11 @@ use crate::config::{Config, Freshness, Limits, Timeouts};
 use crate::credentials::Credentials;
 use crate::metrics::Metrics;
 use crate::store::budget::Budget;
+use crate::store::marks::Marks;
 use crate::store::mutable::Memory;
 use crate::store::negative::Absences;
 use crate::upstream::chain::Upstream;
-use crate::upstream::{Client, SetupError};
+use crate::upstream::{Client, Gates, SetupError};
 
 /// See the module.
 pub(crate) struct Shared {
@@ -23,10 +24,14 @@ pub(crate) struct Shared {
     pub(crate) budget: Budget,
     /// Answers that may change, in memory.
     pub(crate) memory: Arc<Memory>,
+    /// What is said to have changed lately.
+    pub(crate) marks: Arc<Marks>,
     /// Remembered "not found".
     pub(crate) negatives: Arc<Absences>,
     /// Fetches at once.
     pub(crate) places: Arc<Semaphore>,
+    /// Before each upstream.
+    pub(crate) gates: Gates,
     /// Absent where no upstream is asked by HTTP.
     pub(crate) client: Option<Arc<Client>>,
 }
@@ -37,17 +42,28 @@ impl Shared {
     /// # Errors
     /// If one of them can't be used, or the HTTP client can't be set up.
     pub(crate) fn new(config: &Config, metrics: Metrics) -> Result<Self, SetupError> {
-        let limits = config.limits.clone();
+        let (limits, freshness) = (config.limits.clone(), config.freshness.clone());
+        let marks = Arc::new(Marks::new(freshness.doubt()));
         let credentials = Arc::new(Credentials::open(&config.credentials)?);
         let client = asks_http(config)
             .then(|| Client::new(config, credentials).map(Arc::new))
             .transpose()?;
         Ok(Self {
-            freshness: config.freshness.clone(),
+            freshness,
             timeouts: config.timeouts.clone(),
             budget: Budget::of(&limits, &metrics),
-            memory: Memory::new(limits.mutable_memory.as_u64()),
-            negatives: Absences::new(config.freshness.not_found.get(), limits.not_found_entries),
+            memory: Memory::new(
+                limits.mutable_memory.as_u64(),
+                metrics.mutable_bytes.clone(),
+            ),
+            negatives: Absences::new(
+                config.freshness.not_found.get(),
+                limits.not_found_entries,
+                marks.clone(),
+                metrics.remembered_not_found.clone(),
+            ),
+            marks,
+            gates: Gates::new(&config.upstreams.backoff, &metrics),
             places: Arc::new(Semaphore::new(limits.fetches)),
             client,
             limits,

@@ -24,7 +24,7 @@ use crate::mounts::Mounts;
 
 /// What all connections share.
 pub(crate) struct Handler {
-    pub(crate) mounts: Mounts,
+    pub(crate) mounts: Arc<Mounts>,
     pub(crate) freshness: Freshness,
     pub(crate) metrics: Metrics,
     pub(crate) log: AccessLog,

@@ -27,7 +27,7 @@ use self::connection::Server;
 use self::handler::Handler;
 use crate::config::{Config, Freshness};
 use crate::disk;
-use crate::fetch::{Engine, Shared};
+use crate::fetch::{Engine, Refresher, Shared};
 use crate::metrics::Metrics;
 use crate::mounts::{Mounts, Unusable};
 use crate::store::tree::Tree;
@@ -142,7 +142,7 @@ impl Origin {
         let registry = Registry::new();
         let metrics = Metrics::new(&registry);
         let admin = Admin::new("origin", registry);
-        let mounts = open_mounts(&config, &metrics).await?;
+        let (mounts, refresher) = open_mounts(&config, &metrics).await?;
         let trees: Vec<_> = mounts.engines().iter().map(|e| e.tree.clone()).collect();
         let log = AccessLog::open(&config.access_log).map_err(|error| Error::AccessLog {
             target: config.access_log.to_string(),
@@ -188,6 +188,7 @@ impl Origin {
         let until_dropped = dropped(stopped.clone());
         tokio::spawn(admin::serve(admin_listener, admin.clone(), until_dropped));
         admin.readiness().set_ready();
+        tokio::spawn(refresher.run(stopped.clone()));
         tokio::spawn(watch_store(trees, admin, stopped));
         tracing::info!(
             listen = ?origin.listen, tls = ?origin.tls, admin = %origin.admin_address,
@@ -246,7 +247,10 @@ impl Origin {
     }
 }
 
-async fn open_mounts(config: &Config, metrics: &Metrics) -> Result<Mounts, Error> {
+async fn open_mounts(
+    config: &Config,
+    metrics: &Metrics,
+) -> Result<(Arc<Mounts>, Refresher), Error> {
     let (read, counted) = (config.clone(), metrics.clone());
     let shared = tokio::task::spawn_blocking(move || Shared::new(&read, counted)).await;
     let shared = shared.map_err(io::Error::other)??;
@@ -255,7 +259,8 @@ async fn open_mounts(config: &Config, metrics: &Metrics) -> Result<Mounts, Error
     for engine in mounts.engines() {
         tokio::spawn(sweep(engine.clone(), config.freshness.clone()));
     }
-    Ok(mounts)
+    let mounts = Arc::new(mounts);
+    Ok((mounts.clone(), Refresher::new(mounts, &shared)))
 }
 
 /// Removes, once, answers that are too old for any use.

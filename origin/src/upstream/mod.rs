@@ -1,31 +1,38 @@
 //! The outside: whom the origin asks, by which rules, and what it takes for an answer.
 //!
 //! [`chain`] reads a GOPROXY list, `walk` holds its fall-through rules, `http` and `file` do
-//! the asking, `body` holds what comes to its length and time. `Upstreams::fetch` puts them
-//! together. A connection that breaks before anything was delivered is tried once more.
+//! the asking, `body` holds what comes to its length and time, `gate` says when an upstream isn't
+//! asked, `merge` puts together what several know. `Upstreams::fetch` puts all of it to work. A
+//! connection that breaks before anything was delivered is tried once more.
 
 mod body;
 pub mod chain;
 mod file;
+mod gate;
 mod http;
+mod merge;
 mod walk;
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use ::http::HeaderValue;
 use bytes::Bytes;
+use futures::future::join_all;
 use modcdn_core::goproxy::Request;
 use modcdn_core::refusal::{Reason, Refusal};
+use parking_lot::Mutex;
 
 pub(crate) use self::body::Body;
 use self::body::{Pieces, Rules};
 use self::chain::{Upstream, UpstreamChain};
+use self::gate::Gate;
 pub(crate) use self::http::{Client, SetupError};
-use self::http::{Got, Told};
+use self::http::{Conditions, Got, Told};
 use self::walk::{Trouble, Walk};
-use crate::config::{Limits, Mount, Timeouts};
+use crate::config::{Backoff, Limits, Lists, Mount, Timeouts};
 use crate::content;
 use crate::fetch::Shared;
 use crate::metrics::Metrics;
@@ -33,11 +40,54 @@ use crate::metrics::Metrics;
 /// The upstreams of a mount.
 pub(crate) struct Upstreams {
     chain: UpstreamChain,
+    lists: Lists,
+    /// Before each link's upstream; a folder has none.
+    gates: Vec<Option<Arc<Gate>>>,
     /// Absent where no upstream is asked by HTTP.
     client: Option<Arc<Client>>,
     timeouts: Timeouts,
     limits: Limits,
     metrics: Metrics,
+}
+
+/// The gates of all upstreams: mounts that ask the same one share its gate.
+pub(crate) struct Gates {
+    config: Backoff,
+    metrics: Metrics,
+    known: Mutex<HashMap<String, Arc<Gate>>>,
+}
+
+impl Gates {
+    pub(crate) fn new(config: &Backoff, metrics: &Metrics) -> Self {
+        Self {
+            config: config.clone(),
+            metrics: metrics.clone(),
+            known: Mutex::default(),
+        }
+    }
+
+    fn of(&self, upstream: &Upstream) -> Option<Arc<Gate>> {
+        let Upstream::Http(_) = upstream else {
+            return None;
+        };
+        let mut known = self.known.lock();
+        let gate = known.entry(upstream.to_string()).or_insert_with(|| {
+            let (backoffs, resting) = (self.metrics.backoffs.clone(), self.metrics.resting.clone());
+            Arc::new(Gate::new(self.config.clone(), backoffs, resting))
+        });
+        Some(gate.clone())
+    }
+}
+
+/// How upstreams are asked for something.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Ask<'a> {
+    /// Of what is known already.
+    pub(crate) validator: Option<&'a Validator>,
+    /// What is known already.
+    pub(crate) known: Option<&'a Bytes>,
+    /// It is said to have changed: caches on the way aren't to answer (`Cache-Control: no-cache`).
+    pub(crate) past_caches: bool,
 }
 
 /// What upstreams gave.
@@ -77,7 +127,11 @@ pub(crate) fn asked(request: &Request) -> String {
 impl Upstreams {
     pub(crate) fn new(mount: &Mount, shared: &Shared) -> Self {
         Self {
+            gates: (mount.upstream.links().iter())
+                .map(|link| shared.gates.of(&link.upstream))
+                .collect(),
             chain: mount.upstream.clone(),
+            lists: mount.lists,
             client: shared.client.clone(),
             timeouts: shared.timeouts.clone(),
             limits: shared.limits.clone(),
@@ -85,29 +139,22 @@ impl Upstreams {
         }
     }
 
-    /// Asks the upstreams in turn.
+    /// Asks the upstreams: in turn, or all of them where their answers are put together.
     ///
     /// # Errors
     /// The refusal to tell; only one with [`Reason::is_negative`] means that there truly is no
     /// such thing.
-    pub(crate) async fn fetch(
-        &self,
-        request: &Request,
-        validator: Option<&Validator>,
-    ) -> Result<Fetched, Refusal> {
+    pub(crate) async fn fetch(&self, request: &Request, ask: &Ask<'_>) -> Result<Fetched, Refusal> {
         let asked = asked(request);
+        if self.lists == Lists::Merge && self.chain.links().len() > 1 && merge::can(request) {
+            return self.fetch_merged(request, &asked, ask).await;
+        }
         let mut walk = Walk::default();
-        for link in self.chain.links() {
-            let trouble = match self.ask(&link.upstream, request, &asked, validator).await {
+        for (at, link) in self.chain.links().iter().enumerate() {
+            let trouble = match self.ask(at, request, &asked, ask).await {
                 Ok(fetched) => return Ok(fetched),
                 Err(trouble) => trouble,
             };
-            if let Trouble::Failed { refusal, .. } = &trouble {
-                tracing::warn!(
-                    upstream = %link.upstream, asked, reason = refusal.reason.name(),
-                    failed = refusal.failed, "upstream failed"
-                );
-            }
             if walk.after(link, trouble).is_break() {
                 break;
             }
@@ -115,38 +162,81 @@ impl Upstreams {
         Err(walk.verdict(&asked))
     }
 
-    /// Asks one upstream, and once more if the connection broke.
-    async fn ask(
+    async fn fetch_merged(
         &self,
-        upstream: &Upstream,
         request: &Request,
         asked: &str,
-        validator: Option<&Validator>,
+        ask: &Ask<'_>,
+    ) -> Result<Fetched, Refusal> {
+        // A validator stands for what one of them knows.
+        let each = Ask {
+            validator: None,
+            ..*ask
+        };
+        let links = self.chain.links();
+        let asking = (0..links.len()).map(|at| self.ask(at, request, asked, &each));
+        let answers = join_all(asking)
+            .await
+            .into_iter()
+            .map(|answer| match answer? {
+                Fetched::Whole { body, .. } => Ok(body),
+                // Neither is a zip asked for here, nor anything conditionally.
+                Fetched::Opened { .. } | Fetched::NotModified => Err(Trouble::Off),
+            });
+        let merged = merge::merge(request, links, answers.collect(), ask.known);
+        let merged = merged.map_err(|walk| walk.verdict(asked))?;
+        if merged.partial {
+            self.metrics.partial_lists.inc();
+        }
+        Ok(Fetched::Whole {
+            body: merged.body,
+            validator: None,
+        })
+    }
+
+    /// Asks the upstream in that place of the chain, and once more if the connection broke.
+    async fn ask(
+        &self,
+        at: usize,
+        request: &Request,
+        asked: &str,
+        ask: &Ask<'_>,
     ) -> Result<Fetched, Trouble> {
+        let upstream = &self.chain.links()[at].upstream;
         let label = upstream.label();
         let told = Told {
             asked,
             upstream: &label,
         };
-        match self.ask_once(upstream, request, &told, validator).await {
+        let answer = match self.ask_once(at, request, &told, ask).await {
             Err(Trouble::Failed {
                 connection_broke: true,
                 ..
-            }) => self.ask_once(upstream, request, &told, validator).await,
+            }) => self.ask_once(at, request, &told, ask).await,
             other => other,
+        };
+        if let Err(Trouble::Failed { refusal, .. }) = &answer
+            && refusal.reason != Reason::UpstreamSuspended
+        {
+            tracing::warn!(
+                %upstream, asked, reason = refusal.reason.name(), failed = refusal.failed,
+                "upstream failed"
+            );
         }
+        answer
     }
 
     async fn ask_once(
         &self,
-        upstream: &Upstream,
+        at: usize,
         request: &Request,
         told: &Told<'_>,
-        validator: Option<&Validator>,
+        ask: &Ask<'_>,
     ) -> Result<Fetched, Trouble> {
+        let upstream = &self.chain.links()[at].upstream;
         let started = Instant::now();
         let kind = request.kind();
-        let got = self.head(upstream, request, told, validator).await;
+        let got = self.head(at, request, told, ask).await;
         let seconds = started.elapsed().as_secs_f64();
         let result = match got {
             Ok(Some((announced, pieces, etag))) => {
@@ -171,20 +261,27 @@ impl Upstreams {
     /// The head of an upstream's good answer; `None` if nothing changed.
     async fn head(
         &self,
-        upstream: &Upstream,
+        at: usize,
         request: &Request,
         told: &Told<'_>,
-        validator: Option<&Validator>,
+        ask: &Ask<'_>,
     ) -> Result<Option<(Option<u64>, Pieces, Option<HeaderValue>)>, Trouble> {
+        let upstream = &self.chain.links()[at].upstream;
         match upstream {
             Upstream::Http(base) => {
-                let Some(client) = &self.client else {
+                let (Some(client), Some(gate)) = (&self.client, &self.gates[at]) else {
                     return Err(Trouble::Off);
                 };
-                let etag = validator
+                let pass = gate.enter(Instant::now());
+                let pass = pass.map_err(|pause| told.resting(pause))?;
+                let etag = (ask.validator)
                     .filter(|validator| validator.upstream == upstream.to_string())
                     .map(|validator| &validator.etag);
-                match client.get(base, request, told, etag).await? {
+                let conditions = Conditions {
+                    etag,
+                    past_caches: ask.past_caches,
+                };
+                match client.get(base, request, told, conditions, pass).await? {
                     Got::Fresh(answer) => Ok(Some((answer.announced, answer.pieces, answer.etag))),
                     Got::NotModified => Ok(None),
                 }
@@ -264,6 +361,7 @@ fn outcome(result: &Result<Fetched, Trouble>) -> Option<&'static str> {
     match result {
         Ok(Fetched::NotModified) => Some("not-modified"),
         Ok(_) => Some("ok"),
+        Err(Trouble::Failed { refusal, .. }) if refusal.reason == Reason::UpstreamSuspended => None,
         Err(Trouble::Absent(refusal) | Trouble::Failed { refusal, .. }) => {
             Some(refusal.reason.name())
         }
