@@ -51,7 +51,13 @@ reasons! {
     BadRequest = "bad-request", BAD_REQUEST;
     /// The path is longer than any module's.
     PathTooLong = "path-too-long", URI_TOO_LONG;
-    /// A method other than GET and HEAD.
+    /// No valid token.
+    Unauthorized = "unauthorized", UNAUTHORIZED;
+    /// A signature or secret that isn't right.
+    BadSignature = "bad-signature", FORBIDDEN;
+    /// A body that is larger than what is read.
+    BodyTooLarge = "body-too-large", PAYLOAD_TOO_LARGE;
+    /// A method that isn't answered there.
     Method = "method", METHOD_NOT_ALLOWED;
     /// Headers too many or too large.
     HeadersTooLarge = "headers-too-large", REQUEST_HEADER_FIELDS_TOO_LARGE;

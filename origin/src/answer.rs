@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::stream::{self, Stream};
 use http::header::{
     ACCEPT_RANGES, AGE, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
-    IF_NONE_MATCH, IF_RANGE, RANGE, TRAILER,
+    IF_NONE_MATCH, IF_RANGE, RANGE, TRAILER, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use http_body::Frame;
@@ -19,10 +19,12 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use modcdn_core::digest::{Hasher, Sha256};
 use modcdn_core::goproxy::{Request, SumDb, SumDbCall};
-use modcdn_core::headers::{DISABLE_MODULE_FETCH, REPR_DIGEST};
+use modcdn_core::headers::{CACHE_TAG, DISABLE_MODULE_FETCH, REPR_DIGEST};
 use modcdn_core::range::{self, ContentRange, RangeOutcome};
 use modcdn_core::refusal::{Reason, Refusal};
+use serde::Serialize;
 
+use crate::changes;
 use crate::config::Freshness;
 use crate::disk;
 use crate::fetch::{Engine, Found};
@@ -59,7 +61,7 @@ pub(crate) async fn answer(
     loop {
         let found = match engine.find(request, only_stored).await {
             Ok(found) => found,
-            Err(refusal) => return refuse(&refusal, &engine.freshness, asker.method),
+            Err(refusal) => return refuse_request(&refusal, engine, request, asker.method),
         };
         let answering = Answering {
             engine,
@@ -91,6 +93,29 @@ pub(crate) async fn answer(
     }
 }
 
+/// As [`refuse`]. What isn't there may come, so it is tagged as what changes is.
+fn refuse_request(
+    refusal: &Refusal,
+    engine: &Engine,
+    request: &Request,
+    method: &Method,
+) -> Response<Body> {
+    let mut response = refuse(refusal, &engine.freshness, method);
+    if refusal.reason.is_negative() {
+        add_tags(response.headers_mut(), engine, request);
+    }
+    response
+}
+
+fn add_tags(headers: &mut HeaderMap, engine: &Engine, request: &Request) {
+    let tags = request
+        .module()
+        .and_then(|module| changes::tags(&engine.mount, module));
+    if let Some(tags) = tags {
+        headers.insert(CACHE_TAG, tags);
+    }
+}
+
 /// Turns a refusal into its response.
 pub(crate) fn refuse(refusal: &Refusal, freshness: &Freshness, method: &Method) -> Response<Body> {
     let text = refusal.text();
@@ -104,9 +129,26 @@ pub(crate) fn refuse(refusal: &Refusal, freshness: &Freshness, method: &Method) 
         let allowed = HeaderValue::from_static("GET, HEAD");
         response.headers_mut().insert(ALLOW, allowed);
     }
+    if refusal.reason == Reason::Unauthorized {
+        let scheme = HeaderValue::from_static("Bearer realm=\"modcdn hooks\"");
+        response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
+    }
     if method != Method::HEAD {
         *response.body_mut() = full(text);
     }
+    response
+}
+
+/// JSON of our own, never cached.
+pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
+    // What is answered so has only texts and numbers in it: always JSON.
+    let mut text = serde_json::to_vec(value).unwrap_or_default();
+    text.push(b'\n');
+    let mut response = Response::new(full(text.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
@@ -167,6 +209,7 @@ impl Answering<'_> {
         headers.insert(ETAG, answer.digest.etag());
         headers.insert(REPR_DIGEST, answer.digest.repr_digest());
         headers.insert(AGE, HeaderValue::from(age.as_secs()));
+        add_tags(&mut headers, self.engine, self.request);
         self.whole(headers, answer.digest, &answer.body)
     }
 

@@ -9,7 +9,8 @@
 //! - `fetch`: finds what answers it: the store, else one fetch for all who ask;
 //! - `store`: the GOPROXY tree on disk, growing bodies, answers that may change;
 //! - [`upstream`]: the GOPROXY list that is asked, and what counts as an answer (`content`);
-//! - `answer`: the one place that writes status and headers.
+//! - `answer`: the one place that writes status and headers;
+//! - `hooks`: somebody says that a module has changed (`changes`), so what is known of it is doubted.
 //!
 //! Three rules hold everywhere. A body is nobody's until it is whole: its last bytes wait for the
 //! commit, and one that breaks is cut off visibly. Only an upstream's own 404 or 410 becomes one
@@ -25,11 +26,13 @@
 //! ```
 
 mod answer;
+mod changes;
 pub mod config;
 mod content;
 mod credentials;
 mod disk;
 mod fetch;
+mod hooks;
 mod metrics;
 mod mounts;
 mod secret;

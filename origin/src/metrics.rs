@@ -49,6 +49,8 @@ pub(crate) struct Metrics {
     pub(crate) partial_lists: IntCounter,
     pub(crate) mutable_bytes: IntGauge,
     pub(crate) remembered_not_found: IntCounter,
+    /// By source and outcome.
+    pub(crate) hooks: IntCounterVec,
     /// By cause.
     pub(crate) backoffs: IntCounterVec,
     pub(crate) resting: IntGauge,
@@ -195,6 +197,11 @@ impl Metrics {
             remembered_not_found: counter(
                 "modcdn_origin_remembered_not_found_total",
                 "Requests answered by a remembered \"not found\".",
+            ),
+            hooks: vec(
+                "modcdn_origin_hooks_total",
+                "Calls of /-/hooks/module, by source and outcome.",
+                &["source", "outcome"],
             ),
             backoffs: vec(
                 "modcdn_origin_upstream_backoffs_total",

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 mod credentials;
 mod freshness;
+mod hooks;
 mod limits;
 mod mount;
 mod timeouts;
@@ -18,6 +19,7 @@ mod upstreams;
 
 pub use self::credentials::{Credential, UrlPrefix, UrlPrefixError};
 pub use self::freshness::Freshness;
+pub use self::hooks::{Hooks, ModuleText, Repository};
 pub use self::limits::Limits;
 pub use self::mount::{Lists, Mount};
 pub use self::timeouts::Timeouts;
@@ -52,6 +54,8 @@ pub struct Config {
     pub upstreams: Upstreams,
     /// What is shown to which upstream.
     pub credentials: Vec<Credential>,
+    /// Who may say that a module has changed.
+    pub hooks: Hooks,
     /// What is kept, and where.
     pub store: Store,
     /// How long answers that may change are used.
@@ -96,6 +100,7 @@ impl Default for Config {
             mounts: vec![Mount::default()],
             upstreams: Upstreams::default(),
             credentials: Vec::new(),
+            hooks: Hooks::default(),
             store: Store::default(),
             freshness: Freshness::default(),
             timeouts: Timeouts::default(),
@@ -140,6 +145,7 @@ impl modcdn_core::config::Config for Config {
         mount::check(&self.mounts, &self.store.dir, &mut require);
         self.upstreams.check(&mut require);
         credentials::check(&self.credentials, &mut require);
+        self.hooks.check(&mut require);
         self.timeouts.check(&mut require);
         self.limits.check(&mut require);
         if problems.is_empty() {
@@ -248,6 +254,11 @@ mod tests {
                 "upstreams.backoff.longest",
             ),
             ("limits: {refreshes: 0}", "limits.refreshes"),
+            ("hooks: {at_once: 0}", "hooks.at_once"),
+            (
+                "hooks: {repositories: [{url: 'https://a.example', module: UPPER}]}",
+                "UPPER",
+            ),
             (
                 "credentials: [{url: 'https://a.example'}]",
                 "credentials[0]",

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use modcdn_core::goproxy::Request;
+use modcdn_core::goproxy::{Prefix, Request};
 use modcdn_core::refusal::{Reason, Refusal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -35,6 +35,7 @@ use crate::upstream::{Upstreams, asked};
 
 /// Everything that finding below one mount needs.
 pub(crate) struct Engine {
+    pub(crate) mount: Prefix,
     pub(crate) tree: Arc<Tree>,
     pub(crate) mutables: Mutables,
     pub(crate) freshness: Freshness,
@@ -73,7 +74,8 @@ impl Engine {
                 shared.memory.clone(),
                 shared.marks.clone(),
             ),
-            negatives: shared.negatives.of(prefix),
+            negatives: shared.negatives.of(prefix.clone()),
+            mount: prefix,
             tree,
             freshness: shared.freshness.clone(),
             provisional: Provisional::default(),

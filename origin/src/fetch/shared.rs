@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
+use crate::changes::Changes;
 use crate::config::{Config, Freshness, Limits, Timeouts};
 use crate::credentials::Credentials;
 use crate::metrics::Metrics;
@@ -26,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) memory: Arc<Memory>,
     /// What is said to have changed lately.
     pub(crate) marks: Arc<Marks>,
+    /// The same, for edges.
+    pub(crate) changes: Arc<Changes>,
     /// Remembered "not found".
     pub(crate) negatives: Arc<Absences>,
     /// Fetches at once.
@@ -63,6 +66,7 @@ impl Shared {
                 metrics.remembered_not_found.clone(),
             ),
             marks,
+            changes: Arc::default(),
             gates: Gates::new(&config.upstreams.backoff, &metrics),
             places: Arc::new(Semaphore::new(limits.fetches)),
             client,

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures::FutureExt;
-use http::header::HOST;
+use http::header::{ALLOW, HOST};
 use http::request::Parts;
-use http::{Method, Response, StatusCode, Version};
+use http::{HeaderValue, Method, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use modcdn_core::goproxy::MAX_PATH;
 use modcdn_core::refusal::{Reason, Refusal};
@@ -19,12 +19,14 @@ use super::activity::Activity;
 use super::tracked::{Line, Record, Tracked, track};
 use crate::answer::{self, Asker, Body};
 use crate::config::Freshness;
+use crate::hooks::{self, Hooks};
 use crate::metrics::Metrics;
 use crate::mounts::Mounts;
 
 /// What all connections share.
 pub(crate) struct Handler {
     pub(crate) mounts: Arc<Mounts>,
+    pub(crate) hooks: Hooks,
     pub(crate) freshness: Freshness,
     pub(crate) metrics: Metrics,
     pub(crate) log: AccessLog,
@@ -32,7 +34,7 @@ pub(crate) struct Handler {
     pub(crate) max_headers: usize,
 }
 
-/// The one endpoint of ours on the public listener.
+/// Whether this origin is well.
 const HEALTH: &str = "/-/healthz";
 
 impl Handler {
@@ -45,9 +47,9 @@ impl Handler {
     ) -> Result<Response<Tracked>, Infallible> {
         let started = Instant::now();
         let _making = activity.making();
-        // Nobody reads a GET's body.
-        let (head, _) = request.into_parts();
-        let answered = AssertUnwindSafe(self.respond(&head)).catch_unwind().await;
+        let (head, body) = request.into_parts();
+        let answered = AssertUnwindSafe(self.respond(&head, body));
+        let answered = answered.catch_unwind().await;
         let (kind, response) = answered.unwrap_or_else(|_| {
             self.metrics.panics.inc();
             let refusal = Refusal::new(
@@ -67,11 +69,17 @@ impl Handler {
         Ok(track(response, record, &activity))
     }
 
-    async fn respond(&self, head: &Parts) -> (&'static str, Response<Body>) {
+    async fn respond(&self, head: &Parts, body: Incoming) -> (&'static str, Response<Body>) {
         if let Err(refusal) = self.admit(head) {
             return ("other", self.refuse(head, &refusal));
         }
         let path = head.uri.path();
+        if path == hooks::PATH {
+            let answered = self.hooks.answer(head, body).await;
+            return ("hook", answered.unwrap_or_else(|no| self.refuse(head, &no)));
+        }
+        // Nobody reads a GET's body.
+        drop(body);
         if path == HEALTH {
             return ("health", answer::plain(StatusCode::OK, "ok\n"));
         }
@@ -97,7 +105,8 @@ impl Handler {
     fn admit(&self, head: &Parts) -> Result<(), Refusal> {
         let path = head.uri.path();
         let refused = |reason, failed: &str| Err(Refusal::new(reason, path, failed));
-        if !matches!(head.method, Method::GET | Method::HEAD) {
+        // Hooks have their own rule.
+        if !matches!(head.method, Method::GET | Method::HEAD) && path != hooks::PATH {
             return refused(Reason::Method, "only GET and HEAD are answered here");
         }
         if head.headers.len() > self.max_headers {
@@ -120,7 +129,12 @@ impl Handler {
     }
 
     fn refuse(&self, head: &Parts, refusal: &Refusal) -> Response<Body> {
-        answer::refuse(refusal, &self.freshness, &head.method)
+        let mut response = answer::refuse(refusal, &self.freshness, &head.method);
+        if refusal.reason == Reason::Method && head.uri.path() == hooks::PATH {
+            let allowed = HeaderValue::from_static("POST");
+            response.headers_mut().insert(ALLOW, allowed);
+        }
+        response
     }
 
     fn line(&self, client: SocketAddr, head: &Parts) -> Line {

@@ -28,6 +28,7 @@ use self::handler::Handler;
 use crate::config::{Config, Freshness};
 use crate::disk;
 use crate::fetch::{Engine, Refresher, Shared};
+use crate::hooks::Hooks;
 use crate::metrics::Metrics;
 use crate::mounts::{Mounts, Unusable};
 use crate::store::tree::Tree;
@@ -166,6 +167,7 @@ impl Origin {
             shutdown: config.timeouts.shutdown.get(),
         };
         let handler = Arc::new(Handler {
+            hooks: Hooks::new(&config.hooks, mounts.clone(), metrics.clone()),
             mounts,
             freshness: config.freshness.clone(),
             metrics,

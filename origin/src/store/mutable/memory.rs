@@ -113,7 +113,7 @@ impl Memory {
     }
 
     /// Everything below a path is doubted, and due now. How many answers that are.
-    pub(super) fn change(&self, below: &str) -> usize {
+    pub(crate) fn change(&self, below: &str) -> usize {
         let changed = self.held.lock().change(below, Instant::now());
         self.sooner.notify_one();
         changed
