@@ -4,11 +4,13 @@
 //!
 //! - [`goproxy`]: the grammar of the GOPROXY protocol as types. Bytes of a client are parsed once,
 //!   here; only parsed values go on into cache keys and upstream URLs.
+//! - [`gomod`]: what a go.mod says about retracted versions and deprecated modules.
 //! - [`purge`]: which answers are to be forgotten.
 //! - [`range`]: byte ranges (RFC 9110 §14).
 //! - [`digest`]: SHA-256 and the ways HTTP writes it down (`ETag`, `Repr-Digest`).
 //! - [`h1`]: the hash of a module's content that `go.sum` holds.
 //! - [`refusal`]: every "no", with one name for log, metric and header, and its text for a person.
+//! - [`sumdb`]: a client of the checksum database, which proves what it says.
 //! - [`headers`]: names of header fields the roles share.
 //! - [`durable`]: the one way a file is put in place.
 //! - [`config`] and [`units`]: YAML files, sizes and durations.
@@ -23,11 +25,13 @@ pub mod bearer;
 pub mod config;
 pub mod digest;
 pub mod durable;
+pub mod gomod;
 pub mod goproxy;
 pub mod h1;
 pub mod headers;
 pub mod purge;
 pub mod range;
 pub mod refusal;
+pub mod sumdb;
 pub mod telemetry;
 pub mod units;

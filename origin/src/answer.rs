@@ -1,7 +1,7 @@
 //! From what was found to an HTTP response: the one place that writes status and headers.
 //!
 //! A stored body and an answer that may change have the SHA-256 as entity tag. A growing body has a
-//! provisional one, and says its digest in the trailers. Bodies that can't be finished end in an error, which
+//! provisional one, and says its digest (and a zip its h1) in the trailers. Bodies that can't be finished end in an error, which
 //! the connection turns into a reset (HTTP/2) or a close before the end (HTTP/1.1).
 
 use std::io;
@@ -19,7 +19,9 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use modcdn_core::digest::{Hasher, Sha256};
 use modcdn_core::goproxy::{Request, SumDb, SumDbCall};
-use modcdn_core::headers::{CACHE_TAG, DISABLE_MODULE_FETCH, REPR_DIGEST};
+use modcdn_core::headers::{
+    CACHE_TAG, DISABLE_MODULE_FETCH, MODCDN_SUM, MODCDN_UNVERIFIED, REPR_DIGEST,
+};
 use modcdn_core::range::{self, ContentRange, RangeOutcome};
 use modcdn_core::refusal::{Reason, Refusal};
 use serde::Serialize;
@@ -32,6 +34,7 @@ use crate::store::mutable::Known;
 use crate::store::spool::{Progress, Reader, Spool, Step};
 use crate::store::sum::Sum;
 use crate::store::tree::{Stored, StoredBody};
+use crate::sumdb::Standing;
 use crate::upstream::asked;
 
 /// A response's body; an error in it is a visible break.
@@ -110,7 +113,7 @@ fn refuse_request(
 fn add_tags(headers: &mut HeaderMap, engine: &Engine, request: &Request) {
     let tags = request
         .module()
-        .and_then(|module| changes::tags(&engine.mount, module));
+        .and_then(|module| changes::tags(&engine.prefix, module));
     if let Some(tags) = tags {
         headers.insert(CACHE_TAG, tags);
     }
@@ -125,13 +128,13 @@ pub(crate) fn refuse(refusal: &Refusal, freshness: &Freshness, method: &Method) 
     response
         .headers_mut()
         .insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
+    if refusal.reason == Reason::Unauthorized {
+        let bearer = HeaderValue::from_static("Bearer realm=\"modcdn\"");
+        response.headers_mut().insert(WWW_AUTHENTICATE, bearer);
+    }
     if refusal.reason == Reason::Method {
         let allowed = HeaderValue::from_static("GET, HEAD");
         response.headers_mut().insert(ALLOW, allowed);
-    }
-    if refusal.reason == Reason::Unauthorized {
-        let scheme = HeaderValue::from_static("Bearer realm=\"modcdn hooks\"");
-        response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
     }
     if method != Method::HEAD {
         *response.body_mut() = full(text);
@@ -162,6 +165,20 @@ pub(crate) fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
         HeaderValue::from_static("text/plain; charset=utf-8"),
     );
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Lines of JSON of our own, never cached.
+pub(crate) fn lines(lines: String, method: &Method) -> Response<Body> {
+    let mut response = Response::new(empty());
+    let headers = response.headers_mut();
+    let lines_of_json = HeaderValue::from_static("application/x-ndjson");
+    headers.insert(CONTENT_TYPE, lines_of_json);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(lines.len()));
+    if method != Method::HEAD {
+        *response.body_mut() = full(lines.into());
+    }
     response
 }
 
@@ -205,7 +222,7 @@ impl Answering<'_> {
             // Whoever keeps it must not take it for fresh.
             age = age.max(self.engine.freshness.lifetime(self.request).get());
         }
-        let mut headers = self.headers();
+        let mut headers = self.headers(true);
         headers.insert(ETAG, answer.digest.etag());
         headers.insert(REPR_DIGEST, answer.digest.repr_digest());
         headers.insert(AGE, HeaderValue::from(age.as_secs()));
@@ -215,9 +232,12 @@ impl Answering<'_> {
 
     async fn stored(&self, stored: Stored) -> Result<Response<Body>, Unfit> {
         let Stored { sum, body } = stored;
-        let mut headers = self.headers();
-        headers.insert(ETAG, sum.digest.etag());
-        headers.insert(REPR_DIGEST, sum.digest.repr_digest());
+        let standing = self.engine.sumdb.standing(self.request, sum.digest);
+        let mut headers = self.headers(!matches!(standing, Standing::Unverified(_)));
+        if let Standing::Unverified(cause) = standing {
+            headers.insert(MODCDN_UNVERIFIED, HeaderValue::from_static(cause.name()));
+        }
+        identify(&mut headers, sum);
         let file = match body {
             StoredBody::Small(bytes) => return Ok(self.whole(headers, sum.digest, &bytes)),
             StoredBody::Large(file) => file,
@@ -270,13 +290,19 @@ impl Answering<'_> {
             }
             Progress::Growing(_) => {}
         }
-        let mut headers = self.headers();
+        // Whether it will be verified is known once it is whole.
+        let mut headers = self.headers(!self.engine.sumdb.tolerates(self.request));
         headers.insert(ETAG, spool.etag());
         if self.is_unchanged(&Tag::Spool(spool.id())) {
             return Ok(not_modified(headers));
         }
         if self.asker.version == Version::HTTP_2 || spool.len().is_none() {
-            headers.insert(TRAILER, HeaderValue::from_static("repr-digest, etag"));
+            let trailer = if matches!(self.request, Request::Zip(..)) {
+                "repr-digest, etag, modcdn-sum"
+            } else {
+                "repr-digest, etag"
+            };
+            headers.insert(TRAILER, HeaderValue::from_static(trailer));
         }
         let Some(len) = spool.len() else {
             let reader = Reader::new(spool, 0, None);
@@ -351,13 +377,14 @@ impl Answering<'_> {
         response
     }
 
-    fn headers(&self) -> HeaderMap {
+    /// `settled`: nothing that is found out later can make it another body.
+    fn headers(&self, settled: bool) -> HeaderMap {
         let mut headers = HeaderMap::with_capacity(8);
         let content_type = HeaderValue::from_static(self.request.content_type());
         headers.insert(CONTENT_TYPE, content_type);
         headers.insert(
             CACHE_CONTROL,
-            cache_control(self.request, &self.engine.freshness),
+            cache_control(self.request, &self.engine.freshness, settled),
         );
         headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         headers
@@ -426,11 +453,15 @@ fn not_modified(headers: HeaderMap) -> Response<Body> {
 }
 
 /// What caches may do with an answer.
-fn cache_control(request: &Request, freshness: &Freshness) -> HeaderValue {
-    if request.is_immutable() {
+fn cache_control(request: &Request, freshness: &Freshness, settled: bool) -> HeaderValue {
+    if request.is_immutable() && settled {
         return HeaderValue::from_static("public, max-age=31536000, immutable");
     }
     let seconds = freshness.lifetime(request).as_secs();
+    if request.is_immutable() {
+        let text = format!("public, max-age={seconds}");
+        return HeaderValue::try_from(text).expect("digits are visible ASCII");
+    }
     let is_tile = matches!(
         request,
         Request::SumDb(SumDb {
@@ -465,10 +496,19 @@ fn growing_body(reader: Reader) -> Body {
 }
 
 fn trailers(sum: Sum) -> HeaderMap {
-    let mut trailers = HeaderMap::with_capacity(2);
-    trailers.insert(REPR_DIGEST, sum.digest.repr_digest());
-    trailers.insert(ETAG, sum.digest.etag());
+    let mut trailers = HeaderMap::with_capacity(3);
+    identify(&mut trailers, sum);
     trailers
+}
+
+/// The fields that say which bytes a body is.
+fn identify(headers: &mut HeaderMap, sum: Sum) {
+    headers.insert(ETAG, sum.digest.etag());
+    headers.insert(REPR_DIGEST, sum.digest.repr_digest());
+    if let Some(h1) = sum.h1 {
+        let h1 = HeaderValue::try_from(h1.to_string());
+        headers.insert(MODCDN_SUM, h1.expect("base64 is visible ASCII"));
+    }
 }
 
 /// Reads a stored body from disk, hashing it on the way if all of it is read.

@@ -14,6 +14,9 @@ const UPSTREAM_SECONDS: &[f64] = &[
 /// Upper bounds, in seconds, of the request histogram's buckets.
 const REQUEST_SECONDS: &[f64] = &[0.0005, 0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0];
 
+/// Upper bounds, in seconds, of the buckets of the histogram of checks.
+const CHECK_SECONDS: &[f64] = &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
+
 /// The origin's metrics. Labels are small fixed sets: never a module's name.
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
@@ -42,6 +45,9 @@ pub(crate) struct Metrics {
     pub(crate) stored_bytes: IntCounter,
     pub(crate) store_errors: IntCounterVec,
     pub(crate) corrupt: IntCounterVec,
+    /// By fault.
+    pub(crate) bad_zips: IntCounterVec,
+    pub(crate) zip_check_seconds: Histogram,
     pub(crate) stale: IntCounterVec,
     pub(crate) revalidations: IntCounterVec,
     /// By cause and outcome.
@@ -49,11 +55,26 @@ pub(crate) struct Metrics {
     pub(crate) partial_lists: IntCounter,
     pub(crate) mutable_bytes: IntGauge,
     pub(crate) remembered_not_found: IntCounter,
+    pub(crate) remembered_bad: IntCounter,
     /// By source and outcome.
     pub(crate) hooks: IntCounterVec,
     /// By cause.
     pub(crate) backoffs: IntCounterVec,
     pub(crate) resting: IntGauge,
+    /// By outcome.
+    pub(crate) sumdb_proofs: IntCounterVec,
+    /// By cause.
+    pub(crate) sumdb_alarms: IntCounterVec,
+    /// By database.
+    pub(crate) sumdb_records: IntGaugeVec,
+    /// By kind.
+    pub(crate) verified: IntCounterVec,
+    /// By kind and cause.
+    pub(crate) unverified: IntCounterVec,
+    /// By selector and mode.
+    pub(crate) purges: IntCounterVec,
+    pub(crate) purge_log_last: IntGauge,
+    pub(crate) purge_log_failures: IntCounter,
 }
 
 impl Metrics {
@@ -171,6 +192,21 @@ impl Metrics {
                 "Stored objects dropped because their bytes were not those once stored, by kind.",
                 &["kind"],
             ),
+            bad_zips: vec(
+                "modcdn_origin_bad_zips_total",
+                "Module zips that were refused, by what is wrong with them.",
+                &["fault"],
+            ),
+            zip_check_seconds: register(
+                registry,
+                Histogram::with_opts(
+                    HistogramOpts::new(
+                        "modcdn_origin_zip_check_seconds",
+                        "From a zip's last byte to the verdict about it.",
+                    )
+                    .buckets(CHECK_SECONDS.to_vec()),
+                ),
+            ),
             stale: vec(
                 "modcdn_origin_stale_answers_total",
                 "Answers used past their freshness, by cause.",
@@ -198,6 +234,10 @@ impl Metrics {
                 "modcdn_origin_remembered_not_found_total",
                 "Requests answered by a remembered \"not found\".",
             ),
+            remembered_bad: counter(
+                "modcdn_origin_remembered_bad_total",
+                "Requests answered by what was bad when it was last fetched.",
+            ),
             hooks: vec(
                 "modcdn_origin_hooks_total",
                 "Calls of /-/hooks/module, by source and outcome.",
@@ -211,6 +251,49 @@ impl Metrics {
             resting: gauge(
                 "modcdn_origin_upstreams_resting",
                 "Upstreams that aren't asked now.",
+            ),
+            sumdb_proofs: vec(
+                "modcdn_origin_sumdb_proofs_total",
+                "What asking a checksum database ended in, by outcome.",
+                &["outcome"],
+            ),
+            sumdb_alarms: vec(
+                "modcdn_origin_sumdb_alarms_total",
+                "Security errors around the checksum database, by cause: somebody must look.",
+                &["cause"],
+            ),
+            sumdb_records: register(
+                registry,
+                IntGaugeVec::new(
+                    Opts::new(
+                        "modcdn_origin_sumdb_records",
+                        "Records of the largest proven tree of a checksum database.",
+                    ),
+                    &["database"],
+                ),
+            ),
+            verified: vec(
+                "modcdn_origin_verified_bodies_total",
+                "Bodies found to be what the checksum database has, by kind.",
+                &["kind"],
+            ),
+            unverified: vec(
+                "modcdn_origin_unverified_bodies_total",
+                "Bodies served though they were not verified, by kind and cause.",
+                &["kind", "cause"],
+            ),
+            purges: vec(
+                "modcdn_origin_purges_total",
+                "Purges written to the purge log, by selector and mode.",
+                &["selector", "mode"],
+            ),
+            purge_log_last: gauge(
+                "modcdn_origin_purge_log_sequence",
+                "Number of the purge log's newest entry.",
+            ),
+            purge_log_failures: counter(
+                "modcdn_origin_purge_log_failures_total",
+                "Purges that could not be written to the purge log: edges don't know of them.",
             ),
         }
     }

@@ -94,6 +94,11 @@ impl Mounts {
         (!mounts.is_empty()).then_some(known)
     }
 
+    /// What edges are to be told.
+    pub(crate) fn changes(&self) -> &Arc<Changes> {
+        &self.changes
+    }
+
     /// The engines of all mounts.
     pub(crate) fn engines(&self) -> &[Arc<Engine>] {
         &self.engines
@@ -138,9 +143,10 @@ async fn open_tree(mount: &Mount, store: &Store, shared: &Shared) -> Result<Arc<
         ..store.clone()
     };
     let dir = store.dir.clone();
-    let (limits, budget) = (shared.limits.clone(), shared.budget.clone());
-    let metrics = shared.metrics.clone();
-    let opened = disk::blocking(move || Tree::open(&store, &limits, budget, &metrics)).await;
+    let (limits, archive) = (shared.limits.clone(), shared.archive.clone());
+    let (budget, metrics) = (shared.budget.clone(), shared.metrics.clone());
+    let opened =
+        disk::blocking(move || Tree::open(&store, &limits, &archive, budget, &metrics)).await;
     opened.map_err(|error| Unusable { dir, error })
 }
 
@@ -151,6 +157,7 @@ mod tests {
     use super::*;
     use crate::config::Mount;
     use crate::metrics::Metrics;
+    use crate::purges::PurgeLog;
 
     async fn mounts(dir: &std::path::Path, prefixes: &[&str]) -> Mounts {
         let mut config = Config {
@@ -164,7 +171,9 @@ mod tests {
             ..Config::default()
         };
         config.store.dir = dir.to_owned();
-        let shared = Shared::new(&config, Metrics::new(&Registry::new())).unwrap();
+        let log = dir.join(crate::purges::FILE);
+        let log = Arc::new(PurgeLog::open(&log, &config.purges).unwrap());
+        let shared = Shared::new(&config, log, Metrics::new(&Registry::new())).unwrap();
         Mounts::open(&config, &shared).await.ok().unwrap()
     }
 

@@ -13,7 +13,9 @@
 //! |---|---|
 //! | [`ModulePath`] | what `module.CheckPath` accepts |
 //! | [`Version`] | canonical versions: `vX.Y.Z[-pre][+incompatible]` |
+//! | [`Pseudo`] | versions that name a commit, with their parts |
 //! | [`Query`] | what `module.EscapeVersion` accepts: branches, commits, `v1.2` |
+//! | [`FilePath`] | names inside a module, as `module.CheckFilePath` |
 //! | [`SumDb`] | `/sumdb/NAME/…`: the checksum database through the proxy |
 //! | [`Prefix`] | where a mount begins, whose rest is one of these requests: `/`, `/team-a/` |
 //! | [`Patterns`] | what `GOPRIVATE` can hold: globs that mean module paths with all below them |
@@ -26,21 +28,28 @@
 
 mod error;
 mod escape;
+mod file_path;
 mod path;
 mod patterns;
 mod prefix;
+mod pseudo;
 mod query;
 mod request;
+mod stamp;
 mod sumdb;
+pub mod tag;
 mod tile;
 mod version;
 
 pub use error::GrammarError;
-pub use path::{MAX_ELEMENT, ModulePath};
+pub use file_path::FilePath;
+pub use path::{MAX_ELEMENT, ModulePath, split_major};
 pub use patterns::{MAX_PATTERN, Pattern, PatternError, Patterns};
 pub use prefix::{Prefix, PrefixError};
+pub use pseudo::{BaseError, Pseudo, REVISION_DIGITS};
 pub use query::Query;
 pub use request::{MAX_PATH, Request};
+pub use stamp::Stamp;
 pub use sumdb::{SumDb, SumDbCall, SumDbName};
 pub use tile::Tile;
 pub use version::Version;

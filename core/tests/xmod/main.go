@@ -11,8 +11,12 @@ import (
 	"net/url"
 	"os"
 	"path"
+	"strconv"
 	"strings"
+	"time"
+	"unicode"
 
+	"golang.org/x/mod/modfile"
 	"golang.org/x/mod/module"
 	"golang.org/x/mod/semver"
 	"golang.org/x/mod/sumdb/tlog"
@@ -64,12 +68,51 @@ func judge(op, a, b string) (result string, ok bool) {
 		return "", module.Check(a, b) == nil && module.CanonicalVersion(b) == b
 	case "compare": // version, version
 		return fmt.Sprint(semver.Compare(a, b)), true
+	case "file": // name of a file
+		return "", module.CheckFilePath(a) == nil
+	case "character": // one character, as a file's name; whether Go's Unicode tables know it
+		known := unicode.In([]rune(a)[0], unicode.Cc, unicode.Cf, unicode.Co, unicode.Cs, unicode.L, unicode.M, unicode.N, unicode.P, unicode.S, unicode.Z)
+		return fmt.Sprintf("%t %t", known, module.CheckFilePath(a) == nil), true
+	case "split": // anything
+		prefix, major, ok := module.SplitPathVersion(a)
+		return prefix + " " + major, ok
+	case "tag": // tag
+		return fmt.Sprintf("%s %s", semver.Canonical(a), semver.Build(a)), semver.IsValid(a)
+	case "pseudo": // version
+		base, err := module.PseudoVersionBase(a)
+		if err != nil {
+			base = "impossible"
+		}
+		stamp, when := "never", time.Time{}
+		if when, err = module.PseudoVersionTime(a); err == nil {
+			stamp = strconv.FormatInt(when.Unix(), 10)
+		}
+		rev, err := module.PseudoVersionRev(a)
+		return fmt.Sprintf("%s %s %s", base, stamp, rev), err == nil && module.CanonicalVersion(a) == a
+	case "make": // base version, "major seconds revision"
+		var major, rev string
+		var seconds int64
+		if _, err := fmt.Sscan(b, &major, &seconds, &rev); err != nil {
+			log.Fatal(err)
+		}
+		return module.PseudoVersion(major, a, time.Unix(seconds, 0), rev), true
 	case "tile": // tile path
 		tile, err := tlog.ParseTilePath(a)
 		return fmt.Sprintf("%d %d %d %d", tile.H, tile.L, tile.N, tile.W), err == nil && tile.L <= 63
 	case "pattern": // pattern of modules, module path
 		_, err := path.Match(a, "")
 		return fmt.Sprint(module.MatchPrefixPatterns(a, b)), err == nil
+	case "gomod": // go.mod, version: deprecation and the rationale of a retraction that means it
+		f, err := modfile.ParseLax("go.mod", []byte(a), nil)
+		if err != nil || f.Module == nil {
+			return "", false
+		}
+		for _, r := range f.Retract {
+			if semver.Compare(r.Low, b) <= 0 && semver.Compare(b, r.High) <= 0 {
+				return fmt.Sprintf("%q retracted %q", f.Module.Deprecated, r.Rationale), true
+			}
+		}
+		return fmt.Sprintf("%q", f.Module.Deprecated), true
 	case "ask": // module path, version or query: the path that the go command sends
 		escaped, err1 := module.EscapePath(a)
 		version, err2 := module.EscapeVersion(b)

@@ -9,19 +9,31 @@ use modcdn_core::config::Problem;
 use modcdn_core::telemetry::AccessTarget;
 use serde::{Deserialize, Serialize};
 
+mod archive;
 mod credentials;
 mod freshness;
+mod git;
 mod hooks;
 mod limits;
 mod mount;
+pub mod policy;
+mod purges;
+mod sumdb;
 mod timeouts;
 mod upstreams;
 
+pub use self::archive::Archive;
 pub use self::credentials::{Credential, UrlPrefix, UrlPrefixError};
 pub use self::freshness::Freshness;
+pub use self::git::{Git, GitCredential, GitFreshness, GitLimits, GitTimeouts};
 pub use self::hooks::{Hooks, ModuleText, Repository};
 pub use self::limits::Limits;
 pub use self::mount::{Lists, Mount};
+pub use self::policy::Policy;
+pub use self::purges::Purges;
+pub use self::sumdb::{
+    DatabaseKey, DatabaseKeyError, DatabaseUrl, DatabaseUrlError, SumDb, Unreachable, Verify,
+};
 pub use self::timeouts::Timeouts;
 pub use self::upstreams::{Backoff, HttpProxy, HttpProxyError, Upstreams};
 
@@ -58,12 +70,16 @@ pub struct Config {
     pub hooks: Hooks,
     /// What is kept, and where.
     pub store: Store,
+    /// What edges are told to forget.
+    pub purges: Purges,
     /// How long answers that may change are used.
     pub freshness: Freshness,
     /// How long anything may take.
     pub timeouts: Timeouts,
     /// How much of anything there may be.
     pub limits: Limits,
+    /// What module zips may be, and what becomes of bad ones.
+    pub archive: Archive,
 }
 
 /// TLS listeners: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1 by ALPN.
@@ -102,9 +118,11 @@ impl Default for Config {
             credentials: Vec::new(),
             hooks: Hooks::default(),
             store: Store::default(),
+            purges: Purges::default(),
             freshness: Freshness::default(),
             timeouts: Timeouts::default(),
             limits: Limits::default(),
+            archive: Archive::default(),
         }
     }
 }
@@ -143,11 +161,13 @@ impl modcdn_core::config::Config for Config {
             "needs a folder",
         );
         mount::check(&self.mounts, &self.store.dir, &mut require);
+        self.purges.check(&mut require);
         self.upstreams.check(&mut require);
         credentials::check(&self.credentials, &mut require);
         self.hooks.check(&mut require);
         self.timeouts.check(&mut require);
         self.limits.check(&mut require);
+        self.archive.check(&mut require);
         if problems.is_empty() {
             return Ok(());
         }
@@ -226,6 +246,8 @@ mod tests {
                 "limits.max_header_bytes",
             ),
             ("limits: {spool: 1MiB}", "limits.spool"),
+            ("archive: {max_files: 0}", "archive.max_files"),
+            ("archive: {checks: 0}", "checks"),
             (
                 "{store: {dir: /srv/tree}, mounts: [{upstream: 'file:///srv/tree'}]}",
                 "mounts[0].upstream",
@@ -276,6 +298,11 @@ mod tests {
                 "without a name",
             ),
             ("store: {dri: /srv}", "dri"),
+            ("mounts: [{private: ['corp.example/[']}]", "corp.example/["),
+            (
+                "mounts: [{sumdb: {timeout: 0s}}]",
+                "mounts[0].sumdb.timeout",
+            ),
         ] {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(key), "{text}: {error}");

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use modcdn_core::goproxy::Prefix;
+use modcdn_core::goproxy::{Patterns, Prefix};
 use serde::{Deserialize, Serialize};
 
+use super::SumDb;
 use crate::upstream::chain::{Upstream, UpstreamChain};
 
 /// Modules below one prefix. Each mount has a tree of its own; the same module may be another one
@@ -18,6 +19,11 @@ pub struct Mount {
     pub upstream: UpstreamChain,
     /// Whose lists of versions and `@latest` count.
     pub lists: Lists,
+    /// Which modules are private, as `GOPRIVATE` has them: the checksum database is never asked
+    /// about them.
+    pub private: Patterns,
+    /// Which checksum database vouches for all others.
+    pub sumdb: SumDb,
 }
 
 /// Whose lists of versions and `@latest` count, where several upstreams have the module.
@@ -45,6 +51,8 @@ impl Mount {
             prefix: Prefix::root(),
             upstream,
             lists: Lists::First,
+            private: Patterns::default(),
+            sumdb: SumDb::default(),
         }
     }
 
@@ -80,5 +88,6 @@ pub(super) fn check(mounts: &[Mount], store: &Path, require: &mut impl FnMut(boo
                 folder.display()
             ),
         );
+        mount.sumdb.check(&format!("{key}.sumdb"), require);
     }
 }

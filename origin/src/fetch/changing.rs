@@ -50,7 +50,7 @@ impl Engine {
         let known = self.mutables.ask(&path, lifetime).await;
         let usage = known
             .as_ref()
-            .map_or(Use::Never, |known| self.usage(known, lifetime));
+            .map_or(Use::Never, |known| self.usage(&path, known, lifetime));
         let (engine, asked) = (self.clone(), request.clone());
         let fly = |landing| async move { engine.fly_for_answer(&asked, landing).await };
         match (known, usage) {
@@ -77,7 +77,7 @@ impl Engine {
                 }
             }
             _ => {
-                if let Some(refusal) = self.negatives.get(&path) {
+                if let Some(refusal) = self.absent(&path) {
                     return Err(refusal);
                 }
                 let joined = self.flights.join(&path, fly).await;
@@ -87,8 +87,10 @@ impl Engine {
     }
 
     /// What is said to have changed is asked for first, however young it is.
-    fn usage(&self, known: &Known, lifetime: Period) -> Use {
-        let usage = self.freshness.usage(lifetime, known.answer.confirmed.age());
+    fn usage(&self, path: &str, known: &Known, lifetime: Period) -> Use {
+        let age = known.answer.confirmed.age();
+        let usage = self.freshness.usage(lifetime, age);
+        let usage = self.after_purges(path, age, usage);
         match known.changed {
             Some(_) => usage.max(Use::IfError),
             None => usage,

@@ -7,15 +7,19 @@
 mod body;
 mod changing;
 pub(crate) mod flight;
+mod following;
+mod proof;
 mod provisional;
 mod refresh;
 mod shared;
+mod vouch;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use modcdn_core::goproxy::{Prefix, Request};
+use modcdn_core::goproxy::{Prefix, Request, SumDb};
+use modcdn_core::purge::{Mode, Subject};
 use modcdn_core::refusal::{Reason, Refusal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -24,28 +28,37 @@ use self::flight::{Flights, Joined};
 pub(crate) use self::provisional::Provisional;
 pub(crate) use self::refresh::Refresher;
 pub(crate) use self::shared::Shared;
+use crate::archive;
 use crate::config::{Freshness, Mount, Timeouts};
 use crate::metrics::Metrics;
-use crate::store::mutable::{Known, Mutables};
+use crate::purges::PurgeLog;
+use crate::store::mutable::{Known, Mutables, Use};
 use crate::store::negative::Negatives;
 use crate::store::spool::Spool;
 use crate::store::sum::Sum;
-use crate::store::tree::{self, Look, Stored, StoredBody, Tree};
+use crate::store::tree::{self, Look, Stored, StoredBody, Tree, Unsummed};
+use crate::sumdb::Database;
 use crate::upstream::{Upstreams, asked};
 
 /// Everything that finding below one mount needs.
 pub(crate) struct Engine {
-    pub(crate) mount: Prefix,
     pub(crate) tree: Arc<Tree>,
     pub(crate) mutables: Mutables,
     pub(crate) freshness: Freshness,
     pub(crate) provisional: Provisional,
     pub(crate) metrics: Metrics,
+    pub(crate) sumdb: Arc<Database>,
     negatives: Negatives,
-    upstreams: Upstreams,
+    bad: Negatives,
+    archives: archive::Limits,
+    processors: Arc<Semaphore>,
+    upstreams: Arc<Upstreams>,
     timeouts: Timeouts,
     flights: Flights<String, News>,
     places: Arc<Semaphore>,
+    purges: Arc<PurgeLog>,
+    /// Where the mount begins.
+    pub(crate) prefix: Prefix,
 }
 
 /// What a flight has to say.
@@ -66,6 +79,7 @@ impl Engine {
     /// The engine of one mount, over its tree.
     pub(crate) fn new(mount: &Mount, tree: Arc<Tree>, shared: &Shared) -> Arc<Self> {
         let prefix = mount.prefix.clone();
+        let upstreams = Arc::new(Upstreams::new(mount, shared));
         Arc::new(Self {
             mutables: Mutables::new(
                 tree.clone(),
@@ -75,14 +89,19 @@ impl Engine {
                 shared.marks.clone(),
             ),
             negatives: shared.negatives.of(prefix.clone()),
-            mount: prefix,
+            bad: shared.bad.of(prefix),
+            archives: shared.archives,
+            processors: shared.processors.clone(),
+            sumdb: Database::open(mount, tree.clone(), upstreams.clone(), shared),
             tree,
             freshness: shared.freshness.clone(),
             provisional: Provisional::default(),
-            upstreams: Upstreams::new(mount, shared),
+            upstreams,
             timeouts: shared.timeouts.clone(),
             flights: Flights::default(),
             places: shared.places.clone(),
+            purges: shared.purges.clone(),
+            prefix: mount.prefix.clone(),
             metrics: shared.metrics.clone(),
         })
     }
@@ -92,6 +111,9 @@ impl Engine {
     /// # Errors
     /// The refusal to answer with.
     pub(crate) async fn find(self: &Arc<Self>, request: &Request, only_stored: bool) -> News {
+        if let Request::SumDb(call) = request {
+            return self.find_of_database(request, call, only_stored).await;
+        }
         if tree::keeps(request) {
             self.find_body(request, only_stored).await
         } else {
@@ -99,16 +121,29 @@ impl Engine {
         }
     }
 
+    async fn find_of_database(&self, request: &Request, call: &SumDb, only_stored: bool) -> News {
+        let path = request.path();
+        if let Some((refusal, _)) = self.negatives.get(&path) {
+            return Err(refusal);
+        }
+        let asked = Instant::now();
+        let found = self.sumdb.find(call, only_stored).await;
+        found.inspect_err(|refusal| self.negatives.put(&path, refusal, asked))
+    }
+
     async fn find_body(self: &Arc<Self>, request: &Request, only_stored: bool) -> News {
-        if let Look::Found(stored) = self.tree.look(request).await {
+        if let Look::Found(stored) = self.tree.look(request).await
+            && let Some(stored) = self.vouched(request, stored, only_stored).await?
+        {
             return Ok(Found::Stored(stored));
         }
         if only_stored {
-            let stored = self.stored(request).await.map(Found::Stored);
+            let stored = self.stored(request, true).await?.map(Found::Stored);
             return stored.ok_or_else(|| not_stored(request));
         }
         let path = request.path();
-        if let Some(refusal) = self.negatives.get(&path) {
+        let known = self.absent(&path);
+        if let Some(refusal) = known.or_else(|| self.unless_purged(&path, self.bad.get(&path))) {
             return Err(refusal);
         }
         let (engine, asked) = (self.clone(), request.clone());
@@ -117,12 +152,55 @@ impl Engine {
         self.news(request, joined)
     }
 
+    /// What upstream said of this path, unless it was purged since.
+    fn absent(&self, path: &str) -> Option<Refusal> {
+        self.unless_purged(path, self.negatives.get(path))
+    }
+
+    fn unless_purged(&self, path: &str, known: Option<(Refusal, Duration)>) -> Option<Refusal> {
+        let (refusal, age) = known?;
+        let usage = self.after_purges(path, age, Use::Fresh);
+        (usage == Use::Fresh).then_some(refusal)
+    }
+
+    /// What is left of an answer's use after the purges since it was confirmed.
+    fn after_purges(&self, path: &str, age: Duration, usage: Use) -> Use {
+        let key = format!("{}{path}", self.prefix.before());
+        let confirmed = SystemTime::now().checked_sub(age).unwrap_or(UNIX_EPOCH);
+        match self.purges.judge(&Subject::new(&key, b""), confirmed) {
+            Some(Mode::Hard) => Use::Never,
+            Some(Mode::Soft) if usage != Use::Never => Use::IfError,
+            Some(Mode::Soft) | None => usage,
+        }
+    }
+
     /// What the tree has, taken over from the go command if need be.
-    async fn stored(&self, request: &Request) -> Option<Stored> {
-        match self.tree.look(request).await {
+    async fn stored(
+        &self,
+        request: &Request,
+        only_stored: bool,
+    ) -> Result<Option<Stored>, Refusal> {
+        let stored = match self.tree.look(request).await {
             Look::Found(stored) => Some(stored),
-            Look::Unsummed => self.tree.adopt(request).await,
+            Look::Unsummed(body) => self.adopt(request, body).await?,
             Look::Absent => None,
+        };
+        match stored {
+            Some(stored) => self.vouched(request, stored, only_stored).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Takes over a body that nobody checked so far; one that is bad is as good as absent.
+    async fn adopt(&self, request: &Request, body: Unsummed) -> Result<Option<Stored>, Refusal> {
+        let proven = self.prove(request, &body.file, body.len(), None).await;
+        match proven {
+            Ok(h1) => Ok(self.tree.adopt(request, body, h1).await),
+            Err(refusal) if refusal.reason.is_bad_content() => {
+                self.tree.set_aside(body, &refusal).await;
+                Ok(None)
+            }
+            Err(refusal) => Err(refusal),
         }
     }
 
@@ -194,7 +272,7 @@ impl Drop for Place {
     }
 }
 
-fn not_stored(request: &Request) -> Refusal {
+pub(crate) fn not_stored(request: &Request) -> Refusal {
     Refusal::new(
         Reason::NotStored,
         asked(request),

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use modcdn_core::refusal::Reason;
 use tokio::sync::Semaphore;
 
+use crate::archive;
 use crate::changes::Changes;
-use crate::config::{Config, Freshness, Limits, Timeouts};
+use crate::config::{Archive, Config, Freshness, Limits, Timeouts};
 use crate::credentials::Credentials;
 use crate::metrics::Metrics;
+use crate::purges::PurgeLog;
 use crate::store::budget::Budget;
 use crate::store::marks::Marks;
 use crate::store::mutable::Memory;
@@ -20,6 +23,9 @@ pub(crate) struct Shared {
     pub(crate) freshness: Freshness,
     pub(crate) timeouts: Timeouts,
     pub(crate) limits: Limits,
+    pub(crate) archive: Archive,
+    /// What a zip may be.
+    pub(crate) archives: archive::Limits,
     pub(crate) metrics: Metrics,
     /// Bodies being fetched, on disk.
     pub(crate) budget: Budget,
@@ -31,12 +37,18 @@ pub(crate) struct Shared {
     pub(crate) changes: Arc<Changes>,
     /// Remembered "not found".
     pub(crate) negatives: Arc<Absences>,
+    /// Remembered bad bodies.
+    pub(crate) bad: Arc<Absences>,
+    /// Checks of zips at once.
+    pub(crate) processors: Arc<Semaphore>,
     /// Fetches at once.
     pub(crate) places: Arc<Semaphore>,
     /// Before each upstream.
-    pub(crate) gates: Gates,
+    pub(crate) gates: Arc<Gates>,
     /// Absent where no upstream is asked by HTTP.
     pub(crate) client: Option<Arc<Client>>,
+    /// What is to be asked for again.
+    pub(crate) purges: Arc<PurgeLog>,
 }
 
 impl Shared {
@@ -44,7 +56,11 @@ impl Shared {
     ///
     /// # Errors
     /// If one of them can't be used, or the HTTP client can't be set up.
-    pub(crate) fn new(config: &Config, metrics: Metrics) -> Result<Self, SetupError> {
+    pub(crate) fn new(
+        config: &Config,
+        purges: Arc<PurgeLog>,
+        metrics: Metrics,
+    ) -> Result<Self, SetupError> {
         let (limits, freshness) = (config.limits.clone(), config.freshness.clone());
         let marks = Arc::new(Marks::new(freshness.doubt()));
         let credentials = Arc::new(Credentials::open(&config.credentials)?);
@@ -60,16 +76,28 @@ impl Shared {
                 metrics.mutable_bytes.clone(),
             ),
             negatives: Absences::new(
+                Reason::is_negative,
                 config.freshness.not_found.get(),
                 limits.not_found_entries,
                 marks.clone(),
                 metrics.remembered_not_found.clone(),
             ),
+            bad: Absences::new(
+                Reason::is_bad_content,
+                config.archive.remember.get(),
+                limits.not_found_entries,
+                marks.clone(),
+                metrics.remembered_bad.clone(),
+            ),
+            processors: Arc::new(Semaphore::new(config.archive.checks())),
+            archives: config.archive.limits(limits.max_zip),
+            archive: config.archive.clone(),
             marks,
             changes: Arc::default(),
-            gates: Gates::new(&config.upstreams.backoff, &metrics),
+            gates: Arc::new(Gates::new(&config.upstreams.backoff, &metrics)),
             places: Arc::new(Semaphore::new(limits.fetches)),
             client,
+            purges,
             limits,
             metrics,
         })
@@ -77,9 +105,11 @@ impl Shared {
 }
 
 fn asks_http(config: &Config) -> bool {
-    let mut links = config
-        .mounts
-        .iter()
-        .flat_map(|mount| mount.upstream.links());
-    links.any(|link| matches!(link.upstream, Upstream::Http(_)))
+    config.mounts.iter().any(|mount| {
+        let mut links = mount.upstream.links().iter();
+        let is_off = links.clone().any(|link| link.upstream == Upstream::Off);
+        links.any(|link| matches!(link.upstream, Upstream::Http(_)))
+            || mount.sumdb.url.is_some()
+            || mount.sumdb.direct && !is_off
+    })
 }

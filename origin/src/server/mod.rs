@@ -12,7 +12,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use modcdn_core::admin::{self, Admin};
 use modcdn_core::telemetry::AccessLog;
@@ -25,12 +25,15 @@ use tokio_rustls::TlsAcceptor;
 
 use self::connection::Server;
 use self::handler::Handler;
+use crate::changes::Changes;
 use crate::config::{Config, Freshness};
 use crate::disk;
 use crate::fetch::{Engine, Refresher, Shared};
 use crate::hooks::Hooks;
 use crate::metrics::Metrics;
 use crate::mounts::{Mounts, Unusable};
+use crate::purges::endpoint::{Appending, Reading};
+use crate::purges::{self, PurgeLog, Purger};
 use crate::store::tree::Tree;
 use crate::upstream::SetupError;
 
@@ -142,8 +145,19 @@ impl Origin {
     pub async fn start(config: Config) -> Result<Self, Error> {
         let registry = Registry::new();
         let metrics = Metrics::new(&registry);
-        let admin = Admin::new("origin", registry);
-        let (mounts, refresher) = open_mounts(&config, &metrics).await?;
+        let log = open_purge_log(&config).await?;
+        let (mounts, refresher) = open_mounts(&config, &log, &metrics).await?;
+        let purger = Arc::new(Purger::new(log.clone(), metrics.clone()));
+        let appending = Appending {
+            purger: purger.clone(),
+            tokens: config.purges.token_file.clone(),
+        };
+        let purges = Reading {
+            log,
+            edges: config.purges.edges.clone(),
+        };
+        let admin = Admin::with("origin", registry, vec![Box::new(appending)]);
+        let changes = mounts.changes().clone();
         let trees: Vec<_> = mounts.engines().iter().map(|e| e.tree.clone()).collect();
         let log = AccessLog::open(&config.access_log).map_err(|error| Error::AccessLog {
             target: config.access_log.to_string(),
@@ -169,6 +183,7 @@ impl Origin {
         let handler = Arc::new(Handler {
             hooks: Hooks::new(&config.hooks, mounts.clone(), metrics.clone()),
             mounts,
+            purges,
             freshness: config.freshness.clone(),
             metrics,
             log,
@@ -191,6 +206,7 @@ impl Origin {
         tokio::spawn(admin::serve(admin_listener, admin.clone(), until_dropped));
         admin.readiness().set_ready();
         tokio::spawn(refresher.run(stopped.clone()));
+        tokio::spawn(tell_edges(changes, purger, stopped.clone()));
         tokio::spawn(watch_store(trees, admin, stopped));
         tracing::info!(
             listen = ?origin.listen, tls = ?origin.tls, admin = %origin.admin_address,
@@ -251,10 +267,11 @@ impl Origin {
 
 async fn open_mounts(
     config: &Config,
+    log: &Arc<PurgeLog>,
     metrics: &Metrics,
 ) -> Result<(Arc<Mounts>, Refresher), Error> {
-    let (read, counted) = (config.clone(), metrics.clone());
-    let shared = tokio::task::spawn_blocking(move || Shared::new(&read, counted)).await;
+    let (read, log, counted) = (config.clone(), log.clone(), metrics.clone());
+    let shared = tokio::task::spawn_blocking(move || Shared::new(&read, log, counted)).await;
     let shared = shared.map_err(io::Error::other)??;
     let mounts = Mounts::open(config, &shared).await;
     let mounts = mounts.map_err(|Unusable { dir, error }| Error::Store { dir, error })?;
@@ -263,6 +280,31 @@ async fn open_mounts(
     }
     let mounts = Arc::new(mounts);
     Ok((mounts.clone(), Refresher::new(mounts, &shared)))
+}
+
+/// Writes what is said to have changed to the purge log.
+async fn tell_edges(changes: Arc<Changes>, purger: Arc<Purger>, mut stop: watch::Receiver<bool>) {
+    loop {
+        let changed = tokio::select! {
+            changed = changes.next() => changed,
+            _ = stop.wait_for(|stop| *stop) => return,
+        };
+        for purge in changed {
+            let purger = purger.clone();
+            // A log that can't be written is noted there; edges ask again when they must.
+            let _ = disk::blocking(move || purger.purge(purge, SystemTime::now())).await;
+        }
+    }
+}
+
+async fn open_purge_log(config: &Config) -> Result<Arc<PurgeLog>, Error> {
+    let (path, purges) = (config.store.dir.join(purges::FILE), config.purges.clone());
+    let opening = disk::blocking(move || PurgeLog::open(&path, &purges)).await;
+    let log = opening.map_err(|error| Error::Store {
+        dir: config.store.dir.clone(),
+        error,
+    })?;
+    Ok(Arc::new(log))
 }
 
 /// Removes, once, answers that are too old for any use.

@@ -1,4 +1,4 @@
-//! True "not found", remembered briefly and in memory only.
+//! True "not found", and what was bad, remembered briefly and in memory only.
 //!
 //! `go get a/b/c/d` asks for the list of each of `a`, `a/b`, …, and so does every developer's: what
 //! isn't there is asked for more often than what is. Bounded: the oldest goes first.
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use modcdn_core::goproxy::Prefix;
-use modcdn_core::refusal::Refusal;
+use modcdn_core::refusal::{Reason, Refusal};
 use parking_lot::Mutex;
 use prometheus::IntCounter;
 
@@ -17,6 +17,8 @@ use super::marks::Marks;
 /// What all mounts' upstreams said.
 #[derive(Debug)]
 pub(crate) struct Absences {
+    /// What is remembered.
+    which: fn(Reason) -> bool,
     lifetime: Duration,
     most: usize,
     held: Mutex<Held>,
@@ -41,13 +43,16 @@ pub(crate) struct Negatives {
 }
 
 impl Absences {
+    /// Of refusals for one of `which` reasons, `most` for a `lifetime`.
     pub(crate) fn new(
+        which: fn(Reason) -> bool,
         lifetime: Duration,
         most: usize,
         marks: Arc<Marks>,
         used: IntCounter,
     ) -> Arc<Self> {
         Arc::new(Self {
+            which,
             lifetime,
             most,
             held: Mutex::default(),
@@ -64,19 +69,20 @@ impl Absences {
         }
     }
 
-    fn get(&self, key: &str) -> Option<Refusal> {
+    fn get(&self, key: &str) -> Option<(Refusal, Duration)> {
         let held = self.held.lock();
         let (refusal, since) = held.refusals.get(key)?;
-        if since.elapsed() >= self.lifetime || self.marks.since(key, *since).is_some() {
+        let age = since.elapsed();
+        if age >= self.lifetime || self.marks.since(key, *since).is_some() {
             return None;
         }
         self.used.inc();
-        Some(refusal.clone())
+        Some((refusal.clone(), age))
     }
 
     fn put(&self, key: &str, refusal: &Refusal, asked: Instant) {
         let is_useless = self.lifetime.is_zero() || self.most == 0;
-        if is_useless || !refusal.reason.is_negative() || self.marks.since(key, asked).is_some() {
+        if is_useless || !(self.which)(refusal.reason) || self.marks.since(key, asked).is_some() {
             return;
         }
         let mut held = self.held.lock();
@@ -105,12 +111,12 @@ impl Held {
 }
 
 impl Negatives {
-    /// What upstream said of this path, if that is still to be believed.
-    pub(crate) fn get(&self, path: &str) -> Option<Refusal> {
+    /// What upstream said of this path, if that is still to be believed, and how long ago.
+    pub(crate) fn get(&self, path: &str) -> Option<(Refusal, Duration)> {
         self.all.get(&self.key(path))
     }
 
-    /// Remembers a true "not found" that was asked for at a moment; anything else is passed over.
+    /// Remembers what is to be remembered, and was asked for at a moment; anything else is passed over.
     pub(crate) fn put(&self, path: &str, refusal: &Refusal, asked: Instant) {
         self.all.put(&self.key(path), refusal, asked);
     }
@@ -122,8 +128,6 @@ impl Negatives {
 
 #[cfg(test)]
 mod tests {
-    use modcdn_core::refusal::Reason;
-
     use super::*;
 
     fn refusal(reason: Reason) -> Refusal {
@@ -133,7 +137,8 @@ mod tests {
     fn absences(most: usize) -> Arc<Absences> {
         let lifetime = Duration::from_secs(60);
         let used = IntCounter::new("x", "x").unwrap();
-        Absences::new(lifetime, most, Arc::new(Marks::new(lifetime)), used)
+        let marks = Arc::new(Marks::new(lifetime));
+        Absences::new(Reason::is_negative, lifetime, most, marks, used)
     }
 
     #[test]
@@ -143,7 +148,7 @@ mod tests {
             negatives.put("/m", &refusal(reason), Instant::now());
             let kept = negatives
                 .get("/m")
-                .is_some_and(|kept| kept.reason == reason);
+                .is_some_and(|(kept, _)| kept.reason == reason);
             assert_eq!(kept, reason.is_negative(), "{}", reason.name());
         }
         assert!(negatives.all.used.get() > 0);

@@ -3,7 +3,8 @@
 //! A body's digest stands beside it ([`Sum`]) and is checked against its bytes: of a small body
 //! each time it is read, of a large one while it is sent whole (its last bytes wait for the
 //! result), and once a run before a part of it is sent. A body without a sum, as in a tree that the go
-//! command made, is taken over at its first use: read through once, its sum written.
+//! command made, is taken over at its first use: read through once, its sum written. So is a zip
+//! whose sum has no h1: nobody has proven it yet.
 //!
 //! Commit order: sum, then body (synced, renamed, folder synced). A sum without a body means
 //! nothing; a torn sum beside a body is computed again.
@@ -18,12 +19,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use modcdn_core::durable::{self, Sync};
-use modcdn_core::goproxy::{ModulePath, Request, SumDbCall, Version};
+use modcdn_core::goproxy::{ModulePath, Request, SumDbCall, SumDbName, Version};
+use modcdn_core::h1::H1;
+use modcdn_core::refusal::Refusal;
 use parking_lot::Mutex;
 
 use super::budget::{Budget, Share};
-use super::sum::{Sum, beside};
-use crate::config::{Limits, Store};
+use super::quarantine::Quarantine;
+use super::sum::{Sum, beside, ziphash_beside};
+use crate::config::{Archive, Limits, Store};
 use crate::metrics::Metrics;
 use crate::{content, disk};
 
@@ -44,6 +48,9 @@ pub(crate) struct Tree {
     checked: Mutex<HashMap<PathBuf, Stamp>>,
     /// Sums that could not be written down: a tree we may only read.
     unwritten: Mutex<HashMap<PathBuf, (Stamp, Sum)>>,
+    /// Bodies that are bad and could not be set aside.
+    unfit: Mutex<HashMap<PathBuf, Stamp>>,
+    quarantine: Quarantine,
     /// One part-check at a time; those who wait find it done.
     checking: tokio::sync::Mutex<()>,
     /// Held while a `list` is rewritten.
@@ -70,8 +77,22 @@ pub(crate) enum StoredBody {
 pub(crate) enum Look {
     Found(Stored),
     /// A body whose digest isn't known yet: [`Tree::adopt`] makes it a stored one.
-    Unsummed,
+    Unsummed(Unsummed),
     Absent,
+}
+
+/// A body whose digest isn't known yet.
+#[derive(Debug)]
+pub(crate) struct Unsummed {
+    pub(crate) file: Arc<File>,
+    path: PathBuf,
+    stamp: Stamp,
+}
+
+impl Unsummed {
+    pub(crate) fn len(&self) -> u64 {
+        self.stamp.len
+    }
 }
 
 /// Tells one state of a file from another.
@@ -97,7 +118,7 @@ impl Stamp {
 fn place(request: &Request) -> Option<String> {
     let stored = match request {
         Request::Info(..) | Request::Mod(..) | Request::Zip(..) => true,
-        Request::SumDb(sumdb) => matches!(sumdb.call, SumDbCall::Tile(_)),
+        Request::SumDb(sumdb) => matches!(sumdb.call, SumDbCall::Tile(_) | SumDbCall::Lookup(..)),
         Request::List(_) | Request::Latest(_) | Request::Query(..) => false,
     };
     stored.then(|| request.path().trim_start_matches('/').to_owned())
@@ -116,6 +137,7 @@ impl Tree {
     pub(crate) fn open(
         config: &Store,
         limits: &Limits,
+        archive: &Archive,
         budget: Budget,
         metrics: &Metrics,
     ) -> io::Result<Arc<Self>> {
@@ -131,6 +153,12 @@ impl Tree {
             metrics: metrics.clone(),
             checked: Mutex::default(),
             unwritten: Mutex::default(),
+            unfit: Mutex::default(),
+            quarantine: Quarantine::new(
+                config.dir.join(".quarantine"),
+                archive.quarantine_files,
+                archive.quarantine.as_u64(),
+            ),
             checking: tokio::sync::Mutex::default(),
             lists: Mutex::default(),
         };
@@ -156,6 +184,12 @@ impl Tree {
     /// The folder of answers that may change.
     pub(crate) fn mutable_dir(&self) -> PathBuf {
         self.dir.join(".mutable")
+    }
+
+    /// Where our head of a checksum database is kept.
+    pub(crate) fn head_file(&self, database: &SumDbName) -> PathBuf {
+        let folder = self.dir.join(".sumdb").join(database.as_str());
+        folder.join("head")
     }
 
     /// A new name in the spool.
@@ -192,8 +226,14 @@ impl Tree {
             Err(error) => return Err(error),
         };
         let stamp = Stamp::of(&file)?;
-        let Some(sum) = Sum::read(&path).or_else(|| self.unwritten_sum(&path, stamp)) else {
-            return Ok(Look::Unsummed);
+        let known = Sum::read(&path).or_else(|| self.unwritten_sum(&path, stamp));
+        let is_proven = |sum: &Sum| sum.h1.is_some() || !matches!(request, Request::Zip(..));
+        let Some(sum) = known.filter(is_proven) else {
+            if self.unfit.lock().get(&path) == Some(&stamp) {
+                return Ok(Look::Absent);
+            }
+            let file = Arc::new(file);
+            return Ok(Look::Unsummed(Unsummed { file, path, stamp }));
         };
         if sum.len != stamp.len {
             self.quarantine_now(request, &path);
@@ -216,22 +256,33 @@ impl Tree {
         }))
     }
 
-    /// Takes over a body that has no sum; `None` if it isn't fit to be served.
-    pub(crate) async fn adopt(self: &Arc<Self>, request: &Request) -> Option<Stored> {
+    /// Takes over a body that has no sum; `None` if it isn't fit to be served. A zip must be proven
+    /// already.
+    pub(crate) async fn adopt(
+        self: &Arc<Self>,
+        request: &Request,
+        body: Unsummed,
+        h1: Option<H1>,
+    ) -> Option<Stored> {
         let (tree, asked) = (self.clone(), request.clone());
-        let adopted = disk::blocking(move || tree.adopt_now(&asked)).await;
+        let adopted = disk::blocking(move || tree.adopt_now(&asked, body, h1)).await;
         adopted.unwrap_or_else(|error| {
             self.note("adopt", &error);
             None
         })
     }
 
-    fn adopt_now(&self, request: &Request) -> io::Result<Option<Stored>> {
-        let Some(path) = place(request).map(|place| self.dir.join(place)) else {
+    fn adopt_now(
+        &self,
+        request: &Request,
+        body: Unsummed,
+        h1: Option<H1>,
+    ) -> io::Result<Option<Stored>> {
+        let Unsummed { file, path, stamp } = body;
+        if h1.is_some_and(|h1| recorded_h1(&path).is_some_and(|recorded| recorded != h1)) {
+            self.quarantine_now(request, &path);
             return Ok(None);
-        };
-        let file = File::open(&path)?;
-        let stamp = Stamp::of(&file)?;
+        }
         if stamp.len == 0 || stamp.len > self.limits.of(request) {
             return Ok(None);
         }
@@ -242,14 +293,17 @@ impl Tree {
                 return Ok(None);
             }
         }
-        let sum = Sum::of_file(&file, stamp.len)?;
+        let sum = Sum {
+            h1,
+            ..Sum::of_file(&file, stamp.len)?
+        };
         if let Err(error) = self.write_sum(&path, sum) {
             self.note("sum", &error);
             bounded(&mut self.unwritten.lock()).insert(path.clone(), (stamp, sum));
         }
         bounded(&mut self.checked.lock()).insert(path, stamp);
         let body = if sum.len > SMALL {
-            StoredBody::Large(Arc::new(file))
+            StoredBody::Large(file)
         } else {
             StoredBody::Small(read_whole(&file, sum.len)?)
         };
@@ -313,10 +367,16 @@ impl Tree {
     }
 
     fn write_sum(&self, body: &Path, sum: Sum) -> io::Result<()> {
+        if let Some(h1) = sum.h1 {
+            self.publish_text(&h1.to_string(), &ziphash_beside(body))?;
+        }
+        self.publish_text(&sum.text(), &beside(body))
+    }
+
+    fn publish_text(&self, text: &str, path: &Path) -> io::Result<()> {
         let temp = self.spool_name();
-        fs::write(&temp, sum.text())?;
-        durable::publish(&temp, &beside(body), Sync::Relaxed)
-            .inspect_err(|_| drop(fs::remove_file(&temp)))
+        fs::write(&temp, text)?;
+        durable::publish(&temp, path, Sync::Relaxed).inspect_err(|_| drop(fs::remove_file(&temp)))
     }
 
     /// Rewrites a module's `list` as the go command does: the versions that have a `.mod`.
@@ -337,9 +397,7 @@ impl Tree {
         if fs::read(&list).is_ok_and(|old| old == text.as_bytes()) {
             return Ok(());
         }
-        let temp = self.spool_name();
-        fs::write(&temp, text)?;
-        durable::publish(&temp, &list, Sync::Relaxed).inspect_err(|_| drop(fs::remove_file(&temp)))
+        self.publish_text(&text, &list)
     }
 
     /// Makes sure, once a run, that a large body's bytes are right, so that parts of it may be
@@ -404,12 +462,57 @@ impl Tree {
         tracing::error!(path = %path.display(), "stored body is corrupt, taken out of the tree");
         self.metrics.corrupt.with_label_values(&[kind]).inc();
         self.checked.lock().remove(path);
-        let name = self.spool_name().file_name().map(PathBuf::from);
-        let away = self.dir.join(".quarantine").join(name.unwrap_or_default());
-        let moved = durable::publish(path, &away, Sync::Relaxed);
-        if let Err(error) = moved.and_then(|()| fs::remove_file(beside(path))) {
+        let reason = "its bytes are not those that were stored\n";
+        let moved = self.quarantine.take(path, &request.path(), reason);
+        let removed = moved.and_then(|()| fs::remove_file(beside(path)));
+        if let Err(error) =
+            removed.or_else(|error| if absent(&error) { Ok(()) } else { Err(error) })
+        {
             self.note("quarantine", &error);
         }
+    }
+
+    /// Sets a body aside that nobody may have. If that can't be done, it is left alone, and is
+    /// taken for absent.
+    pub(crate) async fn set_aside(self: &Arc<Self>, body: Unsummed, refusal: &Refusal) {
+        let (path, stamp) = (body.path, body.stamp);
+        if !self.take_aside(&path, refusal).await {
+            bounded(&mut self.unfit.lock()).insert(path, stamp);
+        }
+    }
+
+    /// Takes a stored body that turned out to be bad out of the tree.
+    pub(crate) async fn expel(self: &Arc<Self>, request: &Request, refusal: &Refusal) {
+        let Some(path) = place(request).map(|place| self.dir.join(place)) else {
+            return;
+        };
+        self.checked.lock().remove(&path);
+        if self.take_aside(&path, refusal).await {
+            let removed = disk::blocking(move || fs::remove_file(beside(&path))).await;
+            if let Err(error) = removed {
+                self.note("quarantine", &error);
+            }
+        }
+    }
+
+    /// Keeps bad content that is in memory in quarantine.
+    pub(crate) async fn put_aside(self: &Arc<Self>, body: Bytes, refusal: &Refusal) {
+        let temp = self.spool_name();
+        let written = temp.clone();
+        match disk::blocking(move || fs::write(written, body)).await {
+            Ok(()) => drop(self.take_aside(&temp, refusal).await),
+            Err(error) => self.note("quarantine", &error),
+        }
+    }
+
+    /// Moves a file with bad content to quarantine. False: it is where it was.
+    pub(crate) async fn take_aside(self: &Arc<Self>, path: &Path, refusal: &Refusal) -> bool {
+        let (tree, path, place) = (self.clone(), path.to_owned(), refusal.asked.clone());
+        let reason = String::from_utf8_lossy(&refusal.text()).into_owned();
+        let taken = disk::blocking(move || tree.quarantine.take(&path, &place, &reason)).await;
+        taken
+            .inspect_err(|error| self.note("quarantine", error))
+            .is_ok()
     }
 
     /// Logs and counts a failure of the disk.
@@ -418,6 +521,15 @@ impl Tree {
         let counter = &self.metrics.store_errors;
         counter.with_label_values(&[operation]).inc();
     }
+}
+
+/// The h1 that the go command wrote down of a zip.
+fn recorded_h1(zip: &Path) -> Option<H1> {
+    fs::read_to_string(ziphash_beside(zip))
+        .ok()?
+        .trim_end()
+        .parse()
+        .ok()
 }
 
 fn absent(error: &io::Error) -> bool {
@@ -444,6 +556,7 @@ fn bounded<K, V>(map: &mut HashMap<K, V>) -> &mut HashMap<K, V> {
 
 #[cfg(test)]
 mod tests {
+    use modcdn_core::refusal::Reason;
     use prometheus::Registry;
 
     use super::*;
@@ -453,6 +566,12 @@ mod tests {
         tree: Arc<Tree>,
     }
 
+    impl Case {
+        async fn adopt(&self, path: &str, body: Unsummed, h1: Option<H1>) -> Option<Stored> {
+            self.tree.adopt(&request(path), body, h1).await
+        }
+    }
+
     fn open(dir: &Path) -> Arc<Tree> {
         let store = Store {
             dir: dir.to_owned(),
@@ -460,7 +579,7 @@ mod tests {
         };
         let (limits, metrics) = (Limits::default(), Metrics::new(&Registry::new()));
         let budget = Budget::of(&limits, &metrics);
-        Tree::open(&store, &limits, budget, &metrics).unwrap()
+        Tree::open(&store, &limits, &Archive::default(), budget, &metrics).unwrap()
     }
 
     fn case() -> Case {
@@ -476,6 +595,13 @@ mod tests {
     fn found(look: Look) -> Stored {
         match look {
             Look::Found(stored) => stored,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn unsummed(look: Look) -> Unsummed {
+        match look {
+            Look::Unsummed(body) => body,
             other => panic!("{other:?}"),
         }
     }
@@ -519,7 +645,7 @@ mod tests {
         assert!(matches!(case.tree.look(&request(MOD)).await, Look::Absent));
         assert!(!case.dir.path().join(&MOD[1..]).exists());
         let kept = fs::read_dir(case.dir.path().join(".quarantine")).unwrap();
-        assert_eq!(kept.count(), 1);
+        assert_eq!(kept.count(), 2, "the body and its reason");
     }
 
     #[tokio::test]
@@ -529,14 +655,58 @@ mod tests {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         let body = vec![1; 100_000];
         fs::write(&path, &body).unwrap();
-        assert!(matches!(
-            case.tree.look(&request(ZIP)).await,
-            Look::Unsummed
-        ));
-        let adopted = case.tree.adopt(&request(ZIP)).await.unwrap();
+        let h1 = H1::of_mod(b"");
+        let unsummed = unsummed(case.tree.look(&request(ZIP)).await);
+        let adopted = case.adopt(ZIP, unsummed, Some(h1)).await.unwrap();
         assert_eq!(adopted.sum, Sum::of(&body));
         let stored = found(open(case.dir.path()).look(&request(ZIP)).await);
-        assert_eq!(stored.sum, adopted.sum);
+        assert_eq!((stored.sum, stored.sum.h1), (adopted.sum, Some(h1)));
+        let ziphash = path.with_extension("ziphash");
+        assert_eq!(fs::read_to_string(ziphash).unwrap(), h1.to_string());
+    }
+
+    #[tokio::test]
+    async fn a_zip_without_h1_was_never_proven() {
+        let case = case();
+        let temp = case.tree.spool_name();
+        fs::write(&temp, b"a zip").unwrap();
+        let sum = Sum::of(b"a zip");
+        case.tree.commit(&request(ZIP), &temp, sum).await.unwrap();
+        unsummed(case.tree.look(&request(ZIP)).await);
+    }
+
+    #[tokio::test]
+    async fn a_zip_that_is_not_the_one_the_go_command_recorded_is_not_taken_over() {
+        let case = case();
+        let path = case.dir.path().join(&ZIP[1..]);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, b"a zip").unwrap();
+        let recorded = H1::of_mod(b"another").to_string();
+        fs::write(path.with_extension("ziphash"), recorded).unwrap();
+        let body = unsummed(case.tree.look(&request(ZIP)).await);
+        let adopted = case.adopt(ZIP, body, Some(H1::of_mod(b""))).await;
+        assert!(adopted.is_none() && !path.exists());
+    }
+
+    #[tokio::test]
+    async fn what_was_set_aside_is_absent() {
+        let case = case();
+        let path = case.dir.path().join(&ZIP[1..]);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, b"no zip").unwrap();
+        let refusal = Refusal::new(Reason::ZipRules, "m@v.zip", "no zip");
+        let body = unsummed(case.tree.look(&request(ZIP)).await);
+        case.tree.set_aside(body, &refusal).await;
+        assert!(matches!(case.tree.look(&request(ZIP)).await, Look::Absent) && !path.exists());
+        // Where nothing can be moved, it stays, and is absent all the same.
+        fs::remove_dir_all(case.dir.path().join(".quarantine")).unwrap();
+        fs::write(case.dir.path().join(".quarantine"), b"in the way").unwrap();
+        fs::write(&path, b"no zip").unwrap();
+        let body = unsummed(case.tree.look(&request(ZIP)).await);
+        case.tree.set_aside(body, &refusal).await;
+        assert!(matches!(case.tree.look(&request(ZIP)).await, Look::Absent) && path.exists());
+        fs::write(&path, b"another").unwrap();
+        unsummed(case.tree.look(&request(ZIP)).await);
     }
 
     #[tokio::test]
@@ -547,7 +717,8 @@ mod tests {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         for unfit in ["", r#"{"Version":"v1.0.1"}"#] {
             fs::write(&path, unfit).unwrap();
-            assert!(case.tree.adopt(&request(info)).await.is_none());
+            let body = unsummed(case.tree.look(&request(info)).await);
+            assert!(case.adopt(info, body, None).await.is_none());
         }
     }
 
@@ -557,7 +728,11 @@ mod tests {
         let temp = case.tree.spool_name();
         let mut body = vec![1; 100_000];
         fs::write(&temp, &body).unwrap();
-        let sum = Sum::of(&body);
+        let h1 = Some(H1::of_mod(b""));
+        let sum = Sum {
+            h1,
+            ..Sum::of(&body)
+        };
         case.tree.commit(&request(ZIP), &temp, sum).await.unwrap();
         body[50_000] = 2;
         fs::write(case.dir.path().join(&ZIP[1..]), &body).unwrap();

@@ -11,6 +11,8 @@
 //! chance. `Retry-After` is honoured up to a bound. What is still under way when a pause begins
 //! doesn't count any more: many that fail together are one failure.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use http::header::RETRY_AFTER;
@@ -18,7 +20,11 @@ use http::{HeaderMap, StatusCode};
 use parking_lot::Mutex;
 use prometheus::{IntCounterVec, IntGauge};
 
+use reqwest::Url;
+
+use super::chain::redacted;
 use crate::config::Backoff;
+use crate::metrics::Metrics;
 
 /// Before one upstream.
 pub(crate) struct Gate {
@@ -26,6 +32,33 @@ pub(crate) struct Gate {
     state: Mutex<State>,
     backoffs: IntCounterVec,
     resting: IntGauge,
+}
+
+/// The gates of all upstreams: mounts that ask the same one share its gate.
+pub(crate) struct Gates {
+    config: Backoff,
+    metrics: Metrics,
+    known: Mutex<HashMap<String, Arc<Gate>>>,
+}
+
+impl Gates {
+    pub(crate) fn new(config: &Backoff, metrics: &Metrics) -> Self {
+        Self {
+            config: config.clone(),
+            metrics: metrics.clone(),
+            known: Mutex::default(),
+        }
+    }
+
+    /// The gate before an upstream at that URL. There are as many as the configuration has URLs.
+    pub(crate) fn of(&self, base: &Url) -> Arc<Gate> {
+        let mut known = self.known.lock();
+        let gate = known.entry(redacted(base).into()).or_insert_with(|| {
+            let (backoffs, resting) = (self.metrics.backoffs.clone(), self.metrics.resting.clone());
+            Arc::new(Gate::new(self.config.clone(), backoffs, resting))
+        });
+        gate.clone()
+    }
 }
 
 /// The right to ask once. Dropped without a report, it says nothing of the upstream.

@@ -13,7 +13,6 @@ mod http;
 mod merge;
 mod walk;
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -23,16 +22,17 @@ use bytes::Bytes;
 use futures::future::join_all;
 use modcdn_core::goproxy::Request;
 use modcdn_core::refusal::{Reason, Refusal};
-use parking_lot::Mutex;
+use reqwest::Url;
 
 pub(crate) use self::body::Body;
 use self::body::{Pieces, Rules};
-use self::chain::{Upstream, UpstreamChain};
-use self::gate::Gate;
+use self::chain::{Link, Upstream, UpstreamChain};
+pub(crate) use self::gate::Gates;
 pub(crate) use self::http::{Client, SetupError};
 use self::http::{Conditions, Got, Told};
-use self::walk::{Trouble, Walk};
-use crate::config::{Backoff, Limits, Lists, Mount, Timeouts};
+pub(crate) use self::walk::Trouble;
+use self::walk::Walk;
+use crate::config::{Limits, Lists, Mount, Timeouts};
 use crate::content;
 use crate::fetch::Shared;
 use crate::metrics::Metrics;
@@ -41,42 +41,12 @@ use crate::metrics::Metrics;
 pub(crate) struct Upstreams {
     chain: UpstreamChain,
     lists: Lists,
-    /// Before each link's upstream; a folder has none.
-    gates: Vec<Option<Arc<Gate>>>,
+    gates: Arc<Gates>,
     /// Absent where no upstream is asked by HTTP.
     client: Option<Arc<Client>>,
     timeouts: Timeouts,
     limits: Limits,
     metrics: Metrics,
-}
-
-/// The gates of all upstreams: mounts that ask the same one share its gate.
-pub(crate) struct Gates {
-    config: Backoff,
-    metrics: Metrics,
-    known: Mutex<HashMap<String, Arc<Gate>>>,
-}
-
-impl Gates {
-    pub(crate) fn new(config: &Backoff, metrics: &Metrics) -> Self {
-        Self {
-            config: config.clone(),
-            metrics: metrics.clone(),
-            known: Mutex::default(),
-        }
-    }
-
-    fn of(&self, upstream: &Upstream) -> Option<Arc<Gate>> {
-        let Upstream::Http(_) = upstream else {
-            return None;
-        };
-        let mut known = self.known.lock();
-        let gate = known.entry(upstream.to_string()).or_insert_with(|| {
-            let (backoffs, resting) = (self.metrics.backoffs.clone(), self.metrics.resting.clone());
-            Arc::new(Gate::new(self.config.clone(), backoffs, resting))
-        });
-        Some(gate.clone())
-    }
 }
 
 /// How upstreams are asked for something.
@@ -103,6 +73,56 @@ pub(crate) enum Fetched {
     NotModified,
 }
 
+impl Fetched {
+    /// The body of what is neither a zip nor was asked for conditionally.
+    fn whole(self) -> Result<Bytes, Trouble> {
+        match self {
+            Self::Whole { body, .. } => Ok(body),
+            Self::Opened { .. } | Self::NotModified => Err(Trouble::Off),
+        }
+    }
+}
+
+/// A good answer's announced length, its body and its entity tag.
+type Head = (Option<u64>, Pieces, Option<HeaderValue>);
+
+/// Who is asked.
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    /// An upstream of the list.
+    Upstream(&'a Upstream),
+    /// A checksum database itself.
+    Database(&'a Url),
+}
+
+impl Source<'_> {
+    fn label(self) -> String {
+        self.upstream().label()
+    }
+
+    /// Tells it from others that could give the same entity tag to another body.
+    fn name(self) -> String {
+        self.upstream().to_string()
+    }
+
+    fn upstream(self) -> Upstream {
+        match self {
+            Self::Upstream(upstream) => upstream.clone(),
+            Self::Database(url) => Upstream::Http(url.clone()),
+        }
+    }
+}
+
+/// The path of a call at the database itself, which knows nothing of `/sumdb/<name>`.
+fn path_at_database(request: &Request) -> String {
+    let path = request.path();
+    let name = match request {
+        Request::SumDb(sumdb) => format!("/sumdb/{}", sumdb.name),
+        _ => String::new(),
+    };
+    path.strip_prefix(&name).unwrap_or(&path).to_owned()
+}
+
 /// An entity tag, good only for the upstream that gave it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Validator {
@@ -127,11 +147,9 @@ pub(crate) fn asked(request: &Request) -> String {
 impl Upstreams {
     pub(crate) fn new(mount: &Mount, shared: &Shared) -> Self {
         Self {
-            gates: (mount.upstream.links().iter())
-                .map(|link| shared.gates.of(&link.upstream))
-                .collect(),
             chain: mount.upstream.clone(),
             lists: mount.lists,
+            gates: shared.gates.clone(),
             client: shared.client.clone(),
             timeouts: shared.timeouts.clone(),
             limits: shared.limits.clone(),
@@ -146,12 +164,14 @@ impl Upstreams {
     /// such thing.
     pub(crate) async fn fetch(&self, request: &Request, ask: &Ask<'_>) -> Result<Fetched, Refusal> {
         let asked = asked(request);
-        if self.lists == Lists::Merge && self.chain.links().len() > 1 && merge::can(request) {
+        let links = self.chain.links();
+        if self.lists == Lists::Merge && links.len() > 1 && merge::can(request) {
             return self.fetch_merged(request, &asked, ask).await;
         }
         let mut walk = Walk::default();
-        for (at, link) in self.chain.links().iter().enumerate() {
-            let trouble = match self.ask(at, request, &asked, ask).await {
+        for link in links {
+            let source = Source::Upstream(&link.upstream);
+            let trouble = match self.ask(source, request, &asked, ask).await {
                 Ok(fetched) => return Ok(fetched),
                 Err(trouble) => trouble,
             };
@@ -174,16 +194,12 @@ impl Upstreams {
             ..*ask
         };
         let links = self.chain.links();
-        let asking = (0..links.len()).map(|at| self.ask(at, request, asked, &each));
-        let answers = join_all(asking)
-            .await
-            .into_iter()
-            .map(|answer| match answer? {
-                Fetched::Whole { body, .. } => Ok(body),
-                // Neither is a zip asked for here, nor anything conditionally.
-                Fetched::Opened { .. } | Fetched::NotModified => Err(Trouble::Off),
-            });
-        let merged = merge::merge(request, links, answers.collect(), ask.known);
+        let asking = links.iter().map(|link| async {
+            let source = Source::Upstream(&link.upstream);
+            self.ask(source, request, asked, &each).await?.whole()
+        });
+        let answers = join_all(asking).await;
+        let merged = merge::merge(request, links, answers, ask.known);
         let merged = merged.map_err(|walk| walk.verdict(asked))?;
         if merged.partial {
             self.metrics.partial_lists.inc();
@@ -194,32 +210,60 @@ impl Upstreams {
         })
     }
 
-    /// Asks the upstream in that place of the chain, and once more if the connection broke.
+    /// The upstreams in the order in which they are asked.
+    pub(crate) fn links(&self) -> &[Link] {
+        self.chain.links()
+    }
+
+    /// Asks one of the links' upstreams for something that isn't a zip.
+    pub(crate) async fn ask_one(&self, at: usize, request: &Request) -> Result<Bytes, Trouble> {
+        let link = self.chain.links().get(at).ok_or(Trouble::Off)?;
+        self.ask_whole(Source::Upstream(&link.upstream), request)
+            .await
+    }
+
+    /// Asks a checksum database at a URL of its own.
+    pub(crate) async fn ask_database(
+        &self,
+        base: &Url,
+        request: &Request,
+    ) -> Result<Bytes, Trouble> {
+        self.ask_whole(Source::Database(base), request).await
+    }
+
+    async fn ask_whole(&self, source: Source<'_>, request: &Request) -> Result<Bytes, Trouble> {
+        let (asked, ask) = (asked(request), Ask::default());
+        self.ask(source, request, &asked, &ask).await?.whole()
+    }
+
+    /// Asks one upstream, and once more if the connection broke.
     async fn ask(
         &self,
-        at: usize,
+        source: Source<'_>,
         request: &Request,
         asked: &str,
         ask: &Ask<'_>,
     ) -> Result<Fetched, Trouble> {
-        let upstream = &self.chain.links()[at].upstream;
-        let label = upstream.label();
+        let label = source.label();
         let told = Told {
             asked,
             upstream: &label,
         };
-        let answer = match self.ask_once(at, request, &told, ask).await {
+        let answer = match self.ask_once(source, request, &told, ask).await {
             Err(Trouble::Failed {
                 connection_broke: true,
                 ..
-            }) => self.ask_once(at, request, &told, ask).await,
+            }) => self.ask_once(source, request, &told, ask).await,
             other => other,
         };
         if let Err(Trouble::Failed { refusal, .. }) = &answer
             && refusal.reason != Reason::UpstreamSuspended
         {
             tracing::warn!(
-                %upstream, asked, reason = refusal.reason.name(), failed = refusal.failed,
+                upstream = source.name(),
+                asked,
+                reason = refusal.reason.name(),
+                failed = refusal.failed,
                 "upstream failed"
             );
         }
@@ -228,20 +272,19 @@ impl Upstreams {
 
     async fn ask_once(
         &self,
-        at: usize,
+        source: Source<'_>,
         request: &Request,
         told: &Told<'_>,
         ask: &Ask<'_>,
     ) -> Result<Fetched, Trouble> {
-        let upstream = &self.chain.links()[at].upstream;
         let started = Instant::now();
         let kind = request.kind();
-        let got = self.head(at, request, told, ask).await;
+        let got = self.head(source, request, told, ask).await;
         let seconds = started.elapsed().as_secs_f64();
         let result = match got {
             Ok(Some((announced, pieces, etag))) => {
                 let validator = etag.map(|etag| Validator {
-                    upstream: upstream.to_string(),
+                    upstream: source.name(),
                     etag,
                 });
                 self.take(request, told, announced, pieces, validator).await
@@ -261,19 +304,20 @@ impl Upstreams {
     /// The head of an upstream's good answer; `None` if nothing changed.
     async fn head(
         &self,
-        at: usize,
+        source: Source<'_>,
         request: &Request,
         told: &Told<'_>,
         ask: &Ask<'_>,
-    ) -> Result<Option<(Option<u64>, Pieces, Option<HeaderValue>)>, Trouble> {
-        let upstream = &self.chain.links()[at].upstream;
+    ) -> Result<Option<Head>, Trouble> {
+        let upstream = match source {
+            Source::Database(base) => {
+                let path = path_at_database(request);
+                return self.get(base, &path, told, Conditions::default()).await;
+            }
+            Source::Upstream(upstream) => upstream,
+        };
         match upstream {
             Upstream::Http(base) => {
-                let (Some(client), Some(gate)) = (&self.client, &self.gates[at]) else {
-                    return Err(Trouble::Off);
-                };
-                let pass = gate.enter(Instant::now());
-                let pass = pass.map_err(|pause| told.resting(pause))?;
                 let etag = (ask.validator)
                     .filter(|validator| validator.upstream == upstream.to_string())
                     .map(|validator| &validator.etag);
@@ -281,10 +325,7 @@ impl Upstreams {
                     etag,
                     past_caches: ask.past_caches,
                 };
-                match client.get(base, request, told, conditions, pass).await? {
-                    Got::Fresh(answer) => Ok(Some((answer.announced, answer.pieces, answer.etag))),
-                    Got::NotModified => Ok(None),
-                }
+                self.get(base, &request.path(), told, conditions).await
             }
             // Neither a tree nor a repository passes a checksum database on; the go command
             // takes the same view of `off` and `direct`.
@@ -295,12 +336,29 @@ impl Upstreams {
         }
     }
 
+    async fn get(
+        &self,
+        base: &Url,
+        path: &str,
+        told: &Told<'_>,
+        conditions: Conditions<'_>,
+    ) -> Result<Option<Head>, Trouble> {
+        let client = self.client.as_ref().ok_or(Trouble::Off)?;
+        let gate = self.gates.of(base);
+        let pass = gate.enter(Instant::now());
+        let pass = pass.map_err(|pause| told.resting(pause))?;
+        match client.get(base, path, told, conditions, pass).await? {
+            Got::Fresh(answer) => Ok(Some((answer.announced, answer.pieces, answer.etag))),
+            Got::NotModified => Ok(None),
+        }
+    }
+
     async fn open_file(
         &self,
         folder: &Path,
         request: &Request,
         told: &Told<'_>,
-    ) -> Result<(Option<u64>, Pieces, Option<HeaderValue>), Trouble> {
+    ) -> Result<Head, Trouble> {
         match file::open(folder, request, self.limits.max_list.as_u64()).await {
             Ok(Some(opened)) => Ok((Some(opened.announced), opened.pieces, None)),
             Ok(None) => Err(Trouble::Absent(Refusal::new(

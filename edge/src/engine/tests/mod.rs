@@ -28,7 +28,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use modcdn_core::digest::Sha256;
 use modcdn_core::goproxy::{Prefix, Request};
-use modcdn_core::headers::{CACHE_STATUS, MODCDN_REASON, REPR_DIGEST};
+use modcdn_core::headers::{CACHE_STATUS, MODCDN_REASON, MODCDN_SUM, REPR_DIGEST};
 use modcdn_core::units::{ByteSize, Period};
 
 use super::Engine;
@@ -84,7 +84,10 @@ impl Feed {
     }
 
     fn end_with_digest(&self, digest: Sha256) {
-        let trailers = HeaderMap::from_iter([(REPR_DIGEST, digest.repr_digest())]);
+        self.end_with(HeaderMap::from_iter([(REPR_DIGEST, digest.repr_digest())]));
+    }
+
+    fn end_with(&self, trailers: HeaderMap) {
         let _ = self.0.send(Step::End(trailers));
     }
 

@@ -177,7 +177,7 @@ mod tests {
     use prometheus::{IntGauge, Registry};
 
     use super::*;
-    use crate::config::{Limits, Store};
+    use crate::config::{Archive, Limits, Store};
     use crate::metrics::Metrics;
     use crate::store::budget::Budget;
     use crate::upstream::Validator;
@@ -200,7 +200,7 @@ mod tests {
         let metrics = Metrics::new(&Registry::new());
         let limits = Limits::default();
         let budget = Budget::of(&limits, &metrics);
-        let tree = Tree::open(&store, &limits, budget, &metrics).unwrap();
+        let tree = Tree::open(&store, &limits, &Archive::default(), budget, &metrics).unwrap();
         Mutables::new(
             tree,
             prefix.parse().unwrap(),

@@ -16,7 +16,6 @@ use std::time::{Duration, SystemTime};
 
 use http::HeaderValue;
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, IF_NONE_MATCH};
-use modcdn_core::goproxy::Request;
 use modcdn_core::refusal::Reason;
 use reqwest::{Certificate, ClientBuilder, NoProxy, Proxy, Response, Url};
 use tokio::time::timeout;
@@ -82,7 +81,7 @@ pub(crate) enum Got {
 }
 
 /// What a request asks for beside the object.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Conditions<'a> {
     /// 304 will do, if this entity tag is still right.
     pub(crate) etag: Option<&'a HeaderValue>,
@@ -124,16 +123,16 @@ impl Client {
         })
     }
 
-    /// One GET, once. The pass is told how the upstream behaved.
+    /// One GET of a path below a base, once. The pass is told how the upstream behaved.
     pub(crate) async fn get(
         &self,
         base: &Url,
-        request: &Request,
+        path: &str,
         told: &Told<'_>,
         conditions: Conditions<'_>,
         pass: Pass<'_>,
     ) -> Result<Got, Trouble> {
-        let reached = self.reach(base, request, told, conditions);
+        let reached = self.reach(base, path, told, conditions);
         let reached = timeout(self.head_wait, reached).await;
         let reached = reached.unwrap_or_else(|_| Err(told.silence(self.head_wait)));
         if let Some(sign) = sign_of(&reached) {
@@ -154,11 +153,11 @@ impl Client {
     async fn reach(
         &self,
         base: &Url,
-        request: &Request,
+        path: &str,
         told: &Told<'_>,
         conditions: Conditions<'_>,
     ) -> Result<Reached, Trouble> {
-        let mut asked = vec![url_of(base, request)];
+        let mut asked = vec![url_of(base, path)];
         loop {
             let url = &asked[asked.len() - 1];
             let shown = self.shown(base, url).await;
@@ -271,15 +270,17 @@ fn is_loopback(url: &Url) -> bool {
 }
 
 /// Without what the base carries as `name:password@`.
-fn url_of(base: &Url, request: &Request) -> Url {
+fn url_of(base: &Url, path: &str) -> Url {
     let mut url = redacted(base);
-    let path = format!("{}{}", base.path().trim_end_matches('/'), request.path());
+    let path = format!("{}{path}", base.path().trim_end_matches('/'));
     url.set_path(&path);
     url
 }
 
 #[cfg(test)]
 mod tests {
+    use modcdn_core::goproxy::Request;
+
     use super::*;
 
     #[test]
@@ -295,7 +296,8 @@ mod tests {
                 "https://a.example/base/github.com/!burnt/x/@v/v1.0.0.mod",
             ),
         ] {
-            assert_eq!(url_of(&base.parse().unwrap(), &request).as_str(), url);
+            let path = request.path();
+            assert_eq!(url_of(&base.parse().unwrap(), &path).as_str(), url);
         }
     }
 
