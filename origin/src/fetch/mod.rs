@@ -98,6 +98,11 @@ impl Engine {
         })
     }
 
+    /// Whether the request is for a private module.
+    pub(crate) fn is_private(&self, request: &Request) -> bool {
+        self.upstreams.is_private(request)
+    }
+
     /// Finds what answers a request. `only_stored` fetches nothing (`Disable-Module-Fetch`).
     ///
     /// # Errors
@@ -115,7 +120,7 @@ impl Engine {
 
     async fn find_of_database(&self, request: &Request, call: &SumDb, only_stored: bool) -> News {
         let path = request.path();
-        if let Some(refusal) = self.negatives.get(&path) {
+        if let Some(refusal) = self.absent(&path) {
             return Err(refusal);
         }
         let found = self.sumdb.find(call, only_stored).await;

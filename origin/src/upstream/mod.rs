@@ -65,9 +65,6 @@ pub(crate) enum Fetched {
     NotModified,
 }
 
-/// A good answer's announced length, its body and its entity tag.
-type Head = (Option<u64>, Pieces, Option<HeaderValue>);
-
 /// Who is asked.
 #[derive(Clone, Copy)]
 enum Source<'a> {
@@ -175,7 +172,9 @@ impl Upstreams {
 
     /// Whether the request is for a private module. (A checksum database is never asked about one.)
     pub(crate) fn is_private(&self, request: &Request) -> bool {
-        let module = request.module().filter(|_| !matches!(request, Request::SumDb(_)));
+        let module = request
+            .module()
+            .filter(|_| !matches!(request, Request::SumDb(_)));
         module.is_some_and(|module| self.private.matches(module))
     }
 
@@ -289,7 +288,8 @@ impl Upstreams {
             // takes the same view of `off` and `direct`.
             _ if matches!(request, Request::SumDb(_)) => Err(no_database(told)),
             Upstream::File(folder) => self.open_file(folder, request, told).await.map(Some),
-            Upstream::Direct => self.ask_git(request, told).await.map(Some),
+            // Its future is deep: boxed, it doesn't add to the size of everybody else's.
+            Upstream::Direct => Box::pin(self.ask_git(request, told)).await.map(Some),
             Upstream::Off => Err(Trouble::Off),
         }
     }
