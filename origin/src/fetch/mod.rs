@@ -115,7 +115,7 @@ impl Engine {
 
     async fn find_of_database(&self, request: &Request, call: &SumDb, only_stored: bool) -> News {
         let path = request.path();
-        if let Some(refusal) = self.negatives.get(&path) {
+        if let Some(refusal) = self.absent(&path) {
             return Err(refusal);
         }
         let found = self.sumdb.find(call, only_stored).await;
