@@ -19,14 +19,18 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use modcdn_core::digest::{Hasher, Sha256};
 use modcdn_core::goproxy::{Request, SumDb, SumDbCall};
-use modcdn_core::headers::{DISABLE_MODULE_FETCH, MODCDN_SUM, MODCDN_UNVERIFIED, REPR_DIGEST};
+use modcdn_core::headers::{
+    CACHE_TAG, DISABLE_MODULE_FETCH, MODCDN_SUM, MODCDN_UNVERIFIED, REPR_DIGEST,
+};
 use modcdn_core::range::{self, ContentRange, RangeOutcome};
 use modcdn_core::refusal::{Reason, Refusal};
+use serde::Serialize;
 
+use crate::changes;
 use crate::config::Freshness;
 use crate::disk;
 use crate::fetch::{Engine, Found};
-use crate::store::mutable::Answer;
+use crate::store::mutable::Known;
 use crate::store::spool::{Progress, Reader, Spool, Step};
 use crate::store::sum::Sum;
 use crate::store::tree::{Stored, StoredBody};
@@ -73,7 +77,7 @@ async fn answer_publicly(
     loop {
         let found = match engine.find(request, only_stored).await {
             Ok(found) => found,
-            Err(refusal) => return refuse(&refusal, &engine.freshness, asker.method),
+            Err(refusal) => return refuse_request(&refusal, engine, request, asker.method),
         };
         let answering = Answering {
             engine,
@@ -105,6 +109,29 @@ async fn answer_publicly(
     }
 }
 
+/// As [`refuse`]. What isn't there may come, so it is tagged as what changes is.
+fn refuse_request(
+    refusal: &Refusal,
+    engine: &Engine,
+    request: &Request,
+    method: &Method,
+) -> Response<Body> {
+    let mut response = refuse(refusal, &engine.freshness, method);
+    if refusal.reason.is_negative() {
+        add_tags(response.headers_mut(), engine, request);
+    }
+    response
+}
+
+fn add_tags(headers: &mut HeaderMap, engine: &Engine, request: &Request) {
+    let tags = request
+        .module()
+        .and_then(|module| changes::tags(&engine.prefix, module));
+    if let Some(tags) = tags {
+        headers.insert(CACHE_TAG, tags);
+    }
+}
+
 /// Turns a refusal into its response.
 pub(crate) fn refuse(refusal: &Refusal, freshness: &Freshness, method: &Method) -> Response<Body> {
     let text = refusal.text();
@@ -125,6 +152,19 @@ pub(crate) fn refuse(refusal: &Refusal, freshness: &Freshness, method: &Method) 
     if method != Method::HEAD {
         *response.body_mut() = full(text);
     }
+    response
+}
+
+/// JSON of our own, never cached.
+pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
+    // What is answered so has only texts and numbers in it: always JSON.
+    let mut text = serde_json::to_vec(value).unwrap_or_default();
+    text.push(b'\n');
+    let mut response = Response::new(full(text.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
@@ -183,16 +223,23 @@ impl Answering<'_> {
     async fn with(&self, found: Found) -> Result<Response<Body>, Unfit> {
         match found {
             Found::Stored(stored) => self.stored(stored).await,
-            Found::Answer(answer) => Ok(self.mutable(&answer)),
+            Found::Answer(known) => Ok(self.mutable(&known)),
             Found::Growing(spool) => self.growing(&spool).await,
         }
     }
 
-    fn mutable(&self, answer: &Answer) -> Response<Body> {
+    fn mutable(&self, known: &Known) -> Response<Body> {
+        let answer = &known.answer;
+        let mut age = answer.confirmed.age();
+        if known.changed.is_some() {
+            // Whoever keeps it must not take it for fresh.
+            age = age.max(self.engine.freshness.lifetime(self.request).get());
+        }
         let mut headers = self.headers(true);
         headers.insert(ETAG, answer.digest.etag());
         headers.insert(REPR_DIGEST, answer.digest.repr_digest());
-        headers.insert(AGE, HeaderValue::from(answer.confirmed.age().as_secs()));
+        headers.insert(AGE, HeaderValue::from(age.as_secs()));
+        add_tags(&mut headers, self.engine, self.request);
         self.whole(headers, answer.digest, &answer.body)
     }
 

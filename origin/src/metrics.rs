@@ -55,6 +55,17 @@ pub(crate) struct Metrics {
     pub(crate) zip_check_seconds: Histogram,
     pub(crate) stale: IntCounterVec,
     pub(crate) revalidations: IntCounterVec,
+    /// By cause and outcome.
+    pub(crate) refreshes: IntCounterVec,
+    pub(crate) partial_lists: IntCounter,
+    pub(crate) mutable_bytes: IntGauge,
+    pub(crate) remembered_not_found: IntCounter,
+    pub(crate) remembered_bad: IntCounter,
+    /// By source and outcome.
+    pub(crate) hooks: IntCounterVec,
+    /// By cause.
+    pub(crate) backoffs: IntCounterVec,
+    pub(crate) resting: IntGauge,
     /// By outcome.
     pub(crate) sumdb_proofs: IntCounterVec,
     /// By cause.
@@ -235,6 +246,41 @@ impl Metrics {
                 "modcdn_origin_upstream_revalidations_total",
                 "Answers asked for again, by outcome.",
                 &["outcome"],
+            ),
+            refreshes: vec(
+                "modcdn_origin_refreshes_total",
+                "Answers refreshed in the background, by cause (ahead of being stale, or changed) and outcome.",
+                &["cause", "outcome"],
+            ),
+            partial_lists: counter(
+                "modcdn_origin_partial_lists_total",
+                "Merged lists and @latest without the word of an upstream that failed.",
+            ),
+            mutable_bytes: gauge(
+                "modcdn_origin_mutable_memory_bytes",
+                "Memory taken by answers that may change.",
+            ),
+            remembered_not_found: counter(
+                "modcdn_origin_remembered_not_found_total",
+                "Requests answered by a remembered \"not found\".",
+            ),
+            remembered_bad: counter(
+                "modcdn_origin_remembered_bad_total",
+                "Requests answered by what was bad when it was last fetched.",
+            ),
+            hooks: vec(
+                "modcdn_origin_hooks_total",
+                "Calls of /-/hooks/module, by source and outcome.",
+                &["source", "outcome"],
+            ),
+            backoffs: vec(
+                "modcdn_origin_upstream_backoffs_total",
+                "Pauses given to upstreams, by cause (failures in a row, or asked for).",
+                &["cause"],
+            ),
+            resting: gauge(
+                "modcdn_origin_upstreams_resting",
+                "Upstreams that aren't asked now.",
             ),
             sumdb_proofs: vec(
                 "modcdn_origin_sumdb_proofs_total",

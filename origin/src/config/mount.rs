@@ -17,6 +17,8 @@ pub struct Mount {
     pub prefix: Prefix,
     /// Whom to ask for what isn't stored.
     pub upstream: UpstreamChain,
+    /// Whose lists of versions and `@latest` count.
+    pub lists: Lists,
     /// Which modules are private, as `GOPRIVATE` has them: the checksum database is never asked
     /// about them.
     pub private: Patterns,
@@ -24,6 +26,17 @@ pub struct Mount {
     pub private_upstream: UpstreamChain,
     /// Which checksum database vouches for all others.
     pub sumdb: SumDb,
+}
+
+/// Whose lists of versions and `@latest` count, where several upstreams have the module.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Lists {
+    /// Those of the first in the chain that has it, as the go command does it.
+    #[default]
+    First,
+    /// Those of all, put together.
+    Merge,
 }
 
 impl Default for Mount {
@@ -39,6 +52,7 @@ impl Mount {
         Self {
             prefix: Prefix::root(),
             upstream,
+            lists: Lists::First,
             private: Patterns::default(),
             private_upstream: UpstreamChain::direct(),
             sumdb: SumDb::default(),

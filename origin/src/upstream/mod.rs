@@ -1,14 +1,17 @@
 //! The outside: whom the origin asks, by which rules, and what it takes for an answer.
 //!
 //! [`chain`] reads a GOPROXY list, `walk` holds its fall-through rules, `http` and `file` do
-//! the asking, `body` holds what comes to its length and time. `Upstreams::fetch` puts them
-//! together; `direct` asks [`git`]. Private modules have a chain of their own. A connection that breaks
-//! before anything was delivered is tried once more.
+//! the asking, `body` holds what comes to its length and time, `gate` says when an upstream isn't
+//! asked, `merge` puts together what several know; `direct` asks [`git`]. Private modules have a chain
+//! of their own. `Upstreams::fetch` puts all of it to work. A connection that breaks before
+//! anything was delivered is tried once more.
 
 mod body;
 pub mod chain;
 mod file;
+mod gate;
 mod http;
+mod merge;
 mod walk;
 
 use std::path::Path;
@@ -17,6 +20,7 @@ use std::time::Instant;
 
 use ::http::HeaderValue;
 use bytes::Bytes;
+use futures::future::join_all;
 use futures::{StreamExt, stream};
 use modcdn_core::goproxy::{Patterns, Request};
 use modcdn_core::refusal::{Reason, Refusal};
@@ -25,11 +29,12 @@ use reqwest::Url;
 pub(crate) use self::body::Body;
 use self::body::{Pieces, Rules};
 use self::chain::{Link, Upstream, UpstreamChain};
+pub(crate) use self::gate::Gates;
 pub(crate) use self::http::{Client, SetupError, Ways, redirect};
-use self::http::{Got, Told};
+use self::http::{Conditions, Got, Told};
 pub(crate) use self::walk::Trouble;
 use self::walk::Walk;
-use crate::config::{Limits, Mount, Timeouts};
+use crate::config::{Limits, Lists, Mount, Timeouts};
 use crate::content;
 use crate::fetch::Shared;
 use crate::git::{self, Git};
@@ -42,6 +47,8 @@ pub(crate) struct Upstreams {
     private_chain: UpstreamChain,
     /// Absent where no chain says `direct`.
     git: Option<Arc<Git>>,
+    lists: Lists,
+    gates: Arc<Gates>,
     /// Absent where no upstream is asked by HTTP.
     client: Option<Arc<Client>>,
     timeouts: Timeouts,
@@ -49,8 +56,16 @@ pub(crate) struct Upstreams {
     metrics: Metrics,
 }
 
-/// Of a good answer: the announced length, the body, the entity tag.
-type Head = (Option<u64>, Pieces, Option<HeaderValue>);
+/// How upstreams are asked for something.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Ask<'a> {
+    /// Of what is known already.
+    pub(crate) validator: Option<&'a Validator>,
+    /// What is known already.
+    pub(crate) known: Option<&'a Bytes>,
+    /// It is said to have changed: caches on the way aren't to answer (`Cache-Control: no-cache`).
+    pub(crate) past_caches: bool,
+}
 
 /// What upstreams gave.
 pub(crate) enum Fetched {
@@ -64,6 +79,19 @@ pub(crate) enum Fetched {
     /// What the validator stands for is still right.
     NotModified,
 }
+
+impl Fetched {
+    /// The body of what is neither a zip nor was asked for conditionally.
+    fn whole(self) -> Result<Bytes, Trouble> {
+        match self {
+            Self::Whole { body, .. } => Ok(body),
+            Self::Opened { .. } | Self::NotModified => Err(Trouble::Off),
+        }
+    }
+}
+
+/// A good answer's announced length, its body and its entity tag.
+type Head = (Option<u64>, Pieces, Option<HeaderValue>);
 
 /// Who is asked.
 #[derive(Clone, Copy)]
@@ -130,6 +158,8 @@ impl Upstreams {
             private: mount.private.clone(),
             private_chain: mount.private_upstream.clone(),
             git: shared.git.clone(),
+            lists: mount.lists,
+            gates: shared.gates.clone(),
             client: shared.client.clone(),
             timeouts: shared.timeouts.clone(),
             limits: shared.limits.clone(),
@@ -137,37 +167,57 @@ impl Upstreams {
         }
     }
 
-    /// Asks the upstreams in turn.
+    /// Asks the upstreams: in turn, or all of them where their answers are put together.
     ///
     /// # Errors
     /// The refusal to tell; only one with [`Reason::is_negative`] means that there truly is no
     /// such thing.
-    pub(crate) async fn fetch(
-        &self,
-        request: &Request,
-        validator: Option<&Validator>,
-    ) -> Result<Fetched, Refusal> {
+    pub(crate) async fn fetch(&self, request: &Request, ask: &Ask<'_>) -> Result<Fetched, Refusal> {
         let asked = asked(request);
+        let links = self.links(request);
+        if self.lists == Lists::Merge && links.len() > 1 && merge::can(request) {
+            return self.fetch_merged(request, &asked, ask).await;
+        }
         let mut walk = Walk::default();
-        for link in self.links(request) {
-            let trouble = match self
-                .ask(Source::Upstream(&link.upstream), request, &asked, validator)
-                .await
-            {
+        for link in links {
+            let source = Source::Upstream(&link.upstream);
+            let trouble = match self.ask(source, request, &asked, ask).await {
                 Ok(fetched) => return Ok(fetched),
                 Err(trouble) => trouble,
             };
-            if let Trouble::Failed { refusal, .. } = &trouble {
-                tracing::warn!(
-                    upstream = %link.upstream, asked, reason = refusal.reason.name(),
-                    failed = refusal.failed, "upstream failed"
-                );
-            }
             if walk.after(link, trouble).is_break() {
                 break;
             }
         }
         Err(walk.verdict(&asked))
+    }
+
+    async fn fetch_merged(
+        &self,
+        request: &Request,
+        asked: &str,
+        ask: &Ask<'_>,
+    ) -> Result<Fetched, Refusal> {
+        // A validator stands for what one of them knows.
+        let each = Ask {
+            validator: None,
+            ..*ask
+        };
+        let links = self.links(request);
+        let asking = links.iter().map(|link| async {
+            let source = Source::Upstream(&link.upstream);
+            self.ask(source, request, asked, &each).await?.whole()
+        });
+        let answers = join_all(asking).await;
+        let merged = merge::merge(request, links, answers, ask.known);
+        let merged = merged.map_err(|walk| walk.verdict(asked))?;
+        if merged.partial {
+            self.metrics.partial_lists.inc();
+        }
+        Ok(Fetched::Whole {
+            body: merged.body,
+            validator: None,
+        })
     }
 
     /// Whether the request is for a private module. (A checksum database is never asked about one.)
@@ -204,10 +254,8 @@ impl Upstreams {
     }
 
     async fn ask_whole(&self, source: Source<'_>, request: &Request) -> Result<Bytes, Trouble> {
-        match self.ask(source, request, &asked(request), None).await? {
-            Fetched::Whole { body, .. } => Ok(body),
-            Fetched::Opened { .. } | Fetched::NotModified => Err(Trouble::Off),
-        }
+        let (asked, ask) = (asked(request), Ask::default());
+        self.ask(source, request, &asked, &ask).await?.whole()
     }
 
     /// Asks one upstream, and once more if the connection broke.
@@ -216,20 +264,32 @@ impl Upstreams {
         source: Source<'_>,
         request: &Request,
         asked: &str,
-        validator: Option<&Validator>,
+        ask: &Ask<'_>,
     ) -> Result<Fetched, Trouble> {
         let label = source.label();
         let told = Told {
             asked,
             upstream: &label,
         };
-        match self.ask_once(source, request, &told, validator).await {
+        let answer = match self.ask_once(source, request, &told, ask).await {
             Err(Trouble::Failed {
                 connection_broke: true,
                 ..
-            }) => self.ask_once(source, request, &told, validator).await,
+            }) => self.ask_once(source, request, &told, ask).await,
             other => other,
+        };
+        if let Err(Trouble::Failed { refusal, .. }) = &answer
+            && refusal.reason != Reason::UpstreamSuspended
+        {
+            tracing::warn!(
+                upstream = source.name(),
+                asked,
+                reason = refusal.reason.name(),
+                failed = refusal.failed,
+                "upstream failed"
+            );
         }
+        answer
     }
 
     async fn ask_once(
@@ -237,11 +297,11 @@ impl Upstreams {
         source: Source<'_>,
         request: &Request,
         told: &Told<'_>,
-        validator: Option<&Validator>,
+        ask: &Ask<'_>,
     ) -> Result<Fetched, Trouble> {
         let started = Instant::now();
         let kind = request.kind();
-        let got = self.head(source, request, told, validator).await;
+        let got = self.head(source, request, told, ask).await;
         let seconds = started.elapsed().as_secs_f64();
         let result = match got {
             Ok(Some((announced, pieces, etag))) => {
@@ -269,20 +329,25 @@ impl Upstreams {
         source: Source<'_>,
         request: &Request,
         told: &Told<'_>,
-        validator: Option<&Validator>,
+        ask: &Ask<'_>,
     ) -> Result<Option<Head>, Trouble> {
         let upstream = match source {
             Source::Database(base) => {
-                return self.get(base, &path_at_database(request), told, None).await;
+                let path = path_at_database(request);
+                return self.get(base, &path, told, Conditions::default()).await;
             }
             Source::Upstream(upstream) => upstream,
         };
         match upstream {
             Upstream::Http(base) => {
-                let etag = validator
+                let etag = (ask.validator)
                     .filter(|validator| validator.upstream == upstream.to_string())
                     .map(|validator| &validator.etag);
-                self.get(base, &request.path(), told, etag).await
+                let conditions = Conditions {
+                    etag,
+                    past_caches: ask.past_caches,
+                };
+                self.get(base, &request.path(), told, conditions).await
             }
             // Neither a tree nor a repository passes a checksum database on; the go command
             // takes the same view of `off` and `direct`.
@@ -299,10 +364,13 @@ impl Upstreams {
         base: &Url,
         path: &str,
         told: &Told<'_>,
-        etag: Option<&HeaderValue>,
+        conditions: Conditions<'_>,
     ) -> Result<Option<Head>, Trouble> {
         let client = self.client.as_ref().ok_or(Trouble::Off)?;
-        match client.get(base, path, told, etag).await? {
+        let gate = self.gates.of(base);
+        let pass = gate.enter(Instant::now());
+        let pass = pass.map_err(|pause| told.resting(pause))?;
+        match client.get(base, path, told, conditions, pass).await? {
             Got::Fresh(answer) => Ok(Some((answer.announced, answer.pieces, answer.etag))),
             Got::NotModified => Ok(None),
         }
@@ -326,7 +394,8 @@ impl Upstreams {
                     upstream: &upstream,
                     ..*told
                 };
-                let head = self.get(&base, &request.path(), &told, None).await?;
+                let (path, conditions) = (request.path(), Conditions::default());
+                let head = self.get(&base, &path, &told, conditions).await?;
                 head.ok_or_else(|| told.content("304 to a request without a condition"))
             }
         }
@@ -398,6 +467,7 @@ fn outcome(result: &Result<Fetched, Trouble>) -> Option<&'static str> {
     match result {
         Ok(Fetched::NotModified) => Some("not-modified"),
         Ok(_) => Some("ok"),
+        Err(Trouble::Failed { refusal, .. }) if refusal.reason == Reason::UpstreamSuspended => None,
         Err(Trouble::Absent(refusal) | Trouble::Failed { refusal, .. }) => {
             Some(refusal.reason.name())
         }
