@@ -313,7 +313,11 @@ impl Workshop {
 /// An older git would read the machine's configuration, whatever we say. One that is missing is told
 /// to those who ask, because most don't need it.
 fn check_version(program: &Path) -> Result<(), SetupError> {
-    let ran = match Command::new(program).arg("version").env("LC_ALL", "C").output() {
+    let ran = match Command::new(program)
+        .arg("version")
+        .env("LC_ALL", "C")
+        .output()
+    {
         Ok(ran) => ran,
         Err(error) => {
             tracing::warn!(program = %program.display(), %error, "git can't be run");
