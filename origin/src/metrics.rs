@@ -38,6 +38,11 @@ pub(crate) struct Metrics {
     pub(crate) upstream_requests: IntCounterVec,
     pub(crate) upstream_seconds: HistogramVec,
     pub(crate) upstream_bytes: IntCounter,
+    /// By git command and outcome.
+    pub(crate) git_runs: IntCounterVec,
+    pub(crate) git_seconds: HistogramVec,
+    pub(crate) git_mirror_bytes: IntGauge,
+    pub(crate) git_mirrors_dropped: IntCounterVec,
     pub(crate) joins: IntCounterVec,
     pub(crate) fetches: IntGauge,
     pub(crate) spool_bytes: IntGauge,
@@ -162,6 +167,31 @@ impl Metrics {
             upstream_bytes: counter(
                 "modcdn_origin_upstream_bytes_total",
                 "Body bytes received from upstreams.",
+            ),
+            git_runs: vec(
+                "modcdn_origin_git_runs_total",
+                "Runs of git, by command and outcome: ok, failed, cut (time, size, memory).",
+                &["command", "outcome"],
+            ),
+            git_seconds: register(
+                registry,
+                HistogramVec::new(
+                    HistogramOpts::new(
+                        "modcdn_origin_git_seconds",
+                        "How long runs of git took, waiting for a place included, by command.",
+                    )
+                    .buckets(REQUEST_SECONDS.to_vec()),
+                    &["command"],
+                ),
+            ),
+            git_mirror_bytes: gauge(
+                "modcdn_origin_git_mirror_bytes",
+                "All mirrors of Git repositories, on disk.",
+            ),
+            git_mirrors_dropped: vec(
+                "modcdn_origin_git_mirrors_dropped_total",
+                "Mirrors of Git repositories thrown away, by cause: damaged, room.",
+                &["cause"],
             ),
             joins: vec(
                 "modcdn_origin_joins_total",

@@ -72,6 +72,8 @@ pub struct Config {
     pub store: Store,
     /// What edges are told to forget.
     pub purges: Purges,
+    /// How repositories are found and fetched.
+    pub git: Git,
     /// How long answers that may change are used.
     pub freshness: Freshness,
     /// How long anything may take.
@@ -119,6 +121,7 @@ impl Default for Config {
             hooks: Hooks::default(),
             store: Store::default(),
             purges: Purges::default(),
+            git: Git::default(),
             freshness: Freshness::default(),
             timeouts: Timeouts::default(),
             limits: Limits::default(),
@@ -164,6 +167,7 @@ impl modcdn_core::config::Config for Config {
         self.purges.check(&mut require);
         self.upstreams.check(&mut require);
         credentials::check(&self.credentials, &mut require);
+        self.git.check(&mut require);
         self.hooks.check(&mut require);
         self.timeouts.check(&mut require);
         self.limits.check(&mut require);

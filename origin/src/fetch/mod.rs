@@ -123,7 +123,7 @@ impl Engine {
 
     async fn find_of_database(&self, request: &Request, call: &SumDb, only_stored: bool) -> News {
         let path = request.path();
-        if let Some((refusal, _)) = self.negatives.get(&path) {
+        if let Some(refusal) = self.absent(&path) {
             return Err(refusal);
         }
         let asked = Instant::now();

@@ -2,8 +2,9 @@
 //!
 //! [`chain`] reads a GOPROXY list, `walk` holds its fall-through rules, `http` and `file` do
 //! the asking, `body` holds what comes to its length and time, `gate` says when an upstream isn't
-//! asked, `merge` puts together what several know. `Upstreams::fetch` puts all of it to work. A
-//! connection that breaks before anything was delivered is tried once more.
+//! asked, `merge` puts together what several know; `direct` asks [`git`]. Private modules have a chain
+//! of their own. `Upstreams::fetch` puts all of it to work. A connection that breaks before
+//! anything was delivered is tried once more.
 
 mod body;
 pub mod chain;
@@ -20,7 +21,8 @@ use std::time::Instant;
 use ::http::HeaderValue;
 use bytes::Bytes;
 use futures::future::join_all;
-use modcdn_core::goproxy::Request;
+use futures::{StreamExt, stream};
+use modcdn_core::goproxy::{Patterns, Request};
 use modcdn_core::refusal::{Reason, Refusal};
 use reqwest::Url;
 
@@ -28,18 +30,23 @@ pub(crate) use self::body::Body;
 use self::body::{Pieces, Rules};
 use self::chain::{Link, Upstream, UpstreamChain};
 pub(crate) use self::gate::Gates;
-pub(crate) use self::http::{Client, SetupError};
+pub(crate) use self::http::{Client, SetupError, Ways, redirect};
 use self::http::{Conditions, Got, Told};
 pub(crate) use self::walk::Trouble;
 use self::walk::Walk;
 use crate::config::{Limits, Lists, Mount, Timeouts};
 use crate::content;
 use crate::fetch::Shared;
+use crate::git::{self, Git};
 use crate::metrics::Metrics;
 
 /// The upstreams of a mount.
 pub(crate) struct Upstreams {
     chain: UpstreamChain,
+    private: Patterns,
+    private_chain: UpstreamChain,
+    /// Absent where no chain says `direct`.
+    git: Option<Arc<Git>>,
     lists: Lists,
     gates: Arc<Gates>,
     /// Absent where no upstream is asked by HTTP.
@@ -148,6 +155,9 @@ impl Upstreams {
     pub(crate) fn new(mount: &Mount, shared: &Shared) -> Self {
         Self {
             chain: mount.upstream.clone(),
+            private: mount.private.clone(),
+            private_chain: mount.private_upstream.clone(),
+            git: shared.git.clone(),
             lists: mount.lists,
             gates: shared.gates.clone(),
             client: shared.client.clone(),
@@ -164,7 +174,7 @@ impl Upstreams {
     /// such thing.
     pub(crate) async fn fetch(&self, request: &Request, ask: &Ask<'_>) -> Result<Fetched, Refusal> {
         let asked = asked(request);
-        let links = self.chain.links();
+        let links = self.links(request);
         if self.lists == Lists::Merge && links.len() > 1 && merge::can(request) {
             return self.fetch_merged(request, &asked, ask).await;
         }
@@ -193,7 +203,7 @@ impl Upstreams {
             validator: None,
             ..*ask
         };
-        let links = self.chain.links();
+        let links = self.links(request);
         let asking = links.iter().map(|link| async {
             let source = Source::Upstream(&link.upstream);
             self.ask(source, request, asked, &each).await?.whole()
@@ -210,14 +220,26 @@ impl Upstreams {
         })
     }
 
-    /// The upstreams in the order in which they are asked.
-    pub(crate) fn links(&self) -> &[Link] {
+    /// Whether the request is for a private module. (A checksum database is never asked about one.)
+    pub(crate) fn is_private(&self, request: &Request) -> bool {
+        let module = request
+            .module()
+            .filter(|_| !matches!(request, Request::SumDb(_)));
+        module.is_some_and(|module| self.private.matches(module))
+    }
+
+    /// The upstreams in the order in which they are asked: of a private module only those who may know
+    /// of it.
+    pub(crate) fn links(&self, request: &Request) -> &[Link] {
+        if self.is_private(request) {
+            return self.private_chain.links();
+        }
         self.chain.links()
     }
 
     /// Asks one of the links' upstreams for something that isn't a zip.
     pub(crate) async fn ask_one(&self, at: usize, request: &Request) -> Result<Bytes, Trouble> {
-        let link = self.chain.links().get(at).ok_or(Trouble::Off)?;
+        let link = self.links(request).get(at).ok_or(Trouble::Off)?;
         self.ask_whole(Source::Upstream(&link.upstream), request)
             .await
     }
@@ -331,7 +353,7 @@ impl Upstreams {
             // takes the same view of `off` and `direct`.
             _ if matches!(request, Request::SumDb(_)) => Err(no_database(told)),
             Upstream::File(folder) => self.open_file(folder, request, told).await.map(Some),
-            Upstream::Direct => Err(Trouble::Direct),
+            Upstream::Direct => self.ask_git(request, told).await.map(Some),
             Upstream::Off => Err(Trouble::Off),
         }
     }
@@ -350,6 +372,32 @@ impl Upstreams {
         match client.get(base, path, told, conditions, pass).await? {
             Got::Fresh(answer) => Ok(Some((answer.announced, answer.pieces, answer.etag))),
             Got::NotModified => Ok(None),
+        }
+    }
+
+    async fn ask_git(&self, request: &Request, told: &Told<'_>) -> Result<Head, Trouble> {
+        let Some(git) = &self.git else {
+            return Err(Trouble::Off);
+        };
+        let private = self.is_private(request).then_some(&self.private);
+        match git.ask(request, told.asked, private).await? {
+            git::Answer::Body(body) => {
+                let announced = body.len() as u64;
+                let pieces = stream::once(async move { Ok(body) }).boxed();
+                Ok((Some(announced), pieces, None))
+            }
+            git::Answer::Zip(file, len) => Ok((Some(len), file::pieces(file, len), None)),
+            git::Answer::Proxy(base) => {
+                let upstream = chain::host(&base);
+                let told = Told {
+                    upstream: &upstream,
+                    ..*told
+                };
+                let conditions = Conditions::default();
+                let head = self.get(&base, &request.path(), &told, conditions);
+                let head = head.await?;
+                head.ok_or_else(|| told.content("304 to a request without a condition"))
+            }
         }
     }
 
@@ -423,7 +471,7 @@ fn outcome(result: &Result<Fetched, Trouble>) -> Option<&'static str> {
         Err(Trouble::Absent(refusal) | Trouble::Failed { refusal, .. }) => {
             Some(refusal.reason.name())
         }
-        Err(Trouble::Off | Trouble::Direct) => None,
+        Err(Trouble::Off) => None,
     }
 }
 

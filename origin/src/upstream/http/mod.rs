@@ -6,7 +6,7 @@
 //! on as they are. Loopback addresses are asked without a proxy, as the go command does it.
 
 mod head;
-mod redirect;
+pub(crate) mod redirect;
 mod told;
 
 use std::fs;
@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime};
 use http::HeaderValue;
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, IF_NONE_MATCH};
 use modcdn_core::refusal::Reason;
-use reqwest::{Certificate, ClientBuilder, NoProxy, Proxy, Response, Url};
+use reqwest::{Certificate, ClientBuilder, NoProxy, Proxy, RequestBuilder, Response, Url};
 use tokio::time::timeout;
 
 use self::head::read_head;
@@ -36,12 +36,17 @@ const CONNECTION_WINDOW: u32 = 32 << 20;
 /// How often a used HTTP/2 connection is checked for life.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 
-/// Asks module proxies.
-pub(crate) struct Client {
+/// The ways to the outside.
+pub(crate) struct Ways {
     /// Through a proxy, where there is one.
     proxied: reqwest::Client,
     /// For loopback addresses.
     straight: reqwest::Client,
+}
+
+/// Asks module proxies.
+pub(crate) struct Client {
+    ways: Ways,
     credentials: Arc<Credentials>,
     redirects: usize,
     head_wait: Duration,
@@ -56,6 +61,16 @@ pub(crate) enum SetupError {
     /// A file of the configuration.
     #[error("{path}: {fault}", path = path.display())]
     File { path: PathBuf, fault: String },
+}
+
+impl SetupError {
+    /// A file or folder that can't be used.
+    pub(crate) fn file(path: &Path, error: &std::io::Error) -> Self {
+        Self::File {
+            path: path.to_owned(),
+            fault: error.to_string(),
+        }
+    }
 }
 
 impl From<Unusable> for SetupError {
@@ -97,10 +112,10 @@ struct Reached {
     shown: Option<Authorization>,
 }
 
-impl Client {
+impl Ways {
     /// # Errors
     /// See [`SetupError`].
-    pub(crate) fn new(config: &Config, credentials: Arc<Credentials>) -> Result<Self, SetupError> {
+    pub(crate) fn open(config: &Config) -> Result<Self, SetupError> {
         let mut authorities = Vec::new();
         for path in &config.upstreams.ca {
             authorities.extend(read_authorities(path)?);
@@ -117,6 +132,28 @@ impl Client {
         Ok(Self {
             proxied: proxied.build()?,
             straight: builder().no_proxy().build()?,
+        })
+    }
+
+    /// A GET of a URL, without redirects and content codings.
+    pub(crate) fn get(&self, url: &Url) -> RequestBuilder {
+        let client = if is_loopback(url) {
+            &self.straight
+        } else {
+            &self.proxied
+        };
+        client
+            .get(url.clone())
+            .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"))
+    }
+}
+
+impl Client {
+    /// # Errors
+    /// See [`SetupError`].
+    pub(crate) fn new(config: &Config, credentials: Arc<Credentials>) -> Result<Self, SetupError> {
+        Ok(Self {
+            ways: Ways::open(config)?,
             credentials,
             redirects: config.upstreams.redirects,
             head_wait: config.timeouts.connect.get() + config.timeouts.first_byte.get(),
@@ -194,14 +231,7 @@ impl Client {
         shown: Option<&Authorization>,
         conditions: Conditions<'_>,
     ) -> reqwest::Result<Response> {
-        let client = if is_loopback(url) {
-            &self.straight
-        } else {
-            &self.proxied
-        };
-        let mut get = client
-            .get(url.clone())
-            .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        let mut get = self.ways.get(url);
         if let Some(etag) = conditions.etag {
             get = get.header(IF_NONE_MATCH, etag);
         }
