@@ -7,8 +7,9 @@ use tokio::sync::Semaphore;
 
 use crate::archive;
 use crate::changes::Changes;
-use crate::config::{Archive, Config, Freshness, Limits, Timeouts};
+use crate::config::{Archive, Config, Freshness, Limits, Mount, Timeouts};
 use crate::credentials::Credentials;
+use crate::git::Git;
 use crate::metrics::Metrics;
 use crate::purges::PurgeLog;
 use crate::store::budget::Budget;
@@ -49,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) client: Option<Arc<Client>>,
     /// What is to be asked for again.
     pub(crate) purges: Arc<PurgeLog>,
+    /// Absent where no upstream list says `direct`.
+    pub(crate) git: Option<Arc<Git>>,
 }
 
 impl Shared {
@@ -64,8 +67,14 @@ impl Shared {
         let (limits, freshness) = (config.limits.clone(), config.freshness.clone());
         let marks = Arc::new(Marks::new(freshness.doubt()));
         let credentials = Arc::new(Credentials::open(&config.credentials)?);
-        let client = asks_http(config)
+        // A repository may turn out to be a module proxy.
+        let by_http =
+            |upstream: &Upstream| matches!(upstream, Upstream::Http(_) | Upstream::Direct);
+        let client = (asks(config, by_http) || asks_database(config))
             .then(|| Client::new(config, credentials).map(Arc::new))
+            .transpose()?;
+        let git = asks(config, |upstream| matches!(upstream, Upstream::Direct))
+            .then(|| Git::open(config, metrics.clone()))
             .transpose()?;
         Ok(Self {
             freshness,
@@ -98,18 +107,23 @@ impl Shared {
             places: Arc::new(Semaphore::new(limits.fetches)),
             client,
             purges,
+            git,
             limits,
             metrics,
         })
     }
 }
 
-fn asks_http(config: &Config) -> bool {
+/// Whether an upstream of some mount is one of these.
+fn asks(config: &Config, these: impl Fn(&Upstream) -> bool) -> bool {
+    config.mounts.iter().flat_map(Mount::upstreams).any(these)
+}
+
+/// Whether some mount's checksum database is asked at an address of its own.
+fn asks_database(config: &Config) -> bool {
     config.mounts.iter().any(|mount| {
         let mut links = mount.upstream.links().iter();
-        let is_off = links.clone().any(|link| link.upstream == Upstream::Off);
-        links.any(|link| matches!(link.upstream, Upstream::Http(_)))
-            || mount.sumdb.url.is_some()
-            || mount.sumdb.direct && !is_off
+        let is_off = links.any(|link| link.upstream == Upstream::Off);
+        mount.sumdb.url.is_some() || mount.sumdb.direct && !is_off
     })
 }
