@@ -4,6 +4,7 @@ mod harness;
 
 use std::time::Duration;
 
+use harness::forge::{Forge, PRIVATE};
 use harness::go::Go;
 use harness::http::Client;
 use harness::node::Node;
@@ -60,20 +61,25 @@ impl Rig {
 
     /// A tag was pushed, as GitLab says it.
     fn pushed(&self) -> Option<u16> {
-        let body = r#"{"object_kind": "tag_push", "project": {"web_url": "https://git.example/team/lib"}}"#;
-        let request = format!(
-            "POST /-/hooks/module HTTP/1.1\r\nHost: origin\r\nConnection: close\r\n\
-             X-Gitlab-Event: Tag Push Hook\r\nX-Gitlab-Token: {TOKEN}\r\n\
-             Content-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        exchange(self.origin.address(), request.as_bytes(), PATIENCE).status()
+        pushed(&self.origin, "https://git.example/team/lib")
     }
 
     fn cached(&self) -> String {
         let answer = Client::h1(self.edge.url()).get(LIST).ok();
         answer.header("cache-status").to_owned()
     }
+}
+
+fn pushed(origin: &Node, repository: &str) -> Option<u16> {
+    let body =
+        format!(r#"{{"object_kind": "tag_push", "project": {{"web_url": "{repository}"}}}}"#);
+    let request = format!(
+        "POST /-/hooks/module HTTP/1.1\r\nHost: origin\r\nConnection: close\r\n\
+         X-Gitlab-Event: Tag Push Hook\r\nX-Gitlab-Token: {TOKEN}\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    exchange(origin.address(), request.as_bytes(), PATIENCE).status()
 }
 
 #[test]
@@ -121,4 +127,48 @@ fn hooks_are_the_origins_and_edges_pass_none_on() {
     assert_eq!(answer.status(), Some(405));
     let read = Client::h1(rig.edge.url()).get("/-/hooks/module");
     assert_eq!(read.status, 404);
+}
+
+#[test]
+fn a_tag_pushed_to_a_git_repository_is_seen_at_once() {
+    let scratch = Scratch::new("hooks-git");
+    let token = scratch.file("token", &format!("{TOKEN}\n"));
+    let forge = Forge::start();
+    let repository = forge.repository("m");
+    repository.write("go.mod", "module forge.test/m\n\ngo 1.20\n");
+    repository.commit("first");
+    repository.tag("v1.0.0").publish();
+    forge.import("forge.test/m", "m");
+    let environment = forge.environment();
+    let environment: Vec<_> = environment
+        .iter()
+        .map(|(n, v)| (n.as_str(), v.as_str()))
+        .collect();
+    let overrides = format!(
+        "mounts: [{{prefix: /, {PRIVATE}}}]\n\
+         freshness: {{mutable: 1h}}\n\
+         git: {{protocols: [https, http], insecure: [forge.test]}}\n\
+         hooks: {{gitlab_secret_file: '{}'}}",
+        token.display()
+    );
+    let origin = Node::origin_in(&environment, "off", &overrides);
+    let list = || {
+        Client::h1(origin.url())
+            .get("/forge.test/m/@v/list")
+            .ok()
+            .text()
+    };
+    assert_eq!(list(), "v1.0.0\n");
+    let absent = Client::h1(origin.url()).get("/forge.test/m/@v/v1.1.0.mod");
+    assert_eq!(absent.status, 404);
+    repository.write("more.txt", "more");
+    repository.commit("second");
+    repository.tag("v1.1.0").publish();
+    assert_eq!(list(), "v1.0.0\n", "it is fresh for an hour");
+    assert_eq!(pushed(&origin, "http://forge.test/m"), Some(202));
+    assert_eq!(list(), "v1.0.0\nv1.1.0\n");
+    let there = Client::h1(origin.url())
+        .get("/forge.test/m/@v/v1.1.0.mod")
+        .ok();
+    assert_eq!(there.text(), "module forge.test/m\n\ngo 1.20\n");
 }
