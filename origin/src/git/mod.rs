@@ -25,6 +25,13 @@ pub mod remote;
 pub mod repositories;
 mod workshop;
 
+/// What must hold whatever comes from outside: for property tests and the fuzzer.
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod invariants {
+    pub use super::discovery::invariants::page;
+    pub use super::refs::invariants::refs;
+}
+
 use std::fs::File;
 use std::sync::Arc;
 use std::time::Instant;
