@@ -6,6 +6,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures::stream::{self, Stream};
@@ -19,13 +20,15 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use modcdn_core::digest::{Hasher, Sha256};
 use modcdn_core::goproxy::{Request, SumDb, SumDbCall};
-use modcdn_core::headers::{DISABLE_MODULE_FETCH, MODCDN_SUM, REPR_DIGEST};
+use modcdn_core::headers::{DISABLE_MODULE_FETCH, MODCDN_NOTICE, MODCDN_SUM, REPR_DIGEST};
 use modcdn_core::range::{self, ContentRange, RangeOutcome};
 use modcdn_core::refusal::{Reason, Refusal};
 
 use crate::config::Freshness;
 use crate::disk;
 use crate::fetch::{Engine, Found};
+use crate::policy::Warning;
+use crate::policy::govern::Governed;
 use crate::store::mutable::Answer;
 use crate::store::spool::{Progress, Reader, Spool, Step};
 use crate::store::sum::Sum;
@@ -57,8 +60,10 @@ pub(crate) async fn answer(
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
     let mut refetches = REFETCHES;
     loop {
-        let found = match engine.find(request, only_stored).await {
-            Ok(found) => found,
+        let now = SystemTime::now();
+        let governed = engine.governor.find(engine, request, only_stored, now);
+        let Governed { found, warnings } = match governed.await {
+            Ok(governed) => governed,
             Err(refusal) => return refuse(&refusal, &engine.freshness, asker.method),
         };
         let answering = Answering {
@@ -68,6 +73,7 @@ pub(crate) async fn answer(
         };
         match answering.with(found).await {
             Ok(mut response) => {
+                warn(&mut response, &warnings);
                 if only_stored {
                     // It says what is stored now, not what there is.
                     let headers = response.headers_mut();
@@ -88,6 +94,17 @@ pub(crate) async fn answer(
                 return refuse(&refusal, &engine.freshness, asker.method);
             }
         }
+    }
+}
+
+/// What the author says of what he is given.
+fn warn(response: &mut Response<Body>, warnings: &[Warning]) {
+    if warnings.is_empty() {
+        return;
+    }
+    let names: Vec<&str> = warnings.iter().map(Warning::name).collect();
+    if let Ok(names) = HeaderValue::try_from(names.join(", ")) {
+        response.headers_mut().insert(MODCDN_NOTICE, names);
     }
 }
 

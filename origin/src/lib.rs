@@ -21,7 +21,7 @@
 //!     mounts: vec![modcdn_origin::config::Mount::at_root("https://goproxy.cn".parse()?)],
 //!     ..Default::default()
 //! };
-//! modcdn_origin::run(config)?;
+//! modcdn_origin::run(config.clone(), &|| Ok(config.clone()))?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -38,11 +38,13 @@ mod metrics;
 mod mounts;
 pub mod policy;
 pub mod purges;
+mod reload;
 mod secret;
 mod server;
 mod store;
 pub mod upstream;
 
 pub use config::Config;
+pub use reload::{Loader, ReloadError};
 pub use server::{Error, Origin, run};
 pub use upstream::chain::{ChainError, UpstreamChain};

@@ -50,6 +50,9 @@ pub(crate) struct Metrics {
     pub(crate) zip_check_seconds: Histogram,
     pub(crate) stale: IntCounterVec,
     pub(crate) revalidations: IntCounterVec,
+    pub(crate) policy_notices: IntCounterVec,
+    pub(crate) policy_unknown: IntCounterVec,
+    pub(crate) reloads: IntCounterVec,
     /// By selector and mode.
     pub(crate) purges: IntCounterVec,
     pub(crate) purge_log_last: IntGauge,
@@ -194,6 +197,21 @@ impl Metrics {
             revalidations: vec(
                 "modcdn_origin_upstream_revalidations_total",
                 "Answers asked for again, by outcome.",
+                &["outcome"],
+            ),
+            policy_notices: vec(
+                "modcdn_origin_policy_notices_total",
+                "Versions given out although their author took them back, or gave their module up.",
+                &["notice"],
+            ),
+            policy_unknown: vec(
+                "modcdn_origin_policy_unknown_total",
+                "Facts that a decision of the policy depends on and that could not be had, by fact.",
+                &["fact"],
+            ),
+            reloads: vec(
+                "modcdn_origin_reloads_total",
+                "Reloads of the configuration, by outcome.",
                 &["outcome"],
             ),
             purges: vec(

@@ -17,6 +17,7 @@ mod limits;
 mod mount;
 pub mod policy;
 mod purges;
+mod sight;
 mod timeouts;
 mod upstreams;
 
@@ -28,6 +29,7 @@ pub use self::limits::Limits;
 pub use self::mount::Mount;
 pub use self::policy::Policy;
 pub use self::purges::Purges;
+pub use self::sight::Sight;
 pub use self::timeouts::Timeouts;
 pub use self::upstreams::{HttpProxy, HttpProxyError, Upstreams};
 
@@ -64,6 +66,8 @@ pub struct Config {
     pub store: Store,
     /// What edges are told to forget.
     pub purges: Purges,
+    /// How old versions are.
+    pub sight: Sight,
     /// How long answers that may change are used.
     pub freshness: Freshness,
     /// How long anything may take.
@@ -110,6 +114,7 @@ impl Default for Config {
             credentials: Vec::new(),
             store: Store::default(),
             purges: Purges::default(),
+            sight: Sight::default(),
             freshness: Freshness::default(),
             timeouts: Timeouts::default(),
             limits: Limits::default(),
@@ -153,6 +158,7 @@ impl modcdn_core::config::Config for Config {
         );
         mount::check(&self.mounts, &self.store.dir, &mut require);
         self.purges.check(&mut require);
+        self.sight.check(&mut require);
         self.upstreams.check(&mut require);
         credentials::check(&self.credentials, &mut require);
         self.timeouts.check(&mut require);

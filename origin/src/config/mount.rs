@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use modcdn_core::goproxy::Prefix;
 use serde::{Deserialize, Serialize};
 
+use super::Policy;
 use crate::upstream::chain::{Upstream, UpstreamChain};
 
 /// Modules below one prefix. Each mount has a tree of its own; the same module may be another one
@@ -16,6 +17,8 @@ pub struct Mount {
     pub prefix: Prefix,
     /// Whom to ask for what isn't stored.
     pub upstream: UpstreamChain,
+    /// Which modules and versions are given out.
+    pub policy: Policy,
 }
 
 impl Default for Mount {
@@ -31,6 +34,7 @@ impl Mount {
         Self {
             prefix: Prefix::root(),
             upstream,
+            policy: Policy::default(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Fetching a body that never changes.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -38,6 +39,7 @@ impl Engine {
             .await
         {
             Ok(Fetched::Whole { body, .. }) => {
+                self.governor.saw(request, &body, SystemTime::now());
                 let stored = self.keep(request, body).await;
                 landing.say(Ok(Found::Stored(stored)));
             }
@@ -104,6 +106,7 @@ impl Engine {
             Ok(h1) => h1,
             Err(refusal) => return Err((writer, refusal)),
         };
+        self.governor.saw_content(request, SystemTime::now());
         let named = |sum| self.provisional.put(spool.id(), sum);
         writer.commit(request, h1, named).await
     }

@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use modcdn_core::digest::Sha256;
-use modcdn_core::goproxy::{Prefix, Request};
+use modcdn_core::goproxy::{Patterns, Request};
 use modcdn_core::purge::{Mode, Subject};
 use modcdn_core::refusal::{Reason, Refusal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -28,7 +28,8 @@ pub(crate) use self::shared::Shared;
 use crate::archive;
 use crate::config::{Freshness, Mount, Timeouts};
 use crate::metrics::Metrics;
-use crate::purges::PurgeLog;
+use crate::policy::govern::{self, Governor};
+use crate::purges::Purger;
 use crate::store::mutable::{Answer, Mutables, Since, Use};
 use crate::store::negative::Negatives;
 use crate::store::spool::Spool;
@@ -51,9 +52,9 @@ pub(crate) struct Engine {
     timeouts: Timeouts,
     flights: Flights<String, News>,
     places: Arc<Semaphore>,
-    purges: Arc<PurgeLog>,
-    /// Where the mount begins.
-    prefix: Prefix,
+    purger: Arc<Purger>,
+    /// What the mount's policy makes of it all.
+    pub(crate) governor: Governor,
 }
 
 /// What a flight has to say.
@@ -87,8 +88,19 @@ impl Engine {
             timeouts: shared.timeouts.clone(),
             flights: Flights::default(),
             places: shared.places.clone(),
-            purges: shared.purges.clone(),
-            prefix: mount.prefix.clone(),
+            purger: shared.purger.clone(),
+            governor: Governor::new(govern::Parts {
+                policy: mount.policy.clone(),
+                prefix: mount.prefix.clone(),
+                private: Patterns::default(),
+                settings: shared.ages.clone(),
+                patience: shared.timeouts.refresh.get(),
+                freshness: shared.freshness.mutable.get(),
+                sight: shared.sight.clone(),
+                records: None,
+                purger: shared.purger.clone(),
+                metrics: shared.metrics.clone(),
+            }),
             metrics: shared.metrics.clone(),
         })
     }
@@ -182,9 +194,9 @@ impl Engine {
 
     /// What is left of an answer's use after the purges since it was confirmed.
     fn after_purges(&self, path: &str, age: Duration, usage: Use) -> Use {
-        let key = format!("{}{path}", self.prefix.before());
+        let key = format!("{}{path}", self.governor.prefix().before());
         let confirmed = SystemTime::now().checked_sub(age).unwrap_or(UNIX_EPOCH);
-        match self.purges.judge(&Subject::new(&key, b""), confirmed) {
+        match self.purger.judge(&Subject::new(&key, b""), confirmed) {
             Some(Mode::Hard) => Use::Never,
             Some(Mode::Soft) if usage != Use::Never => Use::IfError,
             Some(Mode::Soft) | None => usage,
@@ -238,6 +250,7 @@ impl Engine {
         let outcome;
         let news = match (fetched.await, &known) {
             (Ok(Fetched::Whole { body, validator }), known) => {
+                self.governor.saw(request, &body, SystemTime::now());
                 let digest = Sha256::of(&body);
                 let same = known.as_ref().is_some_and(|known| known.digest == digest);
                 outcome = if same { "same" } else { "changed" };

@@ -6,10 +6,11 @@ use modcdn_core::refusal::Reason;
 use tokio::sync::Semaphore;
 
 use crate::archive;
-use crate::config::{Archive, Config, Freshness, Limits, Timeouts};
+use crate::config::{self, Archive, Config, Freshness, Limits, Timeouts};
 use crate::credentials::Credentials;
 use crate::metrics::Metrics;
-use crate::purges::PurgeLog;
+use crate::policy::sight::Sight;
+use crate::purges::Purger;
 use crate::store::budget::Budget;
 use crate::store::mutable::Memory;
 use crate::store::negative::Absences;
@@ -39,8 +40,12 @@ pub(crate) struct Shared {
     pub(crate) places: Arc<Semaphore>,
     /// Absent where no upstream is asked by HTTP.
     pub(crate) client: Option<Arc<Client>>,
-    /// What is to be asked for again.
-    pub(crate) purges: Arc<PurgeLog>,
+    /// What is to be asked for again, and is told to edges.
+    pub(crate) purger: Arc<Purger>,
+    /// What was seen when.
+    pub(crate) sight: Arc<Sight>,
+    /// How old versions are.
+    pub(crate) ages: config::Sight,
 }
 
 impl Shared {
@@ -50,7 +55,8 @@ impl Shared {
     /// If one of them can't be used, or the HTTP client can't be set up.
     pub(crate) fn new(
         config: &Config,
-        purges: Arc<PurgeLog>,
+        purger: Arc<Purger>,
+        sight: Arc<Sight>,
         metrics: Metrics,
     ) -> Result<Self, SetupError> {
         let limits = config.limits.clone();
@@ -78,7 +84,9 @@ impl Shared {
             archive: config.archive.clone(),
             places: Arc::new(Semaphore::new(limits.fetches)),
             client,
-            purges,
+            purger,
+            sight,
+            ages: config.sight.clone(),
             limits,
             metrics,
         })
