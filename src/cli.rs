@@ -91,6 +91,11 @@ pub(crate) struct UpArgs {
     #[arg(long, value_name = "LIST")]
     pub(crate) upstream: Option<String>,
 
+    /// The checksum database that vouches for modules, as in GOSUMDB, or off [default: that of `go env
+    /// GOSUMDB`; off where all upstreams are folders]
+    #[arg(long, value_name = "GOSUMDB")]
+    pub(crate) sumdb: Option<String>,
+
     /// Regions, an edge each
     #[arg(
         long,
@@ -290,6 +295,7 @@ mod tests {
         for text in [
             "--upstream <LIST>",
             "[default: what `go env GOPROXY` says]",
+            "--sumdb <GOSUMDB>",
             "--regions <NAMES>",
             "[default: eu,us,ap]",
             "--data <DIR>",

@@ -2,6 +2,7 @@
 
 mod harness;
 
+use harness::go::Go;
 use harness::http::Client;
 use harness::node::Node;
 use harness::upstream::Upstream;
@@ -32,4 +33,22 @@ fn the_environments_proxy_is_used_unless_it_is_switched_off() {
         );
     }
     assert_eq!(proxy.requests(LIST), 1);
+}
+
+#[test]
+fn probing_every_prefix_of_a_package_costs_upstream_nothing_the_second_time() {
+    let upstream = Upstream::start();
+    upstream.module("example.com/deep/module", &["v1.0.0"], b"");
+    let origin = Node::origin(&upstream.url(), "");
+    let get = || {
+        let go = Go::with_proxy(origin.url());
+        let package = "example.com/deep/module/a/b/c";
+        let stderr = go.ask(&["get", package]).fails();
+        assert!(stderr.contains("does not contain package"), "{stderr}");
+    };
+    get();
+    let before = upstream.all_requests();
+    assert!(before > 5, "go asks for every prefix");
+    get();
+    assert_eq!(upstream.all_requests(), before);
 }

@@ -57,7 +57,11 @@ reasons! {
     BadRequest = "bad-request", BAD_REQUEST;
     /// The path is longer than any module's.
     PathTooLong = "path-too-long", URI_TOO_LONG;
-    /// A method other than GET and HEAD.
+    /// A signature or secret that isn't right.
+    BadSignature = "bad-signature", FORBIDDEN;
+    /// A body that is larger than what is read.
+    BodyTooLarge = "body-too-large", PAYLOAD_TOO_LARGE;
+    /// A method that isn't answered there.
     Method = "method", METHOD_NOT_ALLOWED;
     /// Headers too many or too large.
     HeadersTooLarge = "headers-too-large", REQUEST_HEADER_FIELDS_TOO_LARGE;
@@ -88,6 +92,22 @@ reasons! {
     /// The upstream list ends in `off`: nothing may be fetched.
     Off = "off", FORBIDDEN;
 
+    // The checksum database.
+    /// A private module asked of a checksum database.
+    PrivateModule = "private-module", FORBIDDEN;
+    /// A checksum database that isn't passed on here.
+    UnknownDatabase = "unknown-database", NOT_FOUND;
+    /// The checksum database knows no such version, so it can't be verified.
+    SumdbUnknown = "sumdb-unknown", FORBIDDEN;
+    /// The checksum database can't be asked.
+    SumdbUnreachable = "sumdb-unreachable", SERVICE_UNAVAILABLE;
+    /// The checksum database answered with something that isn't of its protocol.
+    SumdbContent = "sumdb-content", BAD_GATEWAY;
+    /// The checksum database contradicts what it signed.
+    SumdbForged = "sumdb-forged", BAD_GATEWAY;
+    /// The body is not the one whose hash the checksum database has.
+    SumMismatch = "sum-mismatch", BAD_GATEWAY;
+
     // Policy.
     /// A rule of the origin's policy denies it.
     PolicyDenied = "policy-denied", FORBIDDEN;
@@ -107,6 +127,8 @@ reasons! {
     UpstreamUnreachable = "upstream-unreachable", BAD_GATEWAY;
     /// Upstream did not answer, or stalled, within its time.
     UpstreamTimeout = "upstream-timeout", GATEWAY_TIMEOUT;
+    /// Upstream failed again and again, or asked for a pause, and isn't asked for a moment.
+    UpstreamSuspended = "upstream-suspended", SERVICE_UNAVAILABLE;
     /// What is to be shown to upstream can't be read.
     UpstreamCredentials = "upstream-credentials", BAD_GATEWAY;
     /// Upstream answered with an error of its own.
@@ -163,17 +185,18 @@ impl Reason {
             .find(|reason| reason.name() == name)
     }
 
-    /// Whether upstream truly said that there is no such thing: the only "no" that may be stored.
+    /// Whether there truly is no such thing, by upstream's word or by configuration: the only "no"
+    /// that may be stored.
     #[must_use]
     pub const fn is_negative(self) -> bool {
-        matches!(self, Self::NotFound | Self::Gone)
+        matches!(self, Self::NotFound | Self::Gone | Self::UnknownDatabase)
     }
 
     /// Whether what came was whole and bad: asked for again at once, it would be again. It is kept
     /// aside for whoever looks into it.
     #[must_use]
     pub const fn is_bad_content(self) -> bool {
-        matches!(self, Self::ZipRules)
+        matches!(self, Self::ZipRules | Self::SumMismatch)
     }
 }
 
@@ -295,7 +318,11 @@ mod tests {
             let falls_through = matches!(reason.status(), StatusCode::NOT_FOUND | StatusCode::GONE);
             let truly_absent = matches!(
                 reason,
-                Reason::NotFound | Reason::Gone | Reason::NotStored | Reason::NoSuchEndpoint
+                Reason::NotFound
+                    | Reason::Gone
+                    | Reason::NotStored
+                    | Reason::NoSuchEndpoint
+                    | Reason::UnknownDatabase
             );
             assert_eq!(falls_through, truly_absent, "{}", reason.name());
         }

@@ -20,19 +20,24 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use modcdn_core::digest::{Hasher, Sha256};
 use modcdn_core::goproxy::{Request, SumDb, SumDbCall};
-use modcdn_core::headers::{DISABLE_MODULE_FETCH, MODCDN_NOTICE, MODCDN_SUM, REPR_DIGEST};
+use modcdn_core::headers::{
+    CACHE_TAG, DISABLE_MODULE_FETCH, MODCDN_NOTICE, MODCDN_SUM, MODCDN_UNVERIFIED, REPR_DIGEST,
+};
 use modcdn_core::range::{self, ContentRange, RangeOutcome};
 use modcdn_core::refusal::{Reason, Refusal};
+use serde::Serialize;
 
+use crate::changes;
 use crate::config::Freshness;
 use crate::disk;
 use crate::fetch::{Engine, Found};
 use crate::policy::Warning;
 use crate::policy::govern::Governed;
-use crate::store::mutable::Answer;
+use crate::store::mutable::Known;
 use crate::store::spool::{Progress, Reader, Spool, Step};
 use crate::store::sum::Sum;
 use crate::store::tree::{Stored, StoredBody};
+use crate::sumdb::Standing;
 use crate::upstream::asked;
 
 /// A response's body; an error in it is a visible break.
@@ -64,7 +69,7 @@ pub(crate) async fn answer(
         let governed = engine.governor.find(engine, request, only_stored, now);
         let Governed { found, warnings } = match governed.await {
             Ok(governed) => governed,
-            Err(refusal) => return refuse(&refusal, &engine.freshness, asker.method),
+            Err(refusal) => return refuse_request(&refusal, engine, request, asker.method),
         };
         let answering = Answering {
             engine,
@@ -108,6 +113,29 @@ fn warn(response: &mut Response<Body>, warnings: &[Warning]) {
     }
 }
 
+/// As [`refuse`]. What isn't there may come, so it is tagged as what changes is.
+fn refuse_request(
+    refusal: &Refusal,
+    engine: &Engine,
+    request: &Request,
+    method: &Method,
+) -> Response<Body> {
+    let mut response = refuse(refusal, &engine.freshness, method);
+    if refusal.reason.is_negative() {
+        add_tags(response.headers_mut(), engine, request);
+    }
+    response
+}
+
+fn add_tags(headers: &mut HeaderMap, engine: &Engine, request: &Request) {
+    let tags = request
+        .module()
+        .and_then(|module| changes::tags(&engine.prefix, module));
+    if let Some(tags) = tags {
+        headers.insert(CACHE_TAG, tags);
+    }
+}
+
 /// Turns a refusal into its response.
 pub(crate) fn refuse(refusal: &Refusal, freshness: &Freshness, method: &Method) -> Response<Body> {
     let text = refusal.text();
@@ -128,6 +156,19 @@ pub(crate) fn refuse(refusal: &Refusal, freshness: &Freshness, method: &Method) 
     if method != Method::HEAD {
         *response.body_mut() = full(text);
     }
+    response
+}
+
+/// JSON of our own, never cached.
+pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
+    // What is answered so has only texts and numbers in it: always JSON.
+    let mut text = serde_json::to_vec(value).unwrap_or_default();
+    text.push(b'\n');
+    let mut response = Response::new(full(text.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
@@ -186,22 +227,33 @@ impl Answering<'_> {
     async fn with(&self, found: Found) -> Result<Response<Body>, Unfit> {
         match found {
             Found::Stored(stored) => self.stored(stored).await,
-            Found::Answer(answer) => Ok(self.mutable(&answer)),
+            Found::Answer(known) => Ok(self.mutable(&known)),
             Found::Growing(spool) => self.growing(&spool).await,
         }
     }
 
-    fn mutable(&self, answer: &Answer) -> Response<Body> {
-        let mut headers = self.headers();
+    fn mutable(&self, known: &Known) -> Response<Body> {
+        let answer = &known.answer;
+        let mut age = answer.confirmed.age();
+        if known.changed.is_some() {
+            // Whoever keeps it must not take it for fresh.
+            age = age.max(self.engine.freshness.lifetime(self.request).get());
+        }
+        let mut headers = self.headers(true);
         headers.insert(ETAG, answer.digest.etag());
         headers.insert(REPR_DIGEST, answer.digest.repr_digest());
-        headers.insert(AGE, HeaderValue::from(answer.confirmed.age().as_secs()));
+        headers.insert(AGE, HeaderValue::from(age.as_secs()));
+        add_tags(&mut headers, self.engine, self.request);
         self.whole(headers, answer.digest, &answer.body)
     }
 
     async fn stored(&self, stored: Stored) -> Result<Response<Body>, Unfit> {
         let Stored { sum, body } = stored;
-        let mut headers = self.headers();
+        let standing = self.engine.sumdb.standing(self.request, sum.digest);
+        let mut headers = self.headers(!matches!(standing, Standing::Unverified(_)));
+        if let Standing::Unverified(cause) = standing {
+            headers.insert(MODCDN_UNVERIFIED, HeaderValue::from_static(cause.name()));
+        }
         identify(&mut headers, sum);
         let file = match body {
             StoredBody::Small(bytes) => return Ok(self.whole(headers, sum.digest, &bytes)),
@@ -255,7 +307,8 @@ impl Answering<'_> {
             }
             Progress::Growing(_) => {}
         }
-        let mut headers = self.headers();
+        // Whether it will be verified is known once it is whole.
+        let mut headers = self.headers(!self.engine.sumdb.tolerates(self.request));
         headers.insert(ETAG, spool.etag());
         if self.is_unchanged(&Tag::Spool(spool.id())) {
             return Ok(not_modified(headers));
@@ -341,13 +394,14 @@ impl Answering<'_> {
         response
     }
 
-    fn headers(&self) -> HeaderMap {
+    /// `settled`: nothing that is found out later can make it another body.
+    fn headers(&self, settled: bool) -> HeaderMap {
         let mut headers = HeaderMap::with_capacity(8);
         let content_type = HeaderValue::from_static(self.request.content_type());
         headers.insert(CONTENT_TYPE, content_type);
         headers.insert(
             CACHE_CONTROL,
-            cache_control(self.request, &self.engine.freshness),
+            cache_control(self.request, &self.engine.freshness, settled),
         );
         headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         headers
@@ -416,11 +470,15 @@ fn not_modified(headers: HeaderMap) -> Response<Body> {
 }
 
 /// What caches may do with an answer.
-fn cache_control(request: &Request, freshness: &Freshness) -> HeaderValue {
-    if request.is_immutable() {
+fn cache_control(request: &Request, freshness: &Freshness, settled: bool) -> HeaderValue {
+    if request.is_immutable() && settled {
         return HeaderValue::from_static("public, max-age=31536000, immutable");
     }
     let seconds = freshness.lifetime(request).as_secs();
+    if request.is_immutable() {
+        let text = format!("public, max-age={seconds}");
+        return HeaderValue::try_from(text).expect("digits are visible ASCII");
+    }
     let is_tile = matches!(
         request,
         Request::SumDb(SumDb {

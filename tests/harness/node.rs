@@ -36,7 +36,7 @@ impl Node {
     /// The same, with these environment variables.
     pub fn origin_in(environment: &[(&str, &str)], upstream: &str, overrides: &str) -> Node {
         let base = format!(
-            "mounts: [{{prefix: /, upstream: '{upstream}'}}]\n\
+            "mounts: [{{prefix: /, upstream: '{upstream}', sumdb: {{verify: off, direct: false}}}}]\n\
              store: {{dir: DATA/store, durable: false}}\n"
         );
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());

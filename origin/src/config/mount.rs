@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use modcdn_core::goproxy::Prefix;
+use modcdn_core::goproxy::{Patterns, Prefix};
 use serde::{Deserialize, Serialize};
 
-use super::Policy;
+use super::{Policy, SumDb};
 use crate::upstream::chain::{Upstream, UpstreamChain};
 
 /// Modules below one prefix. Each mount has a tree of its own; the same module may be another one
@@ -17,8 +17,26 @@ pub struct Mount {
     pub prefix: Prefix,
     /// Whom to ask for what isn't stored.
     pub upstream: UpstreamChain,
+    /// Whose lists of versions and `@latest` count.
+    pub lists: Lists,
+    /// Which modules are private, as `GOPRIVATE` has them: the checksum database is never asked
+    /// about them.
+    pub private: Patterns,
+    /// Which checksum database vouches for all others.
+    pub sumdb: SumDb,
     /// Which modules and versions are given out.
     pub policy: Policy,
+}
+
+/// Whose lists of versions and `@latest` count, where several upstreams have the module.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Lists {
+    /// Those of the first in the chain that has it, as the go command does it.
+    #[default]
+    First,
+    /// Those of all, put together.
+    Merge,
 }
 
 impl Default for Mount {
@@ -34,6 +52,9 @@ impl Mount {
         Self {
             prefix: Prefix::root(),
             upstream,
+            lists: Lists::First,
+            private: Patterns::default(),
+            sumdb: SumDb::default(),
             policy: Policy::default(),
         }
     }
@@ -70,5 +91,6 @@ pub(super) fn check(mounts: &[Mount], store: &Path, require: &mut impl FnMut(boo
                 folder.display()
             ),
         );
+        mount.sumdb.check(&format!("{key}.sumdb"), require);
     }
 }

@@ -5,37 +5,41 @@
 //! are used while fresh, then asked for again, and used for longer if upstream fails.
 
 mod body;
+mod changing;
 pub(crate) mod flight;
 mod following;
 mod proof;
 mod provisional;
+mod refresh;
 mod shared;
+mod vouch;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use modcdn_core::digest::Sha256;
-use modcdn_core::goproxy::{Patterns, Request};
+use modcdn_core::goproxy::{Prefix, Request, SumDb};
 use modcdn_core::purge::{Mode, Subject};
 use modcdn_core::refusal::{Reason, Refusal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use self::flight::{Flights, Joined, Landing};
+use self::flight::{Flights, Joined};
 pub(crate) use self::provisional::Provisional;
+pub(crate) use self::refresh::Refresher;
 pub(crate) use self::shared::Shared;
 use crate::archive;
 use crate::config::{Freshness, Mount, Timeouts};
 use crate::metrics::Metrics;
-use crate::policy::govern::{self, Governor};
+use crate::policy::govern::{self, Governor, RecordSource};
 use crate::purges::Purger;
-use crate::store::mutable::{Answer, Mutables, Since, Use};
+use crate::store::mutable::{Known, Mutables, Use};
 use crate::store::negative::Negatives;
 use crate::store::spool::Spool;
 use crate::store::sum::Sum;
 use crate::store::tree::{self, Look, Stored, StoredBody, Tree, Unsummed};
-use crate::upstream::{Fetched, Upstreams, asked};
+use crate::sumdb::Database;
+use crate::upstream::{Upstreams, asked};
 
 /// Everything that finding below one mount needs.
 pub(crate) struct Engine {
@@ -44,17 +48,20 @@ pub(crate) struct Engine {
     pub(crate) freshness: Freshness,
     pub(crate) provisional: Provisional,
     pub(crate) metrics: Metrics,
+    pub(crate) sumdb: Arc<Database>,
     negatives: Negatives,
     bad: Negatives,
     archives: archive::Limits,
     processors: Arc<Semaphore>,
-    upstreams: Upstreams,
+    upstreams: Arc<Upstreams>,
     timeouts: Timeouts,
     flights: Flights<String, News>,
     places: Arc<Semaphore>,
     purger: Arc<Purger>,
     /// What the mount's policy makes of it all.
     pub(crate) governor: Governor,
+    /// Where the mount begins.
+    pub(crate) prefix: Prefix,
 }
 
 /// What a flight has to say.
@@ -68,23 +75,35 @@ pub(crate) enum Found {
     /// One that is being fetched.
     Growing(Arc<Spool>),
     /// An answer that may change.
-    Answer(Arc<Answer>),
+    Answer(Known),
 }
 
 impl Engine {
     /// The engine of one mount, over its tree.
     pub(crate) fn new(mount: &Mount, tree: Arc<Tree>, shared: &Shared) -> Arc<Self> {
         let prefix = mount.prefix.clone();
+        let upstreams = Arc::new(Upstreams::new(mount, shared));
+        let sumdb = Database::open(mount, tree.clone(), upstreams.clone(), shared);
+        let records = sumdb
+            .is_asked()
+            .then(|| sumdb.clone() as Arc<dyn RecordSource>);
         Arc::new(Self {
-            mutables: Mutables::new(tree.clone(), prefix.clone(), shared.memory.clone()),
+            mutables: Mutables::new(
+                tree.clone(),
+                prefix.clone(),
+                shared.freshness.clone(),
+                shared.memory.clone(),
+                shared.marks.clone(),
+            ),
             negatives: shared.negatives.of(prefix.clone()),
             bad: shared.bad.of(prefix),
             archives: shared.archives,
             processors: shared.processors.clone(),
+            sumdb,
             tree,
             freshness: shared.freshness.clone(),
             provisional: Provisional::default(),
-            upstreams: Upstreams::new(mount, shared),
+            upstreams,
             timeouts: shared.timeouts.clone(),
             flights: Flights::default(),
             places: shared.places.clone(),
@@ -92,15 +111,16 @@ impl Engine {
             governor: Governor::new(govern::Parts {
                 policy: mount.policy.clone(),
                 prefix: mount.prefix.clone(),
-                private: Patterns::default(),
+                private: mount.private.clone(),
                 settings: shared.ages.clone(),
                 patience: shared.timeouts.refresh.get(),
                 freshness: shared.freshness.mutable.get(),
                 sight: shared.sight.clone(),
-                records: None,
+                records,
                 purger: shared.purger.clone(),
                 metrics: shared.metrics.clone(),
             }),
+            prefix: mount.prefix.clone(),
             metrics: shared.metrics.clone(),
         })
     }
@@ -110,6 +130,9 @@ impl Engine {
     /// # Errors
     /// The refusal to answer with.
     pub(crate) async fn find(self: &Arc<Self>, request: &Request, only_stored: bool) -> News {
+        if let Request::SumDb(call) = request {
+            return self.find_of_database(request, call, only_stored).await;
+        }
         if tree::keeps(request) {
             self.find_body(request, only_stored).await
         } else {
@@ -117,12 +140,24 @@ impl Engine {
         }
     }
 
+    async fn find_of_database(&self, request: &Request, call: &SumDb, only_stored: bool) -> News {
+        let path = request.path();
+        if let Some(refusal) = self.absent(&path) {
+            return Err(refusal);
+        }
+        let asked = Instant::now();
+        let found = self.sumdb.find(call, only_stored).await;
+        found.inspect_err(|refusal| self.negatives.put(&path, refusal, asked))
+    }
+
     async fn find_body(self: &Arc<Self>, request: &Request, only_stored: bool) -> News {
-        if let Look::Found(stored) = self.tree.look(request).await {
+        if let Look::Found(stored) = self.tree.look(request).await
+            && let Some(stored) = self.vouched(request, stored, only_stored).await?
+        {
             return Ok(Found::Stored(stored));
         }
         if only_stored {
-            let stored = self.stored(request).await?.map(Found::Stored);
+            let stored = self.stored(request, true).await?.map(Found::Stored);
             return stored.ok_or_else(|| not_stored(request));
         }
         let path = request.path();
@@ -134,51 +169,6 @@ impl Engine {
         let fly = |landing| async move { engine.fly_for_body(&asked, landing).await };
         let joined = self.flights.join(&path, fly).await;
         self.news(request, joined)
-    }
-
-    async fn find_answer(self: &Arc<Self>, request: &Request, only_stored: bool) -> News {
-        let path = request.path();
-        let lifetime = self.freshness.lifetime(request);
-        let known = self.mutables.get(&path).await;
-        let usage = known.as_ref().map_or(Use::Never, |answer| {
-            let usage = self.freshness.usage(lifetime, answer.confirmed.age());
-            self.after_purges(&path, answer.confirmed.age(), usage)
-        });
-        let (engine, asked) = (self.clone(), request.clone());
-        let fly = |landing| async move { engine.fly_for_answer(&asked, landing).await };
-        match (known, usage) {
-            (Some(answer), Use::Fresh) => Ok(Found::Answer(answer)),
-            (Some(answer), usage) if only_stored && usage != Use::Never => {
-                Ok(Found::Answer(answer))
-            }
-            (Some(answer), Use::WhileRevalidating) => {
-                self.count_stale("revalidating");
-                self.flights.start(&path, fly);
-                Ok(Found::Answer(answer))
-            }
-            _ if only_stored => Err(not_stored(request)),
-            (Some(answer), Use::IfError) => {
-                let newer = self.flights.join(&path, fly);
-                let Ok(joined) = timeout(self.timeouts.refresh.get(), newer).await else {
-                    self.count_stale("slow");
-                    return Ok(Found::Answer(answer));
-                };
-                match self.news(request, joined) {
-                    Err(refusal) if !refusal.reason.is_negative() => {
-                        self.count_stale("error");
-                        Ok(Found::Answer(answer))
-                    }
-                    news => news,
-                }
-            }
-            _ => {
-                if let Some(refusal) = self.absent(&path) {
-                    return Err(refusal);
-                }
-                let joined = self.flights.join(&path, fly).await;
-                self.news(request, joined)
-            }
-        }
     }
 
     /// What upstream said of this path, unless it was purged since.
@@ -194,7 +184,7 @@ impl Engine {
 
     /// What is left of an answer's use after the purges since it was confirmed.
     fn after_purges(&self, path: &str, age: Duration, usage: Use) -> Use {
-        let key = format!("{}{path}", self.governor.prefix().before());
+        let key = format!("{}{path}", self.prefix.before());
         let confirmed = SystemTime::now().checked_sub(age).unwrap_or(UNIX_EPOCH);
         match self.purger.judge(&Subject::new(&key, b""), confirmed) {
             Some(Mode::Hard) => Use::Never,
@@ -204,11 +194,19 @@ impl Engine {
     }
 
     /// What the tree has, taken over from the go command if need be.
-    async fn stored(&self, request: &Request) -> Result<Option<Stored>, Refusal> {
-        match self.tree.look(request).await {
-            Look::Found(stored) => Ok(Some(stored)),
-            Look::Unsummed(body) => self.adopt(request, body).await,
-            Look::Absent => Ok(None),
+    async fn stored(
+        &self,
+        request: &Request,
+        only_stored: bool,
+    ) -> Result<Option<Stored>, Refusal> {
+        let stored = match self.tree.look(request).await {
+            Look::Found(stored) => Some(stored),
+            Look::Unsummed(body) => self.adopt(request, body).await?,
+            Look::Absent => None,
+        };
+        match stored {
+            Some(stored) => self.vouched(request, stored, only_stored).await,
+            None => Ok(None),
         }
     }
 
@@ -231,66 +229,6 @@ impl Engine {
             self.metrics.joins.with_label_values(&[kind]).inc();
         }
         joined.news.unwrap_or_else(|| Err(crashed(request)))
-    }
-
-    async fn fly_for_answer(self: &Arc<Self>, request: &Request, landing: Landing<String, News>) {
-        let news = match self.place(request).await {
-            Ok(_place) => self.ask_again(request).await,
-            Err(refusal) => Err(refusal),
-        };
-        landing.say(news);
-    }
-
-    /// Asks upstreams for an answer that may be known already.
-    async fn ask_again(&self, request: &Request) -> News {
-        let path = request.path();
-        let known = self.mutables.get(&path).await;
-        let validator = known.as_ref().and_then(|answer| answer.validator.as_ref());
-        let fetched = self.within(request, self.upstreams.fetch(request, validator));
-        let outcome;
-        let news = match (fetched.await, &known) {
-            (Ok(Fetched::Whole { body, validator }), known) => {
-                self.governor.saw(request, &body, SystemTime::now());
-                let digest = Sha256::of(&body);
-                let same = known.as_ref().is_some_and(|known| known.digest == digest);
-                outcome = if same { "same" } else { "changed" };
-                Ok(Answer {
-                    digest,
-                    body,
-                    validator,
-                    confirmed: Since::now(),
-                })
-            }
-            (Ok(Fetched::NotModified), Some(known)) => {
-                outcome = "not-modified";
-                Ok(Answer {
-                    confirmed: Since::now(),
-                    ..Answer::clone(known)
-                })
-            }
-            (Ok(_), _) => {
-                outcome = "failed";
-                Err(crashed(request))
-            }
-            (Err(refusal), _) => {
-                outcome = refusal.reason.name();
-                Err(refusal)
-            }
-        };
-        if known.is_some() {
-            let counter = &self.metrics.revalidations;
-            counter.with_label_values(&[outcome]).inc();
-        }
-        match news {
-            Ok(answer) => Ok(Found::Answer(self.mutables.put(&path, answer).await)),
-            Err(refusal) => {
-                if refusal.reason.is_negative() {
-                    self.mutables.remove(&path).await;
-                    self.negatives.put(&path, &refusal);
-                }
-                Err(refusal)
-            }
-        }
     }
 
     /// A place among the fetches; bounded wait.
@@ -329,10 +267,6 @@ impl Engine {
         }
     }
 
-    fn count_stale(&self, cause: &str) {
-        self.metrics.stale.with_label_values(&[cause]).inc();
-    }
-
     /// A whole body that is in memory: stored, and served even if the disk refuses.
     async fn keep(&self, request: &Request, body: Bytes) -> Stored {
         if let Err(error) = self.tree.put(request, body.clone()).await {
@@ -357,7 +291,7 @@ impl Drop for Place {
     }
 }
 
-fn not_stored(request: &Request) -> Refusal {
+pub(crate) fn not_stored(request: &Request) -> Refusal {
     Refusal::new(
         Reason::NotStored,
         asked(request),

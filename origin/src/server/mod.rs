@@ -25,9 +25,11 @@ use tokio_rustls::TlsAcceptor;
 
 use self::connection::Server;
 use self::handler::Handler;
+use crate::changes::Changes;
 use crate::config::{Config, Freshness};
 use crate::disk;
-use crate::fetch::{Engine, Shared};
+use crate::fetch::{Engine, Refresher, Shared};
+use crate::hooks::Hooks;
 use crate::metrics::Metrics;
 use crate::mounts::{Mounts, Unusable};
 use crate::policy::announce::{self, Announcer};
@@ -166,7 +168,7 @@ impl Origin {
         let log = open_purge_log(&config).await?;
         let purger = Arc::new(Purger::new(log.clone(), metrics.clone()));
         let sight = open_sight(&config).await?;
-        let mounts = Arc::new(open_mounts(&config, &purger, &sight, &metrics).await?);
+        let (mounts, refresher) = open_mounts(&config, &purger, &sight, &metrics).await?;
         let announcer = open_announcer(&config, &purger).await?;
         announce(&announcer, &mounts).await;
         let appending = Appending {
@@ -178,6 +180,7 @@ impl Origin {
             edges: config.purges.edges.clone(),
         };
         let admin = Admin::with("origin", registry, vec![Box::new(appending)]);
+        let changes = mounts.changes().clone();
         let trees: Vec<_> = mounts.engines().iter().map(|e| e.tree.clone()).collect();
         let log = AccessLog::open(&config.access_log).map_err(|error| Error::AccessLog {
             target: config.access_log.to_string(),
@@ -206,6 +209,7 @@ impl Origin {
             shutdown: config.timeouts.shutdown.get(),
         };
         let handler = Arc::new(Handler {
+            hooks: Hooks::new(&config.hooks, mounts.clone(), metrics.clone()),
             mounts,
             purges,
             freshness: config.freshness.clone(),
@@ -229,6 +233,8 @@ impl Origin {
         let until_dropped = dropped(stopped.clone());
         tokio::spawn(admin::serve(admin_listener, admin.clone(), until_dropped));
         admin.readiness().set_ready();
+        tokio::spawn(refresher.run(stopped.clone()));
+        tokio::spawn(tell_edges(changes, purger, stopped.clone()));
         tokio::spawn(watch_store(trees, admin, stopped.clone()));
         let keeping = keep(sight, announcer, origin.mounts.clone(), stopped);
         tokio::spawn(keeping);
@@ -316,7 +322,7 @@ async fn open_mounts(
     purger: &Arc<Purger>,
     sight: &Arc<Sight>,
     metrics: &Metrics,
-) -> Result<Mounts, Error> {
+) -> Result<(Arc<Mounts>, Refresher), Error> {
     let (read, counted) = (config.clone(), metrics.clone());
     let (purger, sight) = (purger.clone(), sight.clone());
     let setup = move || Shared::new(&read, purger, sight, counted);
@@ -327,7 +333,23 @@ async fn open_mounts(
     for engine in mounts.engines() {
         tokio::spawn(sweep(engine.clone(), config.freshness.clone()));
     }
-    Ok(mounts)
+    let mounts = Arc::new(mounts);
+    Ok((mounts.clone(), Refresher::new(mounts, &shared)))
+}
+
+/// Writes what is said to have changed to the purge log.
+async fn tell_edges(changes: Arc<Changes>, purger: Arc<Purger>, mut stop: watch::Receiver<bool>) {
+    loop {
+        let changed = tokio::select! {
+            changed = changes.next() => changed,
+            _ = stop.wait_for(|stop| *stop) => return,
+        };
+        for purge in changed {
+            let purger = purger.clone();
+            // A log that can't be written is noted there; edges ask again when they must.
+            let _ = disk::blocking(move || purger.purge(purge, SystemTime::now())).await;
+        }
+    }
 }
 
 async fn open_sight(config: &Config) -> Result<Arc<Sight>, Error> {

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use modcdn_core::durable::{self, Sync};
-use modcdn_core::goproxy::{ModulePath, Request, SumDbCall, Version};
+use modcdn_core::goproxy::{ModulePath, Request, SumDbCall, SumDbName, Version};
 use modcdn_core::h1::H1;
 use modcdn_core::refusal::Refusal;
 use parking_lot::Mutex;
@@ -118,7 +118,7 @@ impl Stamp {
 fn place(request: &Request) -> Option<String> {
     let stored = match request {
         Request::Info(..) | Request::Mod(..) | Request::Zip(..) => true,
-        Request::SumDb(sumdb) => matches!(sumdb.call, SumDbCall::Tile(_)),
+        Request::SumDb(sumdb) => matches!(sumdb.call, SumDbCall::Tile(_) | SumDbCall::Lookup(..)),
         Request::List(_) | Request::Latest(_) | Request::Query(..) => false,
     };
     stored.then(|| request.path().trim_start_matches('/').to_owned())
@@ -184,6 +184,12 @@ impl Tree {
     /// The folder of answers that may change.
     pub(crate) fn mutable_dir(&self) -> PathBuf {
         self.dir.join(".mutable")
+    }
+
+    /// Where our head of a checksum database is kept.
+    pub(crate) fn head_file(&self, database: &SumDbName) -> PathBuf {
+        let folder = self.dir.join(".sumdb").join(database.as_str());
+        folder.join("head")
     }
 
     /// A new name in the spool.
@@ -472,6 +478,30 @@ impl Tree {
         let (path, stamp) = (body.path, body.stamp);
         if !self.take_aside(&path, refusal).await {
             bounded(&mut self.unfit.lock()).insert(path, stamp);
+        }
+    }
+
+    /// Takes a stored body that turned out to be bad out of the tree.
+    pub(crate) async fn expel(self: &Arc<Self>, request: &Request, refusal: &Refusal) {
+        let Some(path) = place(request).map(|place| self.dir.join(place)) else {
+            return;
+        };
+        self.checked.lock().remove(&path);
+        if self.take_aside(&path, refusal).await {
+            let removed = disk::blocking(move || fs::remove_file(beside(&path))).await;
+            if let Err(error) = removed {
+                self.note("quarantine", &error);
+            }
+        }
+    }
+
+    /// Keeps bad content that is in memory in quarantine.
+    pub(crate) async fn put_aside(self: &Arc<Self>, body: Bytes, refusal: &Refusal) {
+        let temp = self.spool_name();
+        let written = temp.clone();
+        match disk::blocking(move || fs::write(written, body)).await {
+            Ok(()) => drop(self.take_aside(&temp, refusal).await),
+            Err(error) => self.note("quarantine", &error),
         }
     }
 

@@ -5,6 +5,9 @@
 pub(crate) mod judge;
 pub(crate) mod random;
 pub(crate) mod reference;
+#[allow(unreachable_pub, reason = "other packages' tests share it")]
+#[path = "../../../tests/harness/sumdb.rs"]
+pub(crate) mod sumdb;
 pub(crate) mod zip;
 
 use std::collections::HashMap;
@@ -25,7 +28,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use modcdn_core::telemetry::AccessTarget;
 use modcdn_core::units::Period;
-use modcdn_origin::config::Mount;
+use modcdn_origin::config::{Mount, SumDb};
 use modcdn_origin::{Config, Origin};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -41,6 +44,8 @@ pub(crate) type Gate = mpsc::UnboundedSender<io::Result<Bytes>>;
 pub(crate) enum Reply {
     /// A status and a plain text.
     Status(u16, &'static str),
+    /// A status with an extra header field.
+    Refused(u16, &'static str, &'static str),
     /// A redirect.
     Redirect(u16, String),
     /// 200 with a body of known length, and extra header fields.
@@ -138,6 +143,12 @@ impl Upstream {
         gate
     }
 
+    /// The same in place of all replies for the path.
+    pub(crate) fn gate_instead(&self, path: &str, len: u64) -> Gate {
+        self.state.lock().unwrap().replies.remove(path);
+        self.gate(path, Some(len))
+    }
+
     /// How often a path was asked for.
     pub(crate) fn asked(&self, path: &str) -> usize {
         let state = self.state.lock().unwrap();
@@ -191,6 +202,9 @@ fn reply(state: &Mutex<State>, request: &Request<Incoming>) -> Response<Body> {
         Reply::Redirect(status, to) => {
             response(&reply_parts(Reply::Redirect(*status, to.clone())), request)
         }
+        Reply::Refused(status, name, value) => {
+            response(&reply_parts(Reply::Refused(*status, name, value)), request)
+        }
         Reply::Gated(..) => unreachable!("taken above"),
     }
 }
@@ -206,6 +220,10 @@ fn reply_parts(reply: Reply) -> Parts {
                 full(Bytes::from(said)),
                 StatusCode::from_u16(status).unwrap(),
             )
+        }
+        Reply::Refused(status, name, value) => {
+            headers.insert(name, value.parse().unwrap());
+            (full(Bytes::new()), StatusCode::from_u16(status).unwrap())
         }
         Reply::Redirect(status, to) => {
             headers.insert("location", to.parse().unwrap());
@@ -256,13 +274,22 @@ fn text(status: StatusCode, text: &'static str) -> Response<Body> {
     response
 }
 
+/// A mount whose modules nobody vouches for.
+pub(crate) fn mount(prefix: &str, upstream: &str) -> Mount {
+    Mount {
+        prefix: prefix.parse().unwrap(),
+        sumdb: SumDb::off(),
+        ..Mount::at_root(upstream.parse().unwrap())
+    }
+}
+
 /// A configuration for free ports and quick failures.
 pub(crate) fn config(dir: &Path, upstream: &str) -> Config {
     let mut config = Config {
         listen: vec!["127.0.0.1:0".parse().unwrap()],
         admin: "127.0.0.1:0".parse().unwrap(),
         access_log: AccessTarget::Off,
-        mounts: vec![Mount::at_root(upstream.parse().unwrap())],
+        mounts: vec![mount("/", upstream)],
         ..Config::default()
     };
     config.store.dir = dir.to_owned();

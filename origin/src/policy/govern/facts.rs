@@ -45,7 +45,11 @@ pub(crate) trait RecordSource: Send + Sync {
     ///
     /// # Errors
     /// It can't be found out now. The text says why.
-    async fn record(&self, module: &ModulePath, version: &Version) -> Result<Option<u64>, String>;
+    async fn record(
+        self: Arc<Self>,
+        module: &ModulePath,
+        version: &Version,
+    ) -> Result<Option<u64>, String>;
 }
 
 /// The records that are known: their numbers never change.
@@ -62,7 +66,7 @@ impl Records {
 
     async fn get(
         &self,
-        source: &dyn RecordSource,
+        source: &Arc<dyn RecordSource>,
         module: &ModulePath,
         version: &Version,
     ) -> Result<Option<u64>, String> {
@@ -70,7 +74,7 @@ impl Records {
         if let Some(record) = self.known.lock().get(&key) {
             return Ok(Some(*record));
         }
-        let record = source.record(module, version).await?;
+        let record = source.clone().record(module, version).await?;
         if let Some(record) = record {
             let mut known = self.known.lock();
             if known.len() >= MOST {
@@ -147,7 +151,7 @@ impl Case<'_> {
     pub(super) async fn age(&self, module: &ModulePath, version: &Version) -> Result<Age, String> {
         let governor = self.governor;
         if let Some(source) = &governor.records.source {
-            let record = governor.records.get(&**source, module, version).await;
+            let record = governor.records.get(source, module, version).await;
             let record = record.inspect_err(|_| self.count_unknown("age"))?;
             if let Some(record) = record {
                 return Ok(self.age_of_record(source.database(), record));
@@ -256,7 +260,7 @@ impl Case<'_> {
     async fn latest_of(&self, module: &ModulePath) -> Option<Version> {
         let list = Request::List(module.clone());
         if let Ok(Found::Answer(list)) = self.find(&list).await {
-            let versions = lists::versions(&list.body);
+            let versions = lists::versions(&list.answer.body);
             let compatible = latest(&versions, |version| !version.is_incompatible());
             if let Some(version) = compatible.or_else(|| latest(&versions, |_| true)) {
                 return Some(version);
@@ -264,7 +268,7 @@ impl Case<'_> {
         }
         let latest = Request::Latest(module.clone());
         match self.find(&latest).await {
-            Ok(Found::Answer(answer)) => lists::version_of(&answer.body),
+            Ok(Found::Answer(latest)) => lists::version_of(&latest.answer.body),
             _ => None,
         }
     }

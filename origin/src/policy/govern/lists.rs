@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use modcdn_core::digest::Sha256;
 use modcdn_core::goproxy::{ModulePath, Request, Version};
 use modcdn_core::refusal::Refusal;
 use serde::Deserialize;
@@ -14,7 +13,7 @@ use crate::fetch::Found;
 use crate::policy::nearest::{latest, nearest};
 use crate::policy::refusal::Instead;
 use crate::policy::{Age, Decision, Facts};
-use crate::store::mutable::Answer;
+use crate::store::mutable::{Answer, Known};
 use crate::store::tree::StoredBody;
 use crate::upstream::asked;
 
@@ -61,16 +60,16 @@ impl Case<'_> {
         module: &ModulePath,
     ) -> Result<Governed, Refusal> {
         let found = self.find(request).await?;
-        let Found::Answer(answer) = found else {
+        let Found::Answer(known) = found else {
             return Ok(found.into());
         };
-        let listed = self.judged(module, versions(&answer.body)).await;
+        let listed = self.judged(module, versions(&known.answer.body)).await;
         if listed.allowed.len() == listed.all.len() {
-            return Ok(Found::Answer(answer).into());
+            return Ok(Found::Answer(known).into());
         }
         let kept = listed.all.iter().filter(|v| listed.allowed.contains(v));
         let body: String = kept.map(|version| format!("{version}\n")).collect();
-        Ok(replaced(&answer, body.into()).into())
+        Ok(replaced(&known, body.as_bytes()).into())
     }
 
     /// The latest version, or the highest allowed one if that is blocked.
@@ -80,22 +79,22 @@ impl Case<'_> {
         module: &ModulePath,
     ) -> Result<Governed, Refusal> {
         let found = self.find(request).await?;
-        let Found::Answer(answer) = found else {
+        let Found::Answer(known) = found else {
             return Ok(found.into());
         };
-        let Some(version) = version_of(&answer.body) else {
-            return Ok(Found::Answer(answer).into());
+        let Some(version) = version_of(&known.answer.body) else {
+            return Ok(Found::Answer(known).into());
         };
         let block = match self.decide(&asked(request), module, &version).await? {
             Decision::Allowed { warnings, .. } => {
                 self.count_warnings(&warnings);
-                let found = Found::Answer(answer);
+                let found = Found::Answer(known);
                 return Ok(Governed { found, warnings });
             }
             Decision::Blocked(block) => block,
         };
         match self.highest_allowed(module).await {
-            Some(info) => Ok(replaced(&answer, info).into()),
+            Some(info) => Ok(replaced(&known, &info).into()),
             None => {
                 let asked = format!("{}, which is {version}", asked(request));
                 Err(self.refusal(&block, asked, module, &version).await)
@@ -125,7 +124,7 @@ impl Case<'_> {
     ) -> Result<Governed, Refusal> {
         let found = self.find(request).await?;
         let version = match &found {
-            Found::Answer(answer) => version_of(&answer.body),
+            Found::Answer(known) => version_of(&known.answer.body),
             _ => None,
         };
         let Some(version) = version else {
@@ -147,7 +146,7 @@ impl Case<'_> {
     /// There is no list.
     pub(super) async fn allowed(&self, module: &ModulePath) -> Result<Allowed, Refusal> {
         let list = match self.find(&Request::List(module.clone())).await? {
-            Found::Answer(answer) => versions(&answer.body),
+            Found::Answer(known) => versions(&known.answer.body),
             _ => Vec::new(),
         };
         Ok(self.judged(module, list).await)
@@ -189,13 +188,14 @@ impl Case<'_> {
 }
 
 /// The same answer with another body.
-fn replaced(answer: &Answer, body: Bytes) -> Found {
-    Found::Answer(Arc::new(Answer {
-        digest: Sha256::of(&body),
-        body,
-        validator: None,
-        confirmed: answer.confirmed,
-    }))
+fn replaced(known: &Known, body: &[u8]) -> Found {
+    Found::Answer(Known {
+        answer: Arc::new(Answer {
+            confirmed: known.answer.confirmed,
+            ..Answer::new(body, None)
+        }),
+        changed: known.changed,
+    })
 }
 
 #[cfg(test)]
