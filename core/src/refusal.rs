@@ -147,8 +147,6 @@ reasons! {
     GitFailed = "git-failed", BAD_GATEWAY;
     /// The module is in a version control system other than Git.
     VcsUnsupported = "vcs-unsupported", BAD_GATEWAY;
-    /// The upstream list says `direct`: Git, which this version can't.
-    DirectUnsupported = "direct-unsupported", BAD_GATEWAY;
 
     // The origin failed, seen from an edge.
     /// The origin can't be reached.

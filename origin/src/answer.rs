@@ -53,8 +53,21 @@ pub(crate) struct Asker<'a> {
     pub(crate) headers: &'a HeaderMap,
 }
 
-/// Answers a request of the GOPROXY protocol.
+/// Answers a request of the GOPROXY protocol. What is said of private modules is for nobody but the
+/// asker: caches that serve many may not keep it.
 pub(crate) async fn answer(
+    engine: &Arc<Engine>,
+    request: &Request,
+    asker: &Asker<'_>,
+) -> Response<Body> {
+    let mut response = answer_publicly(engine, request, asker).await;
+    if engine.is_private(request) {
+        make_private(response.headers_mut());
+    }
+    response
+}
+
+async fn answer_publicly(
     engine: &Arc<Engine>,
     request: &Request,
     asker: &Asker<'_>,
@@ -467,6 +480,18 @@ fn not_modified(headers: HeaderMap) -> Response<Body> {
     *response.headers_mut() = headers;
     response.headers_mut().remove(CONTENT_TYPE);
     response
+}
+
+/// Takes the leave to keep it from all caches but the asker's.
+fn make_private(headers: &mut HeaderMap) {
+    let control = headers
+        .get(CACHE_CONTROL)
+        .and_then(|value| value.to_str().ok());
+    let rest = control.and_then(|control| control.strip_prefix("public"));
+    if let Some(rest) = rest {
+        let control = HeaderValue::try_from(format!("private{rest}"));
+        headers.insert(CACHE_CONTROL, control.expect("it was a value before"));
+    }
 }
 
 /// What caches may do with an answer.

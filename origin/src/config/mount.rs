@@ -22,6 +22,8 @@ pub struct Mount {
     /// Which modules are private, as `GOPRIVATE` has them: the checksum database is never asked
     /// about them.
     pub private: Patterns,
+    /// Whom to ask for private modules that aren't stored; nobody else hears of them.
+    pub private_upstream: UpstreamChain,
     /// Which checksum database vouches for all others.
     pub sumdb: SumDb,
     /// Which modules and versions are given out.
@@ -54,9 +56,21 @@ impl Mount {
             upstream,
             lists: Lists::First,
             private: Patterns::default(),
+            private_upstream: UpstreamChain::direct(),
             sumdb: SumDb::default(),
             policy: Policy::default(),
         }
+    }
+
+    /// Every upstream that may be asked.
+    pub(crate) fn upstreams(&self) -> impl Iterator<Item = &Upstream> {
+        let private = (!self.private.is_empty()).then(|| self.private_upstream.links());
+        let all = self
+            .upstream
+            .links()
+            .iter()
+            .chain(private.unwrap_or_default());
+        all.map(|link| &link.upstream)
     }
 
     /// The mount's folder in the store.
@@ -84,7 +98,7 @@ pub(super) fn check(mounts: &[Mount], store: &Path, require: &mut impl FnMut(boo
         // A store that is its own upstream would take its own gaps for upstream's word.
         let is_store = |upstream: &Upstream| matches!(upstream, Upstream::File(f) if *f == folder);
         require(
-            !mount.upstream.links().iter().any(|l| is_store(&l.upstream)),
+            !mount.upstreams().any(is_store),
             &format!("{key}.upstream"),
             &format!(
                 "{} is the mount's own store: use another folder, or \"off\" as upstream",

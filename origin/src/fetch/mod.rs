@@ -125,6 +125,11 @@ impl Engine {
         })
     }
 
+    /// Whether the request is for a private module.
+    pub(crate) fn is_private(&self, request: &Request) -> bool {
+        self.upstreams.is_private(request)
+    }
+
     /// Finds what answers a request. `only_stored` fetches nothing (`Disable-Module-Fetch`).
     ///
     /// # Errors

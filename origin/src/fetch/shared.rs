@@ -7,8 +7,9 @@ use tokio::sync::Semaphore;
 
 use crate::archive;
 use crate::changes::Changes;
-use crate::config::{self, Archive, Config, Freshness, Limits, Timeouts};
+use crate::config::{self, Archive, Config, Freshness, Limits, Mount, Timeouts};
 use crate::credentials::Credentials;
+use crate::git::Git;
 use crate::metrics::Metrics;
 use crate::policy::sight::Sight;
 use crate::purges::Purger;
@@ -54,6 +55,8 @@ pub(crate) struct Shared {
     pub(crate) sight: Arc<Sight>,
     /// How old versions are.
     pub(crate) ages: config::Sight,
+    /// Absent where no upstream list says `direct`.
+    pub(crate) git: Option<Arc<Git>>,
 }
 
 impl Shared {
@@ -70,8 +73,14 @@ impl Shared {
         let (limits, freshness) = (config.limits.clone(), config.freshness.clone());
         let marks = Arc::new(Marks::new(freshness.doubt()));
         let credentials = Arc::new(Credentials::open(&config.credentials)?);
-        let client = asks_http(config)
+        // A repository may turn out to be a module proxy.
+        let by_http =
+            |upstream: &Upstream| matches!(upstream, Upstream::Http(_) | Upstream::Direct);
+        let client = (asks(config, by_http) || asks_database(config))
             .then(|| Client::new(config, credentials).map(Arc::new))
+            .transpose()?;
+        let git = asks(config, |upstream| matches!(upstream, Upstream::Direct))
+            .then(|| Git::open(config, metrics.clone()))
             .transpose()?;
         Ok(Self {
             freshness,
@@ -106,18 +115,23 @@ impl Shared {
             purger,
             sight,
             ages: config.sight.clone(),
+            git,
             limits,
             metrics,
         })
     }
 }
 
-fn asks_http(config: &Config) -> bool {
+/// Whether an upstream of some mount is one of these.
+fn asks(config: &Config, these: impl Fn(&Upstream) -> bool) -> bool {
+    config.mounts.iter().flat_map(Mount::upstreams).any(these)
+}
+
+/// Whether some mount's checksum database is asked at an address of its own.
+fn asks_database(config: &Config) -> bool {
     config.mounts.iter().any(|mount| {
         let mut links = mount.upstream.links().iter();
-        let is_off = links.clone().any(|link| link.upstream == Upstream::Off);
-        links.any(|link| matches!(link.upstream, Upstream::Http(_)))
-            || mount.sumdb.url.is_some()
-            || mount.sumdb.direct && !is_off
+        let is_off = links.any(|link| link.upstream == Upstream::Off);
+        mount.sumdb.url.is_some() || mount.sumdb.direct && !is_off
     })
 }

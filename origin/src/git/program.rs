@@ -146,10 +146,19 @@ impl Program {
         let talked = async {
             match growth {
                 None => started.talk(run).await,
-                Some((folder, most)) => tokio::select! {
-                    ended = started.talk(run) => ended,
-                    cut = outgrown(&folder, most) => Err(cut),
-                },
+                Some((folder, most)) => {
+                    let ended = tokio::select! {
+                        ended = started.talk(run) => ended,
+                        cut = outgrown(&folder, most) => Err(cut),
+                    };
+                    // One of git's own children may have been the one that ran into the bound.
+                    match ended {
+                        Ok(Ended { success: false, .. }) if is_over(&folder, most).await => {
+                            Err(outgrew(most))
+                        }
+                        ended => ended,
+                    }
+                }
             }
         };
         match timeout(limit, talked).await {
@@ -359,18 +368,26 @@ async fn tail(from: Option<impl AsyncRead + Unpin>) -> Result<String, Cut> {
     Ok(String::from_utf8_lossy(&kept[from..]).into_owned())
 }
 
-/// Ends when the folder holds more than it may.
+/// Ends when the folder holds as much as it may.
 async fn outgrown(folder: &Path, most: u64) -> Cut {
     loop {
         tokio::time::sleep(MEASURED_EVERY).await;
-        let folder = folder.to_owned();
-        let size = disk::blocking(move || Ok(size_of(&folder))).await;
-        if size.is_ok_and(|size| size > most) {
-            return Cut::TooLarge {
-                what: "a repository",
-                limit: ByteSize::b(most),
-            };
+        if is_over(folder, most).await {
+            return outgrew(most);
         }
+    }
+}
+
+async fn is_over(folder: &Path, most: u64) -> bool {
+    let folder = folder.to_owned();
+    let size = disk::blocking(move || Ok(size_of(&folder))).await;
+    size.is_ok_and(|size| size >= most)
+}
+
+fn outgrew(most: u64) -> Cut {
+    Cut::TooLarge {
+        what: "a repository",
+        limit: ByteSize::b(most),
     }
 }
 

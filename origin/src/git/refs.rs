@@ -86,11 +86,7 @@ impl Refs {
         Sha256::of(lines.concat().as_bytes())
     }
 
-    /// The commit of a full name.
-    pub(crate) fn get(&self, name: &str) -> Option<&Commit> {
-        self.0.get(name)
-    }
-
+    /// The commit of a tag.
     pub(crate) fn tag(&self, tag: &str) -> Option<&Commit> {
         self.0.get(&format!("{TAGS}{tag}"))
     }

@@ -22,6 +22,7 @@ use super::fault::Fault;
 use super::gitconfig;
 use super::program::{Cut, Ended, Output, Program, Run};
 use super::remote::RemoteUrl;
+use crate::archive;
 use crate::config::{Config, Git, GitCredential};
 use crate::metrics::Metrics;
 use crate::secret::{Secret, SecretFile};
@@ -44,6 +45,8 @@ const SMALL: u64 = 64 << 10;
 /// See the module.
 pub(crate) struct Workshop {
     pub(crate) config: Git,
+    /// What a zip may be.
+    pub(crate) archives: archive::Limits,
     /// Where mirrors are.
     pub(crate) dir: PathBuf,
     program: Program,
@@ -96,6 +99,7 @@ impl Workshop {
         Ok(Arc::new(Self {
             program: Program::new(config, home.clone()),
             config: git.clone(),
+            archives: config.archive.limits(config.limits.max_zip),
             passwords: password_files(&git.credentials),
             dir,
             home,
@@ -128,7 +132,12 @@ impl Workshop {
         let command = arguments.first().copied().unwrap_or_default();
         match self.counted(command, run).await {
             Ok(ended) if ended.success => Ok(ended.output),
-            Ok(ended) => Err(diagnose::remote(&remote.told(), &ended.complaint)),
+            Ok(ended) => {
+                // Where mirrors are is nobody's business.
+                let dir = self.dir.display().to_string();
+                let complaint = ended.complaint.replace(&dir, "...");
+                Err(diagnose::remote(&remote.told(), &complaint))
+            }
             Err(cut) => Err(cut_off(&cut, &remote.told())),
         }
     }

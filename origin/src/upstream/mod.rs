@@ -353,7 +353,8 @@ impl Upstreams {
             // takes the same view of `off` and `direct`.
             _ if matches!(request, Request::SumDb(_)) => Err(no_database(told)),
             Upstream::File(folder) => self.open_file(folder, request, told).await.map(Some),
-            Upstream::Direct => self.ask_git(request, told).await.map(Some),
+            // Its future is deep: boxed, it doesn't add to the size of everybody else's.
+            Upstream::Direct => Box::pin(self.ask_git(request, told)).await.map(Some),
             Upstream::Off => Err(Trouble::Off),
         }
     }
@@ -393,9 +394,8 @@ impl Upstreams {
                     upstream: &upstream,
                     ..*told
                 };
-                let conditions = Conditions::default();
-                let head = self.get(&base, &request.path(), &told, conditions);
-                let head = head.await?;
+                let (path, conditions) = (request.path(), Conditions::default());
+                let head = self.get(&base, &path, &told, conditions).await?;
                 head.ok_or_else(|| told.content("304 to a request without a condition"))
             }
         }

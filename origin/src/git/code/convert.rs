@@ -124,8 +124,7 @@ impl Subject<'_> {
 
     /// Whether a tagged version is one that the module may have, and isn't retracted.
     async fn may_be(&self, version: &Version) -> Result<bool, Fault> {
-        let allowed =
-            self.code.layout.allows(version) || self.may_be_incompatible(version).await?;
+        let allowed = self.code.layout.allows(version) || self.may_be_incompatible(version).await?;
         Ok(allowed && !self.is_retracted(version).await?)
     }
 
@@ -150,7 +149,10 @@ impl Subject<'_> {
         if !self.code.layout.may_be_incompatible() || self.has("go.mod").await? {
             return Ok(false);
         }
-        if self.asked.is_some_and(|asked| asked.ends_with("+incompatible")) {
+        if self
+            .asked
+            .is_some_and(|asked| asked.ends_with("+incompatible"))
+        {
             return Ok(true);
         }
         let second = join(version.major(), "go.mod");
@@ -286,7 +288,10 @@ impl Code<'_> {
             return Err(invalid(format!("its commit is of {time}")));
         }
         let plain: Option<Version> = version.plain().parse().ok();
-        let base = plain.as_ref().and_then(Pseudo::of).map(|parts| parts.base());
+        let base = plain
+            .as_ref()
+            .and_then(Pseudo::of)
+            .map(|parts| parts.base());
         let Some(base) = base.transpose().map_err(|why| invalid(why.to_string()))? else {
             return Ok(());
         };
@@ -295,10 +300,13 @@ impl Code<'_> {
                 "without a tag before it, it must be v0, not v1".to_owned(),
             )),
             None => Ok(()),
-            Some(base) => self.check_base(revision, &base).await.map_err(|fault| match fault {
-                Fault::Nothing(why) => invalid(why),
-                other => other,
-            }),
+            Some(base) => self
+                .check_base(revision, &base)
+                .await
+                .map_err(|fault| match fault {
+                    Fault::Nothing(why) => invalid(why),
+                    other => other,
+                }),
         }
     }
 
@@ -306,7 +314,11 @@ impl Code<'_> {
     async fn check_base(&self, revision: &Revision, base: &Version) -> Result<(), Fault> {
         let prefix = self.layout.tag_prefix();
         let name_of = |tag: &str| tag.strip_prefix(&prefix).unwrap_or(tag).to_owned();
-        if revision.tags.iter().any(|tag| name_of(tag) == base.as_str()) {
+        if revision
+            .tags
+            .iter()
+            .any(|tag| name_of(tag) == base.as_str())
+        {
             let why = format!("its commit has the tag {base}, which is the version to take");
             return Err(Fault::Nothing(why));
         }
@@ -318,7 +330,11 @@ impl Code<'_> {
             }
             tagged = Some(name);
             let commits = (&revision.commit, commit);
-            if self.mirror.descends(&self.refs, commits.0, commits.1).await? {
+            if self
+                .mirror
+                .descends(&self.refs, commits.0, commits.1)
+                .await?
+            {
                 return Ok(());
             }
         }

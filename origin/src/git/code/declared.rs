@@ -41,10 +41,16 @@ mod tests {
     fn the_first_line_that_declares_counts() {
         for (text, declared) in [
             ("module a.example/x\n", "a.example/x"),
-            ("// module no\r\n\tmodule  a.example/x // yes\r\nmodule b\n", "a.example/x"),
+            (
+                "// module no\r\n\tmodule  a.example/x // yes\r\nmodule b\n",
+                "a.example/x",
+            ),
             ("module \"a.example/x\"", "a.example/x"),
             ("module `a.example/x`", "a.example/x"),
-            ("modules a\nmodule\nmodule // none\n\nmodule\tb.example/y", "b.example/y"),
+            (
+                "modules a\nmodule\nmodule // none\n\nmodule\tb.example/y",
+                "b.example/y",
+            ),
             ("module \"broken", ""),
             ("go 1.22\n", ""),
             ("", ""),

@@ -130,10 +130,24 @@ mod tests {
         for (module, root, below, folder, major, second) in [
             ("a.example/x", "a.example/x", "", "", "", None),
             ("a.example/x/v2", "a.example/x", "", "", "/v2", Some("v2")),
-            ("a.example/x/sub/v2", "a.example/x", "", "sub", "/v2", Some("sub/v2")),
+            (
+                "a.example/x/sub/v2",
+                "a.example/x",
+                "",
+                "sub",
+                "/v2",
+                Some("sub/v2"),
+            ),
             ("a.example/x/v2", "a.example/x/v2", "", "", "/v2", None),
             ("gopkg.in/x.v2", "gopkg.in/x.v2", "", "", ".v2", None),
-            ("a.example/x/v2", "a.example/x", "go/dir", "go/dir", "/v2", Some("go/dir/v2")),
+            (
+                "a.example/x/v2",
+                "a.example/x",
+                "go/dir",
+                "go/dir",
+                "/v2",
+                Some("go/dir/v2"),
+            ),
             ("a.example/x/sub", "a.example/x", "./go", "sub/go", "", None),
         ] {
             let layout = layout(module, root, below).unwrap();

@@ -4,12 +4,14 @@
 //! - `revision`: from a version or query to a commit;
 //! - `convert`: from a commit to the version that names it (`versions`: all that have tags);
 //! - `folder`: where in a commit the module is, which its go.mod says (`declared`);
+//! - `files`: the module's files, and the zip of them.
 //!
 //! What the repository doesn't have, and what it has but no module may have, is `Fault::Nothing`:
 //! it was read, and this is its word.
 
 mod convert;
 mod declared;
+mod files;
 mod folder;
 mod layout;
 mod revision;
@@ -30,6 +32,7 @@ use super::refs::Refs;
 
 /// As the go command.
 const MAX_GO_MOD: u64 = 16 << 20;
+const MAX_LICENSE: u64 = 16 << 20;
 
 /// A module in a repository whose branches and tags are these.
 pub(crate) struct Code<'a> {

@@ -63,10 +63,14 @@ impl Code<'_> {
         let refs = &self.refs;
         if let Some(commit) = refs.tag(name) {
             let tag = Some(name.to_owned());
-            return self.at(commit, tag, Some(format!("refs/tags/{name}"))).await;
+            return self
+                .at(commit, tag, Some(format!("refs/tags/{name}")))
+                .await;
         }
         if let Some(commit) = refs.branch(name) {
-            return self.at(commit, None, Some(format!("refs/heads/{name}"))).await;
+            return self
+                .at(commit, None, Some(format!("refs/heads/{name}")))
+                .await;
         }
         if let ("HEAD", Some(commit)) = (name, refs.head()) {
             return self.at(commit, None, Some(name.to_owned())).await;
@@ -109,7 +113,10 @@ impl Code<'_> {
     ) -> Result<Revision, Fault> {
         let Some(time) = self.mirror.time(&self.refs, commit).await? else {
             let name = reference.unwrap_or_else(|| commit.to_string());
-            return Err(Fault::Nothing(format!("{name} of {} is no commit", self.remote())));
+            return Err(Fault::Nothing(format!(
+                "{name} of {} is no commit",
+                self.remote()
+            )));
         };
         Ok(Revision {
             commit: commit.clone(),

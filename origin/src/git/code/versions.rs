@@ -3,9 +3,9 @@
 use modcdn_core::goproxy::{Version, tag};
 
 use super::{Code, MAX_GO_MOD};
+use crate::git::code::layout::Layout;
 use crate::git::fault::Fault;
 use crate::git::refs::Refs;
-use crate::git::code::layout::Layout;
 
 /// The versions of the tags, in their order.
 #[derive(Debug, Default, PartialEq, Eq)]

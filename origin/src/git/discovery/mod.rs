@@ -173,7 +173,7 @@ impl Discovery {
         }
         match &found.kind {
             Kind::Vcs(vcs) => repository(&found.prefix, *vcs, &found.url, &found.folder),
-            Kind::Proxy => proxy(&found),
+            Kind::Proxy => proxy(&found, self.config.insecure.matches(module)),
             Kind::Other(name) => Err(unsupported(&found.prefix, name)),
         }
     }
@@ -235,10 +235,11 @@ fn repository(path: &str, vcs: Vcs, url: &str, folder: &str) -> Result<Place, Fa
     }))
 }
 
-fn proxy(import: &Import) -> Result<Place, Fault> {
+fn proxy(import: &Import, insecure: bool) -> Result<Place, Fault> {
     let url = Url::parse(&import.url).ok();
-    let url = url
-        .filter(|url| url.scheme() == "https" && url.query().is_none() && url.password().is_none());
+    let is_safe = |url: &Url| url.scheme() == "https" || insecure && url.scheme() == "http";
+    let is_bare = |url: &Url| url.query().is_none() && url.password().is_none();
+    let url = url.filter(|url| is_safe(url) && is_bare(url));
     url.map(Place::Proxy).ok_or_else(|| {
         Fault::failed(
             Reason::UpstreamContent,

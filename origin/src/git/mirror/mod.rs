@@ -42,6 +42,7 @@ use super::program::Output;
 use super::refs::{Commit, Refs};
 use super::remote::RemoteUrl;
 use super::workshop::{As, Talk, Workshop};
+use crate::archive;
 use crate::disk;
 
 /// How many bytes of answers git may print that aren't a file's content.
@@ -81,9 +82,14 @@ impl Mirror {
     /// The repository's branches and tags, asked for no earlier than `since`. Many who ask at once
     /// are one conversation.
     pub(crate) async fn refs(&self, since: Instant) -> Result<Arc<Refs>, Fault> {
+        let wanted = Instant::now();
         let mut last = self.slot.refs.lock().await;
-        if let Some(last) = last.as_ref().filter(|last| last.began >= since) {
-            return last.said.clone();
+        if let Some(Said { began, said }) = &*last {
+            // A failure is shared by those who waited for it, not by those who come later.
+            let enough = if said.is_ok() { since } else { wanted };
+            if *began >= enough {
+                return said.clone();
+            }
         }
         let began = Instant::now();
         let said = self.ask_refs().await;
@@ -187,6 +193,11 @@ impl Mirror {
         objects::archive(self, commit, folder, into).await
     }
 
+    /// What a zip may be.
+    pub(crate) fn archives(&self) -> &archive::Limits {
+        &self.workshop.archives
+    }
+
     /// A file without a name, gone when closed.
     pub(crate) async fn scratch(&self) -> io::Result<File> {
         let dir = self.workshop.dir.clone();
@@ -276,7 +287,15 @@ impl Mirror {
         };
         self.slot.is_untidy(true);
         let talked = self.workshop.talk(talk, arguments).await.map(drop);
-        self.slot.is_untidy(talked.is_err());
+        if talked.is_err() {
+            shelf::tidy(self.dir.clone()).await;
+        }
+        self.slot.is_untidy(false);
+        if let Err(Fault::Failed(failure)) = &talked
+            && failure.reason == Reason::GitFailed
+        {
+            objects::check(self).await?;
+        }
         fetched.failed = talked.clone().err().map(|fault| (began, fault));
         talked
     }

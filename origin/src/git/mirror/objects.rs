@@ -156,6 +156,20 @@ pub(super) async fn archive(
     run(mirror, arguments, Bytes::new(), into).await.map(drop)
 }
 
+/// Fails if what the mirror has doesn't hang together.
+pub(super) async fn check(mirror: &Mirror) -> Result<(), Fault> {
+    let arguments = words(&[
+        "fsck",
+        "--connectivity-only",
+        "--no-dangling",
+        "--no-progress",
+    ]);
+    let printed = Output::Memory(super::PRINTED);
+    run(mirror, arguments, Bytes::new(), printed)
+        .await
+        .map(drop)
+}
+
 /// An object as `git cat-file --batch` prints it.
 struct Object {
     kind: String,

@@ -286,8 +286,8 @@ pub(super) async fn mark(file: &Path) -> Result<(), Fault> {
     made.map_err(|error| disk_fault(&error))
 }
 
-/// Removes what a run that was cut off left behind.
-async fn tidy(dir: PathBuf) {
+/// Removes what a run that was cut off left behind. The lock of its fetching must be held.
+pub(super) async fn tidy(dir: PathBuf) {
     let _ = disk::blocking(move || {
         tidy_now(&dir);
         Ok(())
