@@ -278,3 +278,6 @@ fn no_tag(page: &Page, url: &Url, module: &str) -> Fault {
             .hint("try again"),
     }
 }
+
+#[cfg(test)]
+mod tests;
