@@ -1,5 +1,7 @@
 //! What an origin can be configured with. `config/origin.yaml` names every key.
 
+mod s3;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -8,6 +10,7 @@ use modcdn_core::telemetry::AccessTarget;
 use modcdn_core::units::{ByteSize, Period};
 use serde::{Deserialize, Serialize};
 
+pub use self::s3::S3;
 use crate::upstream::chain::{Upstream, UpstreamChain};
 
 /// The node's name where none is given.
@@ -62,9 +65,12 @@ pub struct Tls {
 #[serde(default, deny_unknown_fields)]
 pub struct Store {
     /// The folder: a GOPROXY tree. An existing `GOMODCACHE/cache/download` can be used as it is.
+    /// With `s3`, it holds what is under way and answers that may change.
     pub dir: PathBuf,
-    /// Whether a stored body is synced to disk before anyone gets its last bytes.
+    /// Whether a stored body is synced to disk, or in the bucket, before anyone gets its last bytes.
     pub durable: bool,
+    /// Where bodies lie instead.
+    pub s3: Option<S3>,
 }
 
 /// How long answers that may change (lists, `@latest`, queries, tree heads) are used.
@@ -169,6 +175,7 @@ impl Default for Store {
         Self {
             dir: DEFAULT_STORE.into(),
             durable: true,
+            s3: None,
         }
     }
 }
@@ -320,6 +327,9 @@ impl modcdn_core::config::Config for Config {
             "store.dir",
             "needs a folder",
         );
+        if let Some(s3) = &self.store.s3 {
+            s3.check(&mut require);
+        }
         self.check_store_is_not_upstream(&mut require);
         self.timeouts.check(&mut require);
         self.limits.check(&mut require);
@@ -469,6 +479,16 @@ mod tests {
             ),
             ("upstream: 'ftp://a.example'", "ftp"),
             ("store: {dri: /srv}", "dri"),
+            ("store: {s3: {}}", "store.s3.bucket"),
+            (
+                "store: {s3: {bucket: b, part_size: 1MiB}}",
+                "store.s3.part_size",
+            ),
+            ("store: {s3: {bucket: b, prefix: /x}}", "store.s3.prefix"),
+            (
+                "store: {s3: {bucket: b, endpoint: 'http://s3'}}",
+                "store.s3.endpoint",
+            ),
         ] {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(key), "{text}: {error}");

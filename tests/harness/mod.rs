@@ -26,6 +26,7 @@ pub mod observe;
 pub mod ports;
 pub mod process;
 pub mod raw;
+pub mod s3;
 pub mod scratch;
 pub mod upstream;
 pub mod zip;

@@ -34,6 +34,16 @@ impl Node {
         Node::new("origin", &base, overrides, Vec::new())
     }
 
+    /// An origin with its store on a disk that fails on command.
+    pub fn origin_on(disk: &FaultyDisk, upstream: &str, overrides: &str) -> Node {
+        let dir = disk.folder();
+        let base = format!(
+            "upstream: '{upstream}'\nstore: {{dir: '{}', durable: false}}\n",
+            dir.display()
+        );
+        Node::new("origin", &base, overrides, disk.environment())
+    }
+
     /// An edge in front of `origin`.
     pub fn edge(origin: &Node, overrides: &str) -> Node {
         Node::edge_at(origin.address(), overrides)

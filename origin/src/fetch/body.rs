@@ -21,8 +21,10 @@ impl Engine {
         landing: Landing<String, News>,
     ) {
         // Another flight may have landed since its asker looked.
-        if let Some(stored) = self.stored(request).await {
-            return landing.say(Ok(Found::Stored(stored)));
+        match self.stored(request).await {
+            Ok(Some(stored)) => return landing.say(Ok(Found::Stored(stored))),
+            Ok(None) => {}
+            Err(refusal) => return landing.say(Err(refusal)),
         }
         let _place = match self.place(request).await {
             Ok(place) => place,

@@ -26,7 +26,7 @@ use crate::store::mutable::{Answer, Mutables, Since, Use};
 use crate::store::negative::Negatives;
 use crate::store::spool::Spool;
 use crate::store::sum::Sum;
-use crate::store::tree::{self, Look, Stored, StoredBody, Tree};
+use crate::store::tree::{self, Look, OutOfReach, Stored, StoredBody, Tree};
 use crate::upstream::{Fetched, Upstreams, asked};
 
 /// Everything that finding needs.
@@ -96,11 +96,13 @@ impl Engine {
     }
 
     async fn find_body(self: &Arc<Self>, request: &Request, only_stored: bool) -> News {
-        if let Look::Found(stored) = self.tree.look(request).await {
-            return Ok(Found::Stored(stored));
+        match self.tree.look(request).await {
+            Look::Found(stored) => return Ok(Found::Stored(stored)),
+            Look::Unknown => return Err(out_of_reach(request)),
+            Look::Unsummed | Look::Absent => {}
         }
         if only_stored {
-            let stored = self.stored(request).await.map(Found::Stored);
+            let stored = self.stored(request).await?.map(Found::Stored);
             return stored.ok_or_else(|| not_stored(request));
         }
         let path = request.path();
@@ -158,11 +160,15 @@ impl Engine {
     }
 
     /// What the tree has, taken over from the go command if need be.
-    async fn stored(&self, request: &Request) -> Option<Stored> {
+    async fn stored(&self, request: &Request) -> Result<Option<Stored>, Refusal> {
         match self.tree.look(request).await {
-            Look::Found(stored) => Some(stored),
-            Look::Unsummed => self.tree.adopt(request).await,
-            Look::Absent => None,
+            Look::Found(stored) => Ok(Some(stored)),
+            Look::Unsummed => {
+                let adopted = self.tree.adopt(request).await;
+                adopted.map_err(|OutOfReach| out_of_reach(request))
+            }
+            Look::Absent => Ok(None),
+            Look::Unknown => Err(out_of_reach(request)),
         }
     }
 
@@ -303,6 +309,15 @@ fn not_stored(request: &Request) -> Refusal {
         asked(request),
         "not stored, and Disable-Module-Fetch forbids fetching it",
     )
+}
+
+fn out_of_reach(request: &Request) -> Refusal {
+    Refusal::new(
+        Reason::StoreUnavailable,
+        asked(request),
+        "the storage that holds the origin's modules does not answer",
+    )
+    .hint("try again in a moment; the origin's log says what is wrong with store.s3")
 }
 
 fn crashed(request: &Request) -> Refusal {

@@ -265,8 +265,7 @@ async fn watch_store(tree: Arc<Tree>, admin: Arc<Admin>, mut stop: watch::Receiv
             _ = tick.tick() => {}
             _ = stop.wait_for(|stop| *stop) => return,
         }
-        let probed = tree.clone();
-        match disk::blocking(move || probed.probe()).await {
+        match tree.probe().await {
             Ok(()) if !*stop.borrow() => admin.readiness().set_ready(),
             Ok(()) => {}
             Err(error) => {

@@ -294,6 +294,7 @@ mod tests {
         let store = Store {
             dir: dir.to_owned(),
             durable: false,
+            ..Store::default()
         };
         let metrics = Metrics::new(&Registry::new());
         let tree = Tree::open(&store, &Limits::default(), &metrics).unwrap();

@@ -1,51 +1,56 @@
-//! The tree of bodies that never change.
+//! The tree of bodies that never change, wherever it lies (a [`Shelf`]).
 //!
-//! A body's digest stands beside it ([`Sum`]) and is checked against its bytes: of a small body
+//! A body's digest is known beside it ([`Sum`]) and is checked against its bytes: of a small body
 //! each time it is read, of a large one while it is sent whole (its last bytes wait for the
 //! result), and once a run before a part of it is sent. A body without a sum, as in a tree that the go
 //! command made, is taken over at its first use: read through once, its sum written.
-//!
-//! Commit order: sum, then body (synced, renamed, folder synced). A sum without a body means
-//! nothing; a torn sum beside a body is computed again.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::MetadataExt;
+use std::fs;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use modcdn_core::durable::{self, Sync};
-use modcdn_core::goproxy::{ModulePath, Request, SumDbCall, Version};
+use modcdn_core::goproxy::{ModulePath, Request, Version};
 use parking_lot::Mutex;
 
+use super::bucket::Bucket;
 use super::budget::{Budget, Share};
-use super::sum::{Sum, beside};
+use super::folder::Folder;
+pub(crate) use super::place::keeps;
+use super::place::place;
+use super::shelf::{Large, Opened, OpenedBytes, Shelf, Stamp};
+use super::sum::Sum;
+use super::work::Work;
 use crate::config::{Limits, Store};
 use crate::metrics::Metrics;
 use crate::{content, disk};
 
-/// Bodies up to this size are read at once and checked each time.
-pub(crate) const SMALL: u64 = 64 << 10;
-
-/// How many checked files are remembered, about 200 bytes each.
+/// How many checked bodies are remembered, about 200 bytes each.
 const MAX_CHECKED: usize = 100_000;
+
+/// Bodies that are read through at once, to send parts of them; those who ask for the same body
+/// wait for the first of them.
+const CHECKS: usize = 8;
 
 /// See the module.
 pub(crate) struct Tree {
-    dir: PathBuf,
-    sync: Sync,
+    shelf: Box<dyn Shelf>,
+    work: Work,
+    /// Whether a body's readers wait until it is in place.
+    durable: bool,
     limits: Limits,
     budget: Budget,
     metrics: Metrics,
-    /// Large files whose bytes were found right in this run, as they were then.
-    checked: Mutex<HashMap<PathBuf, Stamp>>,
+    /// Large bodies whose bytes were found right in this run, by place, as they were then.
+    checked: Mutex<HashMap<String, Stamp>>,
     /// Sums that could not be written down: a tree we may only read.
-    unwritten: Mutex<HashMap<PathBuf, (Stamp, Sum)>>,
-    /// One part-check at a time; those who wait find it done.
-    checking: tokio::sync::Mutex<()>,
+    unwritten: Mutex<HashMap<String, (Stamp, Sum)>>,
+    checking: [tokio::sync::Mutex<()>; CHECKS],
+    hash: RandomState,
     /// Held while a `list` is rewritten.
     lists: Mutex<()>,
 }
@@ -62,7 +67,7 @@ pub(crate) enum StoredBody {
     /// Checked.
     Small(Bytes),
     /// To be checked while it is read.
-    Large(Arc<File>),
+    Large(Large),
 }
 
 /// What a look into the tree finds.
@@ -72,98 +77,57 @@ pub(crate) enum Look {
     /// A body whose digest isn't known yet: [`Tree::adopt`] makes it a stored one.
     Unsummed,
     Absent,
+    /// The tree is out of reach: nothing can be said of it.
+    Unknown,
 }
 
-/// Tells one state of a file from another.
+/// The tree is out of reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    len: u64,
-    inode: u64,
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    fn of(file: &File) -> io::Result<Self> {
-        let metadata = file.metadata()?;
-        Ok(Self {
-            len: metadata.len(),
-            inode: metadata.ino(),
-            changed: (metadata.mtime(), metadata.mtime_nsec()),
-        })
-    }
-}
-
-/// Where a body lies below the tree's root; `None` for what may change.
-fn place(request: &Request) -> Option<String> {
-    let stored = match request {
-        Request::Info(..) | Request::Mod(..) | Request::Zip(..) => true,
-        Request::SumDb(sumdb) => matches!(sumdb.call, SumDbCall::Tile(_)),
-        Request::List(_) | Request::Latest(_) | Request::Query(..) => false,
-    };
-    stored.then(|| request.path().trim_start_matches('/').to_owned())
-}
-
-/// Whether answers to this request are kept in the tree.
-pub(crate) fn keeps(request: &Request) -> bool {
-    place(request).is_some()
-}
+pub(crate) struct OutOfReach;
 
 impl Tree {
-    /// Opens a tree, makes it if need be, and empties its spool.
+    /// Opens a tree, makes it if need be, and empties its spool. A folder that can only be read
+    /// will do.
     ///
     /// # Errors
-    /// If the folder can't be written to.
+    /// If the folder can be neither made nor read, or storage can't be set up.
     pub(crate) fn open(
         config: &Store,
         limits: &Limits,
         metrics: &Metrics,
     ) -> io::Result<Arc<Self>> {
-        let tree = Self {
-            dir: config.dir.clone(),
-            sync: if config.durable {
-                Sync::Durable
-            } else {
-                Sync::Relaxed
-            },
+        let work = Work::open(&config.dir)?;
+        Ok(Arc::new(Self {
+            shelf: shelf(config, &work)?,
+            work,
+            durable: config.durable,
             limits: limits.clone(),
             budget: Budget::new(limits.spool.as_u64(), metrics.spool_bytes.clone()),
             metrics: metrics.clone(),
             checked: Mutex::default(),
             unwritten: Mutex::default(),
-            checking: tokio::sync::Mutex::default(),
+            checking: Default::default(),
+            hash: RandomState::new(),
             lists: Mutex::default(),
-        };
-        let spool = tree.dir.join(".spool");
-        fs::create_dir_all(&spool)?;
-        for entry in fs::read_dir(&spool)? {
-            fs::remove_file(entry?.path())?;
-        }
-        tree.probe()?;
-        Ok(Arc::new(tree))
+        }))
     }
 
-    /// Tries to write. Slow: for the blocking pool.
+    /// Tries whether bodies can be put.
     ///
     /// # Errors
     /// If that can't be done now.
-    pub(crate) fn probe(&self) -> io::Result<()> {
-        let probe = self.spool_name();
-        fs::write(&probe, b"probe")?;
-        fs::remove_file(probe)
+    pub(crate) async fn probe(&self) -> io::Result<()> {
+        self.shelf.probe().await
     }
 
     /// The folder of answers that may change.
     pub(crate) fn mutable_dir(&self) -> PathBuf {
-        self.dir.join(".mutable")
+        self.work.dir().join(".mutable")
     }
 
     /// A new name in the spool.
     pub(crate) fn spool_name(&self) -> PathBuf {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        self.dir
-            .join(".spool")
-            .join(format!("{}-{n}", std::process::id()))
+        self.work.spool_name()
     }
 
     /// Room for a body being fetched; `None` if the spool is full.
@@ -171,151 +135,135 @@ impl Tree {
         self.budget.take(bytes)
     }
 
-    /// Looks for a body. Never fails: what can't be read isn't there.
-    pub(crate) async fn look(self: &Arc<Self>, request: &Request) -> Look {
-        let (tree, request) = (self.clone(), request.clone());
-        let looked = disk::blocking(move || tree.look_now(&request)).await;
-        looked.unwrap_or_else(|error| {
-            self.note("read", &error);
-            Look::Absent
-        })
+    /// Whether a body's readers may have its last bytes before it is in place: putting it takes
+    /// long, and nobody asked for safety.
+    pub(crate) fn commits_behind(&self) -> bool {
+        self.shelf.is_remote() && !self.durable
     }
 
-    fn look_now(&self, request: &Request) -> io::Result<Look> {
-        let Some(path) = place(request).map(|place| self.dir.join(place)) else {
-            return Ok(Look::Absent);
+    /// Looks for a body.
+    pub(crate) async fn look(&self, request: &Request) -> Look {
+        let Some(place) = place(request) else {
+            return Look::Absent;
         };
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if absent(&error) => return Ok(Look::Absent),
-            Err(error) => return Err(error),
+        let opened = match self.shelf.open(&place).await {
+            Ok(Some(opened)) => opened,
+            Ok(None) => return Look::Absent,
+            Err(error) => return self.unreadable("read", &error),
         };
-        let stamp = Stamp::of(&file)?;
-        let Some(sum) = Sum::read(&path).or_else(|| self.unwritten_sum(&path, stamp)) else {
-            return Ok(Look::Unsummed);
+        let known = opened.sum;
+        let Some(sum) = known.or_else(|| self.unwritten_sum(&place, &opened.stamp)) else {
+            return Look::Unsummed;
         };
-        if sum.len != stamp.len {
-            self.quarantine_now(request, &path);
-            return Ok(Look::Absent);
+        let body = match opened.bytes {
+            OpenedBytes::Large(large) if sum.len == opened.len => StoredBody::Large(large),
+            OpenedBytes::Small(bytes) if Sum::of(&bytes) == sum => StoredBody::Small(bytes),
+            _ => {
+                self.quarantine_place(request, &place, &opened.stamp).await;
+                return Look::Absent;
+            }
+        };
+        Look::Found(Stored { sum, body })
+    }
+
+    /// What a failure to read means.
+    fn unreadable(&self, operation: &str, error: &io::Error) -> Look {
+        self.note(operation, error);
+        if self.shelf.is_remote() {
+            Look::Unknown
+        } else {
+            Look::Absent
         }
-        if sum.len > SMALL {
-            return Ok(Look::Found(Stored {
-                sum,
-                body: StoredBody::Large(Arc::new(file)),
-            }));
-        }
-        let bytes = read_whole(&file, sum.len)?;
-        if Sum::of(&bytes) != sum {
-            self.quarantine_now(request, &path);
-            return Ok(Look::Absent);
-        }
-        Ok(Look::Found(Stored {
-            sum,
-            body: StoredBody::Small(bytes),
-        }))
     }
 
     /// Takes over a body that has no sum; `None` if it isn't fit to be served.
-    pub(crate) async fn adopt(self: &Arc<Self>, request: &Request) -> Option<Stored> {
-        let (tree, asked) = (self.clone(), request.clone());
-        let adopted = disk::blocking(move || tree.adopt_now(&asked)).await;
-        adopted.unwrap_or_else(|error| {
-            self.note("adopt", &error);
-            None
-        })
+    pub(crate) async fn adopt(&self, request: &Request) -> Result<Option<Stored>, OutOfReach> {
+        match self.try_adopt(request).await {
+            Ok(adopted) => Ok(adopted),
+            Err(error) => match self.unreadable("adopt", &error) {
+                Look::Unknown => Err(OutOfReach),
+                _ => Ok(None),
+            },
+        }
     }
 
-    fn adopt_now(&self, request: &Request) -> io::Result<Option<Stored>> {
-        let Some(path) = place(request).map(|place| self.dir.join(place)) else {
+    async fn try_adopt(&self, request: &Request) -> io::Result<Option<Stored>> {
+        let Some(place) = place(request) else {
             return Ok(None);
         };
-        let file = File::open(&path)?;
-        let stamp = Stamp::of(&file)?;
-        if stamp.len == 0 || stamp.len > self.limits.of(request) {
+        let Some(opened) = self.shelf.open(&place).await? else {
+            return Ok(None);
+        };
+        if opened.len == 0 || opened.len > self.limits.of(request) {
             return Ok(None);
         }
-        if !matches!(request, Request::Zip(..)) {
-            let bytes = read_whole(&file, stamp.len)?;
-            if let Err(fault) = content::check(request, bytes) {
-                tracing::warn!(path = %path.display(), fault, "not taken over from the tree");
-                return Ok(None);
-            }
+        let Opened { len, stamp, .. } = opened;
+        let (sum, body) = match opened.bytes {
+            OpenedBytes::Small(bytes) => (Sum::of(&bytes), StoredBody::Small(bytes)),
+            OpenedBytes::Large(large) => (large.sum(len).await?, StoredBody::Large(large)),
+        };
+        if let Err(fault) = is_fit(request, &body, len).await? {
+            tracing::warn!(place, fault, "not taken over from the tree");
+            return Ok(None);
         }
-        let sum = Sum::of_file(&file, stamp.len)?;
-        if let Err(error) = self.write_sum(&path, sum) {
+        if let Err(error) = self.shelf.write_sum(&place, sum).await {
             self.note("sum", &error);
-            bounded(&mut self.unwritten.lock()).insert(path.clone(), (stamp, sum));
+            bounded(&mut self.unwritten.lock()).insert(place.clone(), (stamp.clone(), sum));
         }
-        bounded(&mut self.checked.lock()).insert(path, stamp);
-        let body = if sum.len > SMALL {
-            StoredBody::Large(Arc::new(file))
-        } else {
-            StoredBody::Small(read_whole(&file, sum.len)?)
-        };
+        bounded(&mut self.checked.lock()).insert(place, stamp);
         Ok(Some(Stored { sum, body }))
     }
 
-    fn unwritten_sum(&self, path: &Path, stamp: Stamp) -> Option<Sum> {
+    fn unwritten_sum(&self, place: &str, stamp: &Stamp) -> Option<Sum> {
         let unwritten = self.unwritten.lock();
-        let (then, sum) = unwritten.get(path)?;
-        (*then == stamp).then_some(*sum)
+        let (then, sum) = unwritten.get(place)?;
+        (then == stamp).then_some(*sum)
     }
 
     /// Stores a small body.
     ///
     /// # Errors
-    /// Whatever the file system says.
+    /// Whatever the shelf says.
     pub(crate) async fn put(self: &Arc<Self>, request: &Request, body: Bytes) -> io::Result<()> {
-        let (tree, request) = (self.clone(), request.clone());
-        disk::blocking(move || {
-            let temp = tree.spool_name();
-            let sum = Sum::of(&body);
-            File::create_new(&temp)?.write_all(&body)?;
-            tree.commit_now(&request, &temp, sum)
-                .inspect_err(|_| drop(fs::remove_file(&temp)))
-        })
-        .await
+        let place = place(request).ok_or(io::ErrorKind::InvalidInput)?;
+        let sum = Sum::of(&body);
+        self.shelf.put(&place, body, sum).await?;
+        self.stored(request, sum).await;
+        Ok(())
     }
 
     /// Puts a finished file of the spool in place. On an error it stays the caller's.
     ///
     /// # Errors
-    /// Whatever the file system says.
+    /// Whatever the shelf says.
     pub(crate) async fn commit(
         self: &Arc<Self>,
         request: &Request,
         temp: &Path,
         sum: Sum,
     ) -> io::Result<()> {
-        let (tree, request, temp) = (self.clone(), request.clone(), temp.to_owned());
-        disk::blocking(move || tree.commit_now(&request, &temp, sum)).await
+        let place = place(request).ok_or(io::ErrorKind::InvalidInput)?;
+        let stamp = self.shelf.commit(&place, temp, sum).await?;
+        if sum.len > super::shelf::SMALL {
+            bounded(&mut self.checked.lock()).insert(place, stamp);
+        }
+        self.stored(request, sum).await;
+        Ok(())
     }
 
-    fn commit_now(&self, request: &Request, temp: &Path, sum: Sum) -> io::Result<()> {
-        let place = place(request).ok_or(ErrorKind::InvalidInput)?;
-        let path = self.dir.join(place);
-        self.write_sum(&path, sum)?;
-        durable::publish(temp, &path, self.sync)?;
-        if sum.len > SMALL {
-            let stamp = Stamp::of(&File::open(&path)?)?;
-            bounded(&mut self.checked.lock()).insert(path, stamp);
-        }
+    async fn stored(self: &Arc<Self>, request: &Request, sum: Sum) {
         if let Request::Mod(module, _) = request
-            && let Err(error) = self.rewrite_list(module)
+            && !self.shelf.is_remote()
         {
-            self.note("list", &error);
+            let (tree, module) = (self.clone(), module.clone());
+            let rewritten = disk::blocking(move || tree.rewrite_list(&module));
+            if let Err(error) = rewritten.await {
+                self.note("list", &error);
+            }
         }
         let kind = request.kind();
         self.metrics.stored.with_label_values(&[kind]).inc();
         self.metrics.stored_bytes.inc_by(sum.len);
-        Ok(())
-    }
-
-    fn write_sum(&self, body: &Path, sum: Sum) -> io::Result<()> {
-        let temp = self.spool_name();
-        fs::write(&temp, sum.text())?;
-        durable::publish(&temp, &beside(body), Sync::Relaxed)
-            .inspect_err(|_| drop(fs::remove_file(&temp)))
     }
 
     /// Rewrites a module's `list` as the go command does: the versions that have a `.mod`.
@@ -323,10 +271,10 @@ impl Tree {
         let Some(list) = Request::List(module.clone()).tree_path() else {
             return Ok(());
         };
-        let list = self.dir.join(list);
+        let list = self.work.dir().join(list);
         let _one_at_a_time = self.lists.lock();
         let mut versions: Vec<Version> = Vec::new();
-        for entry in fs::read_dir(list.parent().unwrap_or(&self.dir))? {
+        for entry in fs::read_dir(list.parent().unwrap_or(self.work.dir()))? {
             let name = entry?.file_name();
             let escaped = name.to_str().and_then(|name| name.strip_suffix(".mod"));
             versions.extend(escaped.and_then(|escaped| Version::from_escaped(escaped).ok()));
@@ -342,93 +290,113 @@ impl Tree {
     }
 
     /// Makes sure, once a run, that a large body's bytes are right, so that parts of it may be
-    /// sent. False: they weren't; the body is gone from the tree.
+    /// sent. False: they weren't; the body is gone from the tree. The check goes on if whoever
+    /// asked for it leaves: he comes back.
     ///
     /// # Errors
-    /// Whatever the file system says.
+    /// If the body can't be read.
     pub(crate) async fn check_parts(
         self: &Arc<Self>,
         request: &Request,
-        file: &Arc<File>,
+        body: &Large,
         sum: Sum,
     ) -> io::Result<bool> {
-        let Some(path) = place(request).map(|place| self.dir.join(place)) else {
+        let Some(place) = place(request) else {
             return Ok(true);
         };
-        let stamp = Stamp::of(file)?;
-        if self.was_checked(&path, stamp) {
+        if self.was_checked(&place, &body.stamp()?) {
             return Ok(true);
         }
-        let _one_at_a_time = self.checking.lock().await;
-        if self.was_checked(&path, stamp) {
+        let (tree, request, body) = (self.clone(), request.clone(), body.clone());
+        let checked = async move { tree.check_whole(&request, &place, &body, sum).await };
+        tokio::spawn(checked).await.map_err(io::Error::other)?
+    }
+
+    async fn check_whole(
+        &self,
+        request: &Request,
+        place: &str,
+        body: &Large,
+        sum: Sum,
+    ) -> io::Result<bool> {
+        let lane = self.hash.hash_one(place) as usize % CHECKS;
+        let _one_at_a_time = self.checking[lane].lock().await;
+        let stamp = body.stamp()?;
+        if self.was_checked(place, &stamp) {
             return Ok(true);
         }
-        let opened = file.clone();
-        let found = disk::blocking(move || Sum::of_file(&opened, sum.len)).await?;
-        if found == sum {
-            self.mark_checked(request, file);
+        if body.sum(sum.len).await? == sum {
+            bounded(&mut self.checked.lock()).insert(place.to_owned(), stamp);
             return Ok(true);
         }
-        self.quarantine(request).await;
+        self.quarantine_place(request, place, &stamp).await;
         Ok(false)
     }
 
-    fn was_checked(&self, path: &Path, stamp: Stamp) -> bool {
-        self.checked.lock().get(path) == Some(&stamp)
+    fn was_checked(&self, place: &str, stamp: &Stamp) -> bool {
+        self.checked.lock().get(place) == Some(stamp)
     }
 
     /// Remembers that a large body's bytes were found right.
-    pub(crate) fn mark_checked(&self, request: &Request, file: &File) {
-        if let (Some(place), Ok(stamp)) = (place(request), Stamp::of(file)) {
-            bounded(&mut self.checked.lock()).insert(self.dir.join(place), stamp);
+    pub(crate) fn mark_checked(&self, request: &Request, body: &Large) {
+        if let (Some(place), Ok(stamp)) = (place(request), body.stamp()) {
+            bounded(&mut self.checked.lock()).insert(place, stamp);
         }
     }
 
     /// Takes a body whose bytes are wrong out of the tree.
-    pub(crate) async fn quarantine(self: &Arc<Self>, request: &Request) {
-        let (tree, request) = (self.clone(), request.clone());
-        let moved = disk::blocking(move || {
-            if let Some(place) = place(&request) {
-                tree.quarantine_now(&request, &tree.dir.join(place));
-            }
-            Ok(())
-        });
-        if let Err(error) = moved.await {
-            self.note("quarantine", &error);
+    pub(crate) async fn quarantine(&self, request: &Request, body: &Large) {
+        if let (Some(place), Ok(stamp)) = (place(request), body.stamp()) {
+            self.quarantine_place(request, &place, &stamp).await;
         }
     }
 
-    fn quarantine_now(&self, request: &Request, path: &Path) {
+    async fn quarantine_place(&self, request: &Request, place: &str, stamp: &Stamp) {
+        tracing::error!(place, "stored body is corrupt, taken out of the tree");
         let kind = request.kind();
-        tracing::error!(path = %path.display(), "stored body is corrupt, taken out of the tree");
         self.metrics.corrupt.with_label_values(&[kind]).inc();
-        self.checked.lock().remove(path);
-        let name = self.spool_name().file_name().map(PathBuf::from);
-        let away = self.dir.join(".quarantine").join(name.unwrap_or_default());
-        let moved = durable::publish(path, &away, Sync::Relaxed);
-        if let Err(error) = moved.and_then(|()| fs::remove_file(beside(path))) {
+        self.checked.lock().remove(place);
+        if let Err(error) = self.shelf.quarantine(place, stamp).await {
             self.note("quarantine", &error);
         }
     }
 
-    /// Logs and counts a failure of the disk.
+    /// Logs and counts a failure of the store.
     pub(crate) fn note(&self, operation: &str, error: &io::Error) {
-        tracing::warn!(operation, %error, dir = %self.dir.display(), "store failed");
+        tracing::warn!(operation, %error, dir = %self.work.dir().display(), "store failed");
         let counter = &self.metrics.store_errors;
         counter.with_label_values(&[operation]).inc();
     }
 }
 
-fn absent(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+/// The shelf that a configuration names.
+///
+/// # Errors
+/// If storage can't be set up.
+pub(crate) fn shelf(config: &Store, work: &Work) -> io::Result<Box<dyn Shelf>> {
+    Ok(match &config.s3 {
+        None => Box::new(Folder::new(work.clone(), config.durable)),
+        Some(s3) => Box::new(Bucket::new(s3, work.clone())?),
+    })
 }
 
-/// The first `len` bytes, wherever the file's own position is.
-fn read_whole(file: &File, len: u64) -> io::Result<Bytes> {
+/// Whether a body that nobody checked so far is what its name says; a zip is checked elsewhere.
+async fn is_fit(request: &Request, body: &StoredBody, len: u64) -> io::Result<Result<(), String>> {
+    if matches!(request, Request::Zip(..)) {
+        return Ok(Ok(()));
+    }
+    let bytes = match body {
+        StoredBody::Small(bytes) => bytes.clone(),
+        StoredBody::Large(large) => read_whole(large, len).await?,
+    };
+    Ok(content::check(request, bytes).map(drop))
+}
+
+async fn read_whole(large: &Large, len: u64) -> io::Result<Bytes> {
     let mut bytes = Vec::with_capacity(usize::try_from(len).map_err(io::Error::other)?);
-    while (bytes.len() as u64) < len {
-        let position = bytes.len() as u64;
-        bytes.extend_from_slice(&disk::read_at_now(file, position, len - position)?);
+    let mut pieces = large.read(0, len);
+    while let Some(piece) = pieces.next().await? {
+        bytes.extend_from_slice(&piece);
     }
     Ok(bytes.into())
 }
@@ -456,6 +424,7 @@ mod tests {
         let store = Store {
             dir: dir.to_owned(),
             durable: false,
+            ..Store::default()
         };
         Tree::open(&store, &Limits::default(), &Metrics::new(&Registry::new())).unwrap()
     }
@@ -516,7 +485,7 @@ mod tests {
         assert!(matches!(case.tree.look(&request(MOD)).await, Look::Absent));
         assert!(!case.dir.path().join(&MOD[1..]).exists());
         let kept = fs::read_dir(case.dir.path().join(".quarantine")).unwrap();
-        assert_eq!(kept.count(), 1);
+        assert_eq!(kept.count(), 2, "the body and its sum");
     }
 
     #[tokio::test]
@@ -530,7 +499,7 @@ mod tests {
             case.tree.look(&request(ZIP)).await,
             Look::Unsummed
         ));
-        let adopted = case.tree.adopt(&request(ZIP)).await.unwrap();
+        let adopted = case.tree.adopt(&request(ZIP)).await.unwrap().unwrap();
         assert_eq!(adopted.sum, Sum::of(&body));
         let stored = found(open(case.dir.path()).look(&request(ZIP)).await);
         assert_eq!(stored.sum, adopted.sum);
@@ -544,7 +513,7 @@ mod tests {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         for unfit in ["", r#"{"Version":"v1.0.1"}"#] {
             fs::write(&path, unfit).unwrap();
-            assert!(case.tree.adopt(&request(info)).await.is_none());
+            assert!(case.tree.adopt(&request(info)).await.unwrap().is_none());
         }
     }
 
@@ -560,10 +529,10 @@ mod tests {
         fs::write(case.dir.path().join(&ZIP[1..]), &body).unwrap();
         let tree = open(case.dir.path());
         let stored = found(tree.look(&request(ZIP)).await);
-        let StoredBody::Large(file) = stored.body else {
+        let StoredBody::Large(body) = stored.body else {
             panic!("small")
         };
-        let right = tree.check_parts(&request(ZIP), &file, sum).await.unwrap();
+        let right = tree.check_parts(&request(ZIP), &body, sum).await.unwrap();
         assert!(!right && matches!(tree.look(&request(ZIP)).await, Look::Absent));
     }
 
