@@ -19,6 +19,8 @@ const MOD: &str = "/example.com/m/@v/v1.0.0.mod";
 const ZIP: &str = "/example.com/m/@v/v1.0.0.zip";
 /// Parts are 5 MiB here.
 const IN_PARTS: usize = 12 << 20;
+/// One part at a time.
+const ONE_BY_ONE: &str = ", upload_memory: 5MiB";
 /// Longer than what is read at once.
 const IN_ONE: usize = 300_000;
 
@@ -300,7 +302,7 @@ fn they_do_not_where_nobody_asked_for_safety() {
 
 #[test]
 fn a_kill_in_the_middle_of_an_upload_leaves_nothing() {
-    let mut rig = Rig::new(IN_PARTS);
+    let mut rig = Rig::with(IN_PARTS, true, ONE_BY_ONE);
     let pid = rig.origin.pid();
     rig.s3.line().set(Fault::TakesOnly(11 << 20));
     std::thread::scope(|scope| {
@@ -324,11 +326,31 @@ fn a_kill_in_the_middle_of_an_upload_leaves_nothing() {
 
 #[test]
 fn the_parts_of_an_upload_that_failed_are_taken_back() {
-    let rig = Rig::with(IN_PARTS, true, ", upload_timeout: 1s");
+    let rig = Rig::with(IN_PARTS, true, &format!("{ONE_BY_ONE}, upload_timeout: 1s"));
     rig.s3.line().set(Fault::TakesOnly(11 << 20));
     assert!(rig.is_cut_off(ZIP));
     assert!(rig.s3.parts() > 0 && !rig.s3.object(ZIP).exists());
     rig.s3.line().set(Fault::None);
     until_true("its parts to be taken back", || rig.s3.parts() == 0);
     rig.stores(ZIP);
+}
+
+#[test]
+fn a_mount_has_its_own_keys() {
+    let upstream = Upstream::start();
+    upstream.module(MODULE, &["v1.0.0"], b"");
+    let s3 = S3::start();
+    let mounts = format!(
+        "mounts: [{{prefix: /}}, {{prefix: /team-a/, upstream: '{}'}}]\n",
+        upstream.url()
+    );
+    let origin = Node::origin("off", &format!("{mounts}{}", s3.store(true, "")));
+    let client = Client::h2(origin.url());
+    client.get(&format!("/team-a{MOD}")).ok();
+    assert!(s3.object(&format!("/team-a{MOD}")).exists());
+    assert_eq!(
+        client.get(MOD).status,
+        403,
+        "it is none of the other mount's"
+    );
 }

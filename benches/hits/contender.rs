@@ -8,8 +8,7 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::Outcome;
-use super::rig::{GENERATOR, READY_WITHIN, Running, free_port, only_child, wait_for_port};
+use super::rig::{GENERATOR, Outcome, READY_WITHIN, Running, free_port, only_child, wait_for_port};
 
 /// One server under test.
 pub(super) struct Contender {
@@ -95,7 +94,7 @@ pub(super) fn modcdn(dir: &Path, setup: Setup) -> Outcome<Contender> {
         &origin_conf,
         format!(
             "listen: ['127.0.0.1:{origin}']\nadmin: 127.0.0.1:{origin_admin}\naccess_log: off\n\
-             upstream: 'file://{dir_text}/tree'\nstore: {{dir: {home_text}/origin}}\n"
+             mounts: [{{upstream: 'file://{dir_text}/tree'}}]\nstore: {{dir: {home_text}/origin}}\n"
         ),
     )?;
     let edge_conf = home.join("edge.yaml");

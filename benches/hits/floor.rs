@@ -4,8 +4,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread::spawn;
 
-use super::Outcome;
-use super::rig::{GENERATOR, incompressible, own_cpu_seconds, pin_to};
+use super::rig::{GENERATOR, Outcome, incompressible, own_cpu_seconds, pin_to};
 
 const MIB: usize = 1 << 20;
 /// Sent for each figure.

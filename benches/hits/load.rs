@@ -6,9 +6,8 @@ use std::process::{Command, Stdio};
 use std::thread::{sleep, spawn};
 use std::time::{Duration, Instant};
 
-use super::Outcome;
 use super::contender::Contender;
-use super::rig::{GENERATOR, children_seconds_since_last, cpu_seconds, resident};
+use super::rig::{GENERATOR, Outcome, children_seconds_since_last, cpu_seconds, resident};
 
 /// What is asked, and how.
 #[derive(Clone, Copy)]

@@ -19,7 +19,9 @@
 mod contender;
 mod floor;
 mod load;
+#[path = "../rig/mod.rs"]
 mod rig;
+mod tree;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -29,7 +31,8 @@ use std::time::Duration;
 
 use contender::{Contender, Setup, modcdn, nginx};
 use load::{Load, Run, p99, resident_with, run};
-use rig::{GENERATOR, make_certificate, make_tree, need, pin_to};
+use rig::{GENERATOR, Outcome, make_certificate, need, pin_to};
+use tree::make_tree;
 
 const INFO: &str = "/example.com/bench/@v/v1.0.0.info";
 const ZIP: &str = "/example.com/bench/@v/v1.0.0.zip";
@@ -99,8 +102,6 @@ const RATED: Load = Load {
     rate: Some(2500),
     ..TLS
 };
-
-type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> Outcome<()> {
     // `cargo test --benches` runs a bench with `--test`: it has nothing to say then.

@@ -7,7 +7,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use modcdn_core::goproxy::{MAX_ELEMENT, ModulePath, Request, Tile, Version};
+use modcdn_core::goproxy::{MAX_ELEMENT, ModulePath, Pattern, Request, Tile, Version};
 
 /// How many texts of each kind are generated.
 const TEXTS: usize = 5000;
@@ -143,6 +143,40 @@ fn tiles_are_judged_as_x_mod_does() {
         });
         assert_same(text, &ours, theirs);
     }
+}
+
+#[test]
+fn patterns_match_as_x_mod_says() {
+    let mut random = Random(7);
+    let pairs: Vec<_> = (0..TEXTS)
+        .map(|_| (random.pattern(), random.short_path()))
+        .collect();
+    let verdicts = x_mod(
+        pairs
+            .iter()
+            .map(|(p, m)| ("pattern", p.as_str(), m.as_str())),
+    );
+    assert_sane(&verdicts);
+    let mut matched = 0;
+    for ((pattern, module), theirs) in pairs.into_iter().zip(verdicts) {
+        let module: ModulePath = module.parse().expect("a module path");
+        let ours = pattern.parse::<Pattern>();
+        // We refuse more on purpose: classes that hold a slash, and elements without a pattern.
+        let Ok(ours) = ours else {
+            let odd = ["//", "[", "\\/"].iter().any(|odd| pattern.contains(odd))
+                || pattern.is_empty()
+                || pattern.starts_with('/');
+            assert!(
+                odd || theirs.is_none(),
+                "{pattern:?} is a pattern of theirs"
+            );
+            continue;
+        };
+        let ours = ours.matches(&module);
+        matched += usize::from(ours);
+        assert_eq!(Some(ours.to_string()), theirs, "{pattern:?} {module}");
+    }
+    assert!((TEXTS / 20..TEXTS).contains(&matched), "{matched} match");
 }
 
 /// The version or query of an `.info` request.
@@ -326,6 +360,32 @@ impl Random {
         } else {
             self.pick(&paths).to_owned()
         }
+    }
+
+    fn short_path(&mut self) -> String {
+        let hosts = ["a.b", "x.a.b", "ab.c"];
+        let elements = ["a", "b", "ab", "ba", "aab", "v2"];
+        let mut path = self.pick(&hosts).to_owned();
+        for _ in 0..self.below(4) {
+            path += "/";
+            path += self.pick(&elements);
+        }
+        path
+    }
+
+    /// A pattern that has a chance with [`Self::short_path`].
+    fn pattern(&mut self) -> String {
+        let parts = [
+            "*", "*", "a", "b", "a.b", "/", "?", "[ab]", "[^a]", "[a-c]", "\\a", ".", "v2", "[",
+            "]", "-", "[]a]", "[a-]", "\\",
+        ];
+        let mut pattern = self
+            .mostly(&["*", "a.b", "*.b", "x.*", "ab.?", "/", ""], 5)
+            .to_owned();
+        for _ in 0..self.below(5) {
+            pattern += self.pick(&parts);
+        }
+        pattern
     }
 
     fn escaped_path(&mut self) -> String {

@@ -4,6 +4,8 @@
 //!
 //! - `server`: listeners and connections (HTTP/1.1, HTTP/2, TLS), deadlines, the access log; one
 //!   request is parsed by the grammar of `modcdn_core::goproxy`, and only its parsed value goes on;
+//! - `mounts`: which prefix a path lies below; each mount has an engine and a tree of its own, and
+//!   all share the bounds;
 //! - `fetch`: finds what answers it: the store, else one fetch for all who ask;
 //! - `store`: the GOPROXY tree on disk, growing bodies, answers that may change;
 //! - [`upstream`]: the GOPROXY list that is asked, and what counts as an answer (`content`);
@@ -15,7 +17,7 @@
 //!
 //! ```no_run
 //! let config = modcdn_origin::Config {
-//!     upstream: "https://goproxy.cn".parse()?,
+//!     mounts: vec![modcdn_origin::config::Mount::at_root("https://goproxy.cn".parse()?)],
 //!     ..Default::default()
 //! };
 //! modcdn_origin::run(config)?;
@@ -28,6 +30,7 @@ mod content;
 mod disk;
 mod fetch;
 mod metrics;
+mod mounts;
 mod server;
 mod store;
 pub mod upstream;

@@ -11,6 +11,7 @@ use modcdn_core::telemetry::AccessTarget;
 use modcdn_core::units::{ByteSize, Period};
 use modcdn_dns::config::Pop;
 use modcdn_origin::UpstreamChain;
+use modcdn_origin::config::Mount;
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -95,7 +96,7 @@ impl Source<'_> {
             listen: vec![http],
             admin: node.admin,
             access_log: self.access_log(node),
-            upstream: self.upstream.clone(),
+            mounts: vec![Mount::at_root(self.upstream.clone())],
             ..Default::default()
         };
         config.store.dir = self.folders.origin();
@@ -209,7 +210,7 @@ mod tests {
     fn the_origin_gets_the_upstream_with_its_password() {
         written(false, |folders| {
             let origin: modcdn_origin::Config = read(folders, "origin");
-            let upstream = String::from(origin.upstream);
+            let upstream = String::from(origin.mounts[0].upstream.clone());
             assert_eq!(upstream, "https://u:secret@goproxy.cn/,off");
             assert_eq!(origin.store.dir, folders.origin());
         });

@@ -30,7 +30,10 @@ pub struct Node {
 impl Node {
     /// An origin in front of `upstream`. `overrides` is YAML laid over a minimal configuration.
     pub fn origin(upstream: &str, overrides: &str) -> Node {
-        let base = format!("upstream: '{upstream}'\nstore: {{dir: DATA/store, durable: false}}\n");
+        let base = format!(
+            "mounts: [{{prefix: /, upstream: '{upstream}'}}]\n\
+             store: {{dir: DATA/store, durable: false}}\n"
+        );
         Node::new("origin", &base, overrides, Vec::new())
     }
 
@@ -38,7 +41,7 @@ impl Node {
     pub fn origin_on(disk: &FaultyDisk, upstream: &str, overrides: &str) -> Node {
         let dir = disk.folder();
         let base = format!(
-            "upstream: '{upstream}'\nstore: {{dir: '{}', durable: false}}\n",
+            "mounts: [{{prefix: /, upstream: '{upstream}'}}]\nstore: {{dir: '{}', durable: false}}\n",
             dir.display()
         );
         Node::new("origin", &base, overrides, disk.environment())

@@ -15,6 +15,8 @@
 //! | [`Version`] | canonical versions: `vX.Y.Z[-pre][+incompatible]` |
 //! | [`Query`] | what `module.EscapeVersion` accepts: branches, commits, `v1.2` |
 //! | [`SumDb`] | `/sumdb/NAME/…`: the checksum database through the proxy |
+//! | [`Prefix`] | where a mount begins, whose rest is one of these requests: `/`, `/team-a/` |
+//! | [`Patterns`] | what `GOPRIVATE` can hold: globs that mean module paths with all below them |
 //!
 //! Failure rule: anything outside the grammar is a [`GrammarError`]; nothing is repaired, and
 //! nothing panics. Three rules are stricter than x/mod's code: two dots in a row are refused anywhere
@@ -25,6 +27,8 @@
 mod error;
 mod escape;
 mod path;
+mod patterns;
+mod prefix;
 mod query;
 mod request;
 mod sumdb;
@@ -33,6 +37,8 @@ mod version;
 
 pub use error::GrammarError;
 pub use path::{MAX_ELEMENT, ModulePath};
+pub use patterns::{MAX_PATTERN, Pattern, PatternError, Patterns};
+pub use prefix::{Prefix, PrefixError};
 pub use query::Query;
 pub use request::{MAX_PATH, Request};
 pub use sumdb::{SumDb, SumDbCall, SumDbName};

@@ -10,6 +10,7 @@ import (
 	"log"
 	"net/url"
 	"os"
+	"path"
 	"strings"
 
 	"golang.org/x/mod/module"
@@ -48,8 +49,8 @@ func main() {
 func judge(op, a, b string) (result string, ok bool) {
 	switch op {
 	case "path": // escaped module path
-		path, err := module.UnescapePath(a)
-		return path, err == nil
+		unescaped, err := module.UnescapePath(a)
+		return unescaped, err == nil
 	case "module": // module path
 		escaped, err := module.EscapePath(a)
 		return escaped, err == nil
@@ -66,13 +67,16 @@ func judge(op, a, b string) (result string, ok bool) {
 	case "tile": // tile path
 		tile, err := tlog.ParseTilePath(a)
 		return fmt.Sprintf("%d %d %d %d", tile.H, tile.L, tile.N, tile.W), err == nil && tile.L <= 63
+	case "pattern": // pattern of modules, module path
+		_, err := path.Match(a, "")
+		return fmt.Sprint(module.MatchPrefixPatterns(a, b)), err == nil
 	case "ask": // module path, version or query: the path that the go command sends
-		path, err1 := module.EscapePath(a)
+		escaped, err1 := module.EscapePath(a)
 		version, err2 := module.EscapeVersion(b)
 		if err1 != nil || err2 != nil {
 			return "", false
 		}
-		return pathEscape("/" + path + "/@v/" + version + ".info"), true
+		return pathEscape("/" + escaped + "/@v/" + version + ".info"), true
 	}
 	log.Fatalf("unknown operation %q", op)
 	return "", false

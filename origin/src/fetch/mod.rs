@@ -7,6 +7,7 @@
 mod body;
 pub(crate) mod flight;
 mod provisional;
+mod shared;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,8 @@ use tokio::time::timeout;
 
 use self::flight::{Flights, Joined, Landing};
 pub(crate) use self::provisional::Provisional;
-use crate::config::{Config, Freshness, Timeouts};
+pub(crate) use self::shared::Shared;
+use crate::config::{Freshness, Mount, Timeouts};
 use crate::metrics::Metrics;
 use crate::store::mutable::{Answer, Mutables, Since, Use};
 use crate::store::negative::Negatives;
@@ -29,7 +31,7 @@ use crate::store::sum::Sum;
 use crate::store::tree::{self, Look, OutOfReach, Stored, StoredBody, Tree};
 use crate::upstream::{Fetched, Upstreams, asked};
 
-/// Everything that finding needs.
+/// Everything that finding below one mount needs.
 pub(crate) struct Engine {
     pub(crate) tree: Arc<Tree>,
     pub(crate) mutables: Mutables,
@@ -58,29 +60,21 @@ pub(crate) enum Found {
 }
 
 impl Engine {
-    /// # Errors
-    /// If the HTTP client for upstreams can't be set up.
-    pub(crate) fn new(
-        config: &Config,
-        tree: Arc<Tree>,
-        metrics: Metrics,
-    ) -> reqwest::Result<Arc<Self>> {
-        let negatives = Negatives::new(
-            config.freshness.not_found.get(),
-            config.limits.not_found_entries,
-        );
-        Ok(Arc::new(Self {
-            mutables: Mutables::new(tree.clone(), config.limits.mutable_memory.as_u64()),
+    /// The engine of one mount, over its tree.
+    pub(crate) fn new(mount: &Mount, tree: Arc<Tree>, shared: &Shared) -> Arc<Self> {
+        let prefix = mount.prefix.clone();
+        Arc::new(Self {
+            mutables: Mutables::new(tree.clone(), prefix.clone(), shared.memory.clone()),
+            negatives: shared.negatives.of(prefix),
             tree,
-            freshness: config.freshness.clone(),
+            freshness: shared.freshness.clone(),
             provisional: Provisional::default(),
-            negatives,
-            upstreams: Upstreams::new(config, metrics.clone())?,
-            timeouts: config.timeouts.clone(),
+            upstreams: Upstreams::new(mount, shared),
+            timeouts: shared.timeouts.clone(),
             flights: Flights::default(),
-            places: Arc::new(Semaphore::new(config.limits.fetches)),
-            metrics,
-        }))
+            places: shared.places.clone(),
+            metrics: shared.metrics.clone(),
+        })
     }
 
     /// Finds what answers a request. `only_stored` fetches nothing (`Disable-Module-Fetch`).

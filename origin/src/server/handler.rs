@@ -1,4 +1,4 @@
-//! One request: what any request must be, then the grammar, then the answer.
+//! One request: what any request must be, then its mount and the grammar, then the answer.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -11,19 +11,21 @@ use http::header::HOST;
 use http::request::Parts;
 use http::{Method, Response, StatusCode, Version};
 use hyper::body::Incoming;
-use modcdn_core::goproxy::{MAX_PATH, Request};
+use modcdn_core::goproxy::MAX_PATH;
 use modcdn_core::refusal::{Reason, Refusal};
 use modcdn_core::telemetry::AccessLog;
 
 use super::activity::Activity;
 use super::tracked::{Line, Record, Tracked, track};
 use crate::answer::{self, Asker, Body};
-use crate::fetch::Engine;
+use crate::config::Freshness;
 use crate::metrics::Metrics;
+use crate::mounts::Mounts;
 
 /// What all connections share.
 pub(crate) struct Handler {
-    pub(crate) engine: Arc<Engine>,
+    pub(crate) mounts: Mounts,
+    pub(crate) freshness: Freshness,
     pub(crate) metrics: Metrics,
     pub(crate) log: AccessLog,
     pub(crate) name: String,
@@ -77,25 +79,17 @@ impl Handler {
             let refusal = Refusal::new(Reason::NoSuchEndpoint, path, "no such endpoint");
             return ("other", self.refuse(head, &refusal));
         }
-        match Request::parse(path) {
-            Ok(request) => {
+        match self.mounts.find(path) {
+            Ok((engine, request)) => {
                 let asker = Asker {
                     method: &head.method,
                     version: head.version,
                     headers: &head.headers,
                 };
-                let response = answer::answer(&self.engine, &request, &asker).await;
+                let response = answer::answer(engine, &request, &asker).await;
                 (request.kind(), response)
             }
-            Err(fault) => {
-                let reason = if fault.is_too_long() {
-                    Reason::PathTooLong
-                } else {
-                    Reason::BadRequest
-                };
-                let refusal = Refusal::new(reason, path, fault.to_string());
-                ("other", self.refuse(head, &refusal))
-            }
+            Err(refusal) => ("other", self.refuse(head, &refusal)),
         }
     }
 
@@ -126,7 +120,7 @@ impl Handler {
     }
 
     fn refuse(&self, head: &Parts, refusal: &Refusal) -> Response<Body> {
-        answer::refuse(refusal, &self.engine.freshness, &head.method)
+        answer::refuse(refusal, &self.freshness, &head.method)
     }
 
     fn line(&self, client: SocketAddr, head: &Parts) -> Line {

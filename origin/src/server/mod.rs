@@ -27,8 +27,9 @@ use self::connection::Server;
 use self::handler::Handler;
 use crate::config::{Config, Freshness};
 use crate::disk;
-use crate::fetch::Engine;
+use crate::fetch::{Engine, Shared};
 use crate::metrics::Metrics;
+use crate::mounts::{Mounts, Unusable};
 use crate::store::tree::Tree;
 
 /// How often the store is tried for being writable.
@@ -131,7 +132,8 @@ impl Origin {
         let registry = Registry::new();
         let metrics = Metrics::new(&registry);
         let admin = Admin::new("origin", registry);
-        let engine = open_engine(&config, &metrics).await?;
+        let mounts = open_mounts(&config, &metrics).await?;
+        let trees: Vec<_> = mounts.engines().iter().map(|e| e.tree.clone()).collect();
         let log = AccessLog::open(&config.access_log).map_err(|error| Error::AccessLog {
             target: config.access_log.to_string(),
             error,
@@ -154,7 +156,8 @@ impl Origin {
             shutdown: config.timeouts.shutdown.get(),
         };
         let handler = Arc::new(Handler {
-            engine: engine.clone(),
+            mounts,
+            freshness: config.freshness.clone(),
             metrics,
             log,
             name: config.name.clone(),
@@ -175,11 +178,14 @@ impl Origin {
         let until_dropped = dropped(stopped.clone());
         tokio::spawn(admin::serve(admin_listener, admin.clone(), until_dropped));
         admin.readiness().set_ready();
-        tokio::spawn(watch_store(engine.tree.clone(), admin, stopped));
+        tokio::spawn(watch_store(trees, admin, stopped));
         tracing::info!(
             listen = ?origin.listen, tls = ?origin.tls, admin = %origin.admin_address,
-            upstream = %config.upstream, store = %config.store.dir.display(), "origin is up"
+            store = %config.store.dir.display(), "origin is up"
         );
+        for mount in &config.mounts {
+            tracing::info!(prefix = %mount.prefix, upstream = %mount.upstream, "mounted");
+        }
         Ok(origin)
     }
 
@@ -230,17 +236,14 @@ impl Origin {
     }
 }
 
-async fn open_engine(config: &Config, metrics: &Metrics) -> Result<Arc<Engine>, Error> {
-    let (store, limits) = (config.store.clone(), config.limits.clone());
-    let opening = metrics.clone();
-    let tree = disk::blocking(move || Tree::open(&store, &limits, &opening)).await;
-    let tree = tree.map_err(|error| Error::Store {
-        dir: config.store.dir.clone(),
-        error,
-    })?;
-    let engine = Engine::new(config, tree, metrics.clone())?;
-    tokio::spawn(sweep(engine.clone(), config.freshness.clone()));
-    Ok(engine)
+async fn open_mounts(config: &Config, metrics: &Metrics) -> Result<Mounts, Error> {
+    let shared = Shared::new(config, metrics.clone())?;
+    let mounts = Mounts::open(config, &shared).await;
+    let mounts = mounts.map_err(|Unusable { dir, error }| Error::Store { dir, error })?;
+    for engine in mounts.engines() {
+        tokio::spawn(sweep(engine.clone(), config.freshness.clone()));
+    }
+    Ok(mounts)
 }
 
 /// Removes, once, answers that are too old for any use.
@@ -258,23 +261,30 @@ async fn sweep(engine: Arc<Engine>, freshness: Freshness) {
 }
 
 /// Keeps readiness true to whether the store can be written.
-async fn watch_store(tree: Arc<Tree>, admin: Arc<Admin>, mut stop: watch::Receiver<bool>) {
+async fn watch_store(trees: Vec<Arc<Tree>>, admin: Arc<Admin>, mut stop: watch::Receiver<bool>) {
     let mut tick = interval(PROBE_INTERVAL);
     loop {
         tokio::select! {
             _ = tick.tick() => {}
             _ = stop.wait_for(|stop| *stop) => return,
         }
-        match tree.probe().await {
+        match probe_all(&trees).await {
             Ok(()) if !*stop.borrow() => admin.readiness().set_ready(),
             Ok(()) => {}
             Err(error) => {
-                tree.note("probe", &error);
                 let why = format!("the store can't be written: {error}");
                 admin.readiness().set_unready(why);
             }
         }
     }
+}
+
+async fn probe_all(trees: &[Arc<Tree>]) -> io::Result<()> {
+    for tree in trees {
+        let probe = tree.probe().await;
+        probe.inspect_err(|error| tree.note("probe", error))?;
+    }
+    Ok(())
 }
 
 /// Resolves when the origin is gone, not when it is told to stop: metrics outlive requests.

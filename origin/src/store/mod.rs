@@ -1,4 +1,6 @@
-//! What the origin keeps.
+//! What the origin keeps: a tree a mount, that of `/` in the store's folder itself, that of `/team-a/`
+//! in `team-a` below it. A module path's first element has a dot and a prefix's elements have none, so
+//! they never meet; whoever walks a tree leaves out folders without a dot other than `sumdb`.
 //!
 //! ```text
 //! <dir>/                              a GOPROXY tree, as GOMODCACHE/cache/download is one
@@ -22,7 +24,7 @@
 //! before it is whole.
 
 mod bucket;
-mod budget;
+pub(crate) mod budget;
 mod folder;
 pub(crate) mod mutable;
 pub(crate) mod negative;

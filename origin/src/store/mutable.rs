@@ -1,6 +1,6 @@
 //! Answers that may change: lists, `@latest`, queries, records and heads of checksum databases.
 //!
-//! In memory up to a bound, and on disk as `.mutable/ab/<sha-256 of path>`: one line of JSON, then
+//! In memory up to a bound that holds for all mounts together, and on disk as `.mutable/ab/<sha-256 of path>`: one line of JSON, then
 //! the body. A file that isn't what its first line says is dropped. Ages run by the monotonic
 //! clock; only across a restart the wall clock is asked, and a clock that went back makes an
 //! answer look new, never older than it can be.
@@ -16,7 +16,7 @@ use bytes::Bytes;
 use http::HeaderValue;
 use modcdn_core::digest::Sha256;
 use modcdn_core::durable::{self, Sync};
-use modcdn_core::goproxy::{Request, SumDbCall};
+use modcdn_core::goproxy::{Prefix, Request, SumDbCall};
 use modcdn_core::units::Period;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -29,15 +29,22 @@ use crate::upstream::Validator;
 /// What an answer costs in memory beside its body, roughly.
 const OVERHEAD: u64 = 512;
 
-/// See the module.
+/// The answers of one mount. See the module.
 pub(crate) struct Mutables {
     tree: Arc<Tree>,
+    prefix: Prefix,
+    memory: Arc<Memory>,
+}
+
+/// The answers of all mounts that are in memory.
+pub(crate) struct Memory {
     limit: u64,
-    memory: Mutex<Memory>,
+    held: Mutex<Held>,
 }
 
 #[derive(Default)]
-struct Memory {
+struct Held {
+    /// By the mount's prefix and the path below it.
     answers: HashMap<String, Arc<Answer>>,
     bytes: u64,
 }
@@ -127,18 +134,19 @@ struct Head {
 }
 
 impl Mutables {
-    pub(crate) fn new(tree: Arc<Tree>, limit: u64) -> Self {
+    pub(crate) fn new(tree: Arc<Tree>, prefix: Prefix, memory: Arc<Memory>) -> Self {
         Self {
             tree,
-            limit,
-            memory: Mutex::default(),
+            prefix,
+            memory,
         }
     }
 
     /// The answer to a request's path, from memory or else from disk.
     pub(crate) async fn get(&self, path: &str) -> Option<Arc<Answer>> {
-        if let Some(answer) = self.memory.lock().answers.get(path) {
-            return Some(answer.clone());
+        let key = self.key(path);
+        if let Some(answer) = self.memory.get(&key) {
+            return Some(answer);
         }
         let (file, asked) = (self.file(path), path.to_owned());
         let answer = match disk::blocking(move || load(&file, &asked)).await {
@@ -148,14 +156,14 @@ impl Mutables {
                 return None;
             }
         };
-        self.remember(path, &answer);
+        self.memory.put(&key, &answer);
         Some(answer)
     }
 
     /// Keeps an answer. A disk that fails is noted; the answer is kept in memory all the same.
     pub(crate) async fn put(&self, path: &str, answer: Answer) -> Arc<Answer> {
         let answer = Arc::new(answer);
-        self.remember(path, &answer);
+        self.memory.put(&self.key(path), &answer);
         let (file, temp) = (self.file(path), self.tree.spool_name());
         let text = written(path, &answer);
         let kept = disk::blocking(move || {
@@ -171,7 +179,7 @@ impl Mutables {
 
     /// Forgets an answer: upstream says that there is no such thing any more.
     pub(crate) async fn remove(&self, path: &str) {
-        self.memory.lock().remove(path);
+        self.memory.remove(&self.key(path));
         let file = self.file(path);
         // What can't be removed grows too old by itself.
         let _ = disk::blocking(move || fs::remove_file(file)).await;
@@ -198,18 +206,8 @@ impl Mutables {
         Ok(())
     }
 
-    fn remember(&self, path: &str, answer: &Arc<Answer>) {
-        let mut memory = self.memory.lock();
-        memory.remove(path);
-        memory.bytes += cost(path, answer);
-        memory.answers.insert(path.to_owned(), answer.clone());
-        while memory.bytes > self.limit {
-            // Any will do: what is asked for again comes back from disk.
-            let Some(victim) = memory.answers.keys().next().cloned() else {
-                break;
-            };
-            memory.remove(&victim);
-        }
+    fn key(&self, path: &str) -> String {
+        format!("{}{path}", self.prefix.before())
     }
 
     fn file(&self, path: &str) -> PathBuf {
@@ -219,15 +217,47 @@ impl Mutables {
 }
 
 impl Memory {
-    fn remove(&mut self, path: &str) {
-        if let Some(answer) = self.answers.remove(path) {
-            self.bytes -= cost(path, &answer);
+    /// Memory for so many bytes.
+    pub(crate) fn new(limit: u64) -> Arc<Self> {
+        Arc::new(Self {
+            limit,
+            held: Mutex::default(),
+        })
+    }
+
+    fn get(&self, key: &str) -> Option<Arc<Answer>> {
+        self.held.lock().answers.get(key).cloned()
+    }
+
+    fn put(&self, key: &str, answer: &Arc<Answer>) {
+        let mut held = self.held.lock();
+        held.remove(key);
+        held.bytes += cost(key, answer);
+        held.answers.insert(key.to_owned(), answer.clone());
+        while held.bytes > self.limit {
+            // Any will do: what is asked for again comes back from disk.
+            let Some(victim) = held.answers.keys().next().cloned() else {
+                break;
+            };
+            held.remove(&victim);
+        }
+    }
+
+    fn remove(&self, key: &str) {
+        self.held.lock().remove(key);
+    }
+}
+
+impl Held {
+    fn remove(&mut self, key: &str) {
+        if let Some(answer) = self.answers.remove(key) {
+            self.bytes -= cost(key, &answer);
         }
     }
 }
 
-fn cost(path: &str, answer: &Answer) -> u64 {
-    OVERHEAD + (path.len() + answer.body.len()) as u64
+fn cost(key: &str, answer: &Answer) -> u64 {
+    OVERHEAD + (key.len() + answer.body.len()) as u64
 }
 
 fn written(path: &str, answer: &Answer) -> Vec<u8> {
@@ -287,18 +317,25 @@ mod tests {
     use super::*;
     use crate::config::{Limits, Store};
     use crate::metrics::Metrics;
+    use crate::store::budget::Budget;
 
     const LIST: &str = "/a.example/m/@v/list";
 
     fn mutables(dir: &Path, limit: u64) -> Mutables {
+        mounted(dir, "/", &Memory::new(limit))
+    }
+
+    fn mounted(dir: &Path, prefix: &str, memory: &Arc<Memory>) -> Mutables {
         let store = Store {
             dir: dir.to_owned(),
             durable: false,
             ..Store::default()
         };
         let metrics = Metrics::new(&Registry::new());
-        let tree = Tree::open(&store, &Limits::default(), &metrics).unwrap();
-        Mutables::new(tree, limit)
+        let limits = Limits::default();
+        let budget = Budget::of(&limits, &metrics);
+        let tree = Tree::open(&store, &limits, budget, &metrics).unwrap();
+        Mutables::new(tree, prefix.parse().unwrap(), memory.clone())
     }
 
     fn answer(text: &str, age: u64) -> Answer {
@@ -350,11 +387,28 @@ mod tests {
             mutables.put(&format!("/{n}"), answer("x", 0)).await;
         }
         let (count, bytes) = {
-            let memory = mutables.memory.lock();
-            (memory.answers.len(), memory.bytes)
+            let held = mutables.memory.held.lock();
+            (held.answers.len(), held.bytes)
         };
         assert!(count <= 3 && bytes <= 3 * OVERHEAD);
         assert!(mutables.get("/0").await.is_some() && mutables.get("/19").await.is_some());
+    }
+
+    #[tokio::test]
+    async fn mounts_share_memory_and_no_answer() {
+        let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let memory = Memory::new(1 << 20);
+        let (a, b) = (
+            mounted(a.path(), "/", &memory),
+            mounted(b.path(), "/b/", &memory),
+        );
+        a.put(LIST, answer("v1.0.0\n", 0)).await;
+        assert!(b.get(LIST).await.is_none());
+        b.put(LIST, answer("v2.0.0\n", 0)).await;
+        assert_eq!(a.get(LIST).await.unwrap().body, "v1.0.0\n");
+        assert_eq!(memory.held.lock().answers.len(), 2);
+        b.remove(LIST).await;
+        assert!(a.get(LIST).await.is_some() && b.get(LIST).await.is_none());
     }
 
     #[test]

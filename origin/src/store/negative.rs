@@ -1,37 +1,53 @@
 //! True "not found", remembered briefly and in memory only.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use modcdn_core::goproxy::Prefix;
 use modcdn_core::refusal::Refusal;
 use parking_lot::Mutex;
 
-/// See the module. Bounded: when it is full, what has expired goes, and else all.
+/// What all mounts' upstreams said. Bounded: when it is full, what has expired goes, and else all.
 #[derive(Debug)]
-pub(crate) struct Negatives {
+pub(crate) struct Absences {
     lifetime: Duration,
     most: usize,
+    /// By the mount's prefix and the path below it.
     refusals: Mutex<HashMap<String, (Refusal, Instant)>>,
 }
 
-impl Negatives {
-    pub(crate) fn new(lifetime: Duration, most: usize) -> Self {
-        Self {
+/// What one mount's upstreams said.
+#[derive(Debug)]
+pub(crate) struct Negatives {
+    prefix: Prefix,
+    all: Arc<Absences>,
+}
+
+impl Absences {
+    pub(crate) fn new(lifetime: Duration, most: usize) -> Arc<Self> {
+        Arc::new(Self {
             lifetime,
             most,
             refusals: Mutex::default(),
+        })
+    }
+
+    /// Those of one mount.
+    pub(crate) fn of(self: &Arc<Self>, prefix: Prefix) -> Negatives {
+        Negatives {
+            prefix,
+            all: self.clone(),
         }
     }
 
-    /// What upstream said of this path, if that is still to be believed.
-    pub(crate) fn get(&self, path: &str) -> Option<Refusal> {
+    fn get(&self, key: &str) -> Option<Refusal> {
         let refusals = self.refusals.lock();
-        let (refusal, since) = refusals.get(path)?;
+        let (refusal, since) = refusals.get(key)?;
         (since.elapsed() < self.lifetime).then(|| refusal.clone())
     }
 
-    /// Remembers a true "not found"; anything else is passed over.
-    pub(crate) fn put(&self, path: &str, refusal: &Refusal) {
+    fn put(&self, key: String, refusal: &Refusal) {
         if !refusal.reason.is_negative() || self.lifetime.is_zero() || self.most == 0 {
             return;
         }
@@ -42,7 +58,23 @@ impl Negatives {
         if refusals.len() >= self.most {
             refusals.clear();
         }
-        refusals.insert(path.to_owned(), (refusal.clone(), Instant::now()));
+        refusals.insert(key, (refusal.clone(), Instant::now()));
+    }
+}
+
+impl Negatives {
+    /// What upstream said of this path, if that is still to be believed.
+    pub(crate) fn get(&self, path: &str) -> Option<Refusal> {
+        self.all.get(&self.key(path))
+    }
+
+    /// Remembers a true "not found"; anything else is passed over.
+    pub(crate) fn put(&self, path: &str, refusal: &Refusal) {
+        self.all.put(self.key(path), refusal);
+    }
+
+    fn key(&self, path: &str) -> String {
+        format!("{}{path}", self.prefix.before())
     }
 }
 
@@ -58,7 +90,7 @@ mod tests {
 
     #[test]
     fn only_true_absence_is_remembered() {
-        let negatives = Negatives::new(Duration::from_secs(60), 10);
+        let negatives = Absences::new(Duration::from_secs(60), 10).of(Prefix::root());
         for &reason in Reason::ALL {
             negatives.put("/m", &refusal(reason));
             let kept = negatives
@@ -70,11 +102,19 @@ mod tests {
 
     #[test]
     fn there_are_never_more_than_allowed() {
-        let negatives = Negatives::new(Duration::from_secs(60), 3);
+        let negatives = Absences::new(Duration::from_secs(60), 3).of(Prefix::root());
         for n in 0..100 {
             negatives.put(&n.to_string(), &refusal(Reason::NotFound));
         }
-        assert!(negatives.refusals.lock().len() <= 3);
+        assert!(negatives.all.refusals.lock().len() <= 3);
         assert!(negatives.get("99").is_some());
+    }
+
+    #[test]
+    fn what_one_mount_lacks_another_may_have() {
+        let all = Absences::new(Duration::from_secs(60), 10);
+        let (a, b) = (all.of("/a/".parse().unwrap()), all.of(Prefix::root()));
+        a.put("/m", &refusal(Reason::NotFound));
+        assert!(a.get("/m").is_some() && b.get("/m").is_none());
     }
 }

@@ -340,6 +340,7 @@ mod tests {
     use super::*;
     use crate::config::{Limits, Store};
     use crate::metrics::Metrics;
+    use crate::store::budget::Budget;
 
     const ZIP: &str = "/a.example/m/@v/v1.0.0.zip";
 
@@ -358,7 +359,8 @@ mod tests {
         };
         let limits = Limits::default();
         let metrics = Metrics::new(&Registry::new());
-        let tree = Tree::open(&store, &limits, &metrics).unwrap();
+        let budget = Budget::of(&limits, &metrics);
+        let tree = Tree::open(&store, &limits, budget, &metrics).unwrap();
         let (writer, spool) = start(&tree, len, "m").await.unwrap();
         Case { dir, writer, spool }
     }

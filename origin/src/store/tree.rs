@@ -17,7 +17,7 @@ use modcdn_core::durable::{self, Sync};
 use modcdn_core::goproxy::{ModulePath, Request, Version};
 use parking_lot::Mutex;
 
-use super::bucket::Bucket;
+use super::bucket::{self, Bucket};
 use super::budget::{Budget, Share};
 use super::folder::Folder;
 pub(crate) use super::place::keeps;
@@ -38,7 +38,7 @@ const CHECKS: usize = 8;
 
 /// See the module.
 pub(crate) struct Tree {
-    shelf: Box<dyn Shelf>,
+    shelf: Arc<dyn Shelf>,
     work: Work,
     /// Whether a body's readers wait until it is in place.
     durable: bool,
@@ -86,23 +86,24 @@ pub(crate) enum Look {
 pub(crate) struct OutOfReach;
 
 impl Tree {
-    /// Opens a tree, makes it if need be, and empties its spool. A folder that can only be read
-    /// will do.
+    /// Opens a tree, makes it if need be, and empties its spool, which `budget` bounds. A folder that
+    /// can only be read will do.
     ///
     /// # Errors
     /// If the folder can be neither made nor read, or storage can't be set up.
     pub(crate) fn open(
         config: &Store,
         limits: &Limits,
+        budget: Budget,
         metrics: &Metrics,
     ) -> io::Result<Arc<Self>> {
         let work = Work::open(&config.dir)?;
         Ok(Arc::new(Self {
-            shelf: shelf(config, &work)?,
+            shelf: shelf(config, &work, &budget)?,
             work,
             durable: config.durable,
             limits: limits.clone(),
-            budget: Budget::new(limits.spool.as_u64(), metrics.spool_bytes.clone()),
+            budget,
             metrics: metrics.clone(),
             checked: Mutex::default(),
             unwritten: Mutex::default(),
@@ -373,10 +374,13 @@ impl Tree {
 ///
 /// # Errors
 /// If storage can't be set up.
-pub(crate) fn shelf(config: &Store, work: &Work) -> io::Result<Box<dyn Shelf>> {
+pub(crate) fn shelf(config: &Store, work: &Work, budget: &Budget) -> io::Result<Arc<dyn Shelf>> {
     Ok(match &config.s3 {
-        None => Box::new(Folder::new(work.clone(), config.durable)),
-        Some(s3) => Box::new(Bucket::new(s3, work.clone())?),
+        None => Arc::new(Folder::new(work.clone(), config.durable)),
+        Some(s3) => {
+            let memory = budget.parts(bucket::places(s3));
+            Arc::new(Bucket::new(s3, work.clone(), memory)?)
+        }
     })
 }
 
@@ -426,7 +430,9 @@ mod tests {
             durable: false,
             ..Store::default()
         };
-        Tree::open(&store, &Limits::default(), &Metrics::new(&Registry::new())).unwrap()
+        let (limits, metrics) = (Limits::default(), Metrics::new(&Registry::new()));
+        let budget = Budget::of(&limits, &metrics);
+        Tree::open(&store, &limits, budget, &metrics).unwrap()
     }
 
     fn case() -> Case {

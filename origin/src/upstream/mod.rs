@@ -11,6 +11,7 @@ mod http;
 mod walk;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use ::http::HeaderValue;
@@ -21,17 +22,19 @@ use modcdn_core::refusal::{Reason, Refusal};
 pub(crate) use self::body::Body;
 use self::body::{Pieces, Rules};
 use self::chain::{Upstream, UpstreamChain};
-use self::http::{Client, Got, Told};
+pub(crate) use self::http::Client;
+use self::http::{Got, Told};
 use self::walk::{Trouble, Walk};
-use crate::config::{Config, Limits, Timeouts};
+use crate::config::{Limits, Mount, Timeouts};
 use crate::content;
+use crate::fetch::Shared;
 use crate::metrics::Metrics;
 
-/// The upstreams of an origin.
+/// The upstreams of a mount.
 pub(crate) struct Upstreams {
     chain: UpstreamChain,
     /// Absent where no upstream is asked by HTTP.
-    client: Option<Client>,
+    client: Option<Arc<Client>>,
     timeouts: Timeouts,
     limits: Limits,
     metrics: Metrics,
@@ -71,24 +74,14 @@ pub(crate) fn asked(request: &Request) -> String {
 }
 
 impl Upstreams {
-    /// # Errors
-    /// If the HTTP client can't be set up: no usable certificate store, as a rule.
-    pub(crate) fn new(config: &Config, metrics: Metrics) -> reqwest::Result<Self> {
-        let asks_http = config
-            .upstream
-            .links()
-            .iter()
-            .any(|link| matches!(link.upstream, Upstream::Http(_)));
-        let client = asks_http
-            .then(|| Client::new(&config.timeouts, &config.limits))
-            .transpose()?;
-        Ok(Self {
-            chain: config.upstream.clone(),
-            client,
-            timeouts: config.timeouts.clone(),
-            limits: config.limits.clone(),
-            metrics,
-        })
+    pub(crate) fn new(mount: &Mount, shared: &Shared) -> Self {
+        Self {
+            chain: mount.upstream.clone(),
+            client: shared.client.clone(),
+            timeouts: shared.timeouts.clone(),
+            limits: shared.limits.clone(),
+            metrics: shared.metrics.clone(),
+        }
     }
 
     /// Asks the upstreams in turn.

@@ -20,6 +20,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use modcdn_core::telemetry::AccessTarget;
 use modcdn_core::units::Period;
+use modcdn_origin::config::Mount;
 use modcdn_origin::{Config, Origin};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -214,7 +215,7 @@ pub(crate) fn config(dir: &Path, upstream: &str) -> Config {
         listen: vec!["127.0.0.1:0".parse().unwrap()],
         admin: "127.0.0.1:0".parse().unwrap(),
         access_log: AccessTarget::Off,
-        upstream: upstream.parse().unwrap(),
+        mounts: vec![Mount::at_root(upstream.parse().unwrap())],
         ..Config::default()
     };
     config.store.dir = dir.to_owned();

@@ -28,11 +28,13 @@ use object_store::{
     Attribute, Attributes, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt,
     PutOptions, PutPayload,
 };
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use self::object::Object;
 use self::outage::Outage;
 use self::upload::Uploads;
+pub(super) use self::upload::places;
 use super::folder::{is_of_tree, quarantined};
 use super::shelf::{Entry, Large, Opened, OpenedBytes, SMALL, Shelf, Stamp};
 use super::sum::{Sum, beside_place};
@@ -69,16 +71,16 @@ struct Begun {
 }
 
 impl Bucket {
-    /// Talks to nobody yet.
+    /// Talks to nobody yet. `memory` has a permit a part that may be in memory.
     ///
     /// # Errors
     /// If the client can't be set up: credentials or certificates that can't be read.
-    pub(crate) fn new(settings: &S3, work: Work) -> io::Result<Self> {
+    pub(crate) fn new(settings: &S3, work: Work, memory: Arc<Semaphore>) -> io::Result<Self> {
         Ok(Self(Arc::new(Inner {
             client: client::build(settings)?,
             settings: settings.clone(),
             outage: Outage::default(),
-            uploads: Uploads::new(settings, &work),
+            uploads: Uploads::new(&work, memory),
             work,
         })))
     }

@@ -58,14 +58,12 @@ struct Note {
 }
 
 impl Uploads {
-    pub(super) fn new(settings: &S3, work: &Work) -> Self {
+    pub(super) fn new(work: &Work, memory: Arc<Semaphore>) -> Self {
         let notes = work.dir().join(".uploads");
-        let parts = settings.upload_memory.as_u64() / settings.part_size.as_u64().max(1);
-        let parts = usize::try_from(parts).unwrap_or(usize::MAX);
         Self {
             left: Mutex::new(files(&notes)),
             notes,
-            memory: Arc::new(Semaphore::new(parts.clamp(1, Semaphore::MAX_PERMITS))),
+            memory,
         }
     }
 
@@ -84,6 +82,14 @@ impl Uploads {
         })
         .await
     }
+}
+
+/// How many parts may be in memory.
+pub(crate) fn places(settings: &S3) -> usize {
+    let parts = settings.upload_memory.as_u64() / settings.part_size.as_u64().max(1);
+    usize::try_from(parts).map_or(Semaphore::MAX_PERMITS, |parts| {
+        parts.clamp(1, Semaphore::MAX_PERMITS)
+    })
 }
 
 fn files(folder: &FilePath) -> Vec<PathBuf> {

@@ -1,4 +1,6 @@
-//! What the bench stands on: files, a certificate, child processes, ports, clocks.
+//! What benches stand on: bytes, module zips, a certificate, child processes, ports, clocks.
+// Not every bench needs all of it.
+#![allow(dead_code)]
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -8,38 +10,22 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::{BIG_ZIP_BYTES, COLD_BYTES, COLD_ZIPS, INFO_BYTES, Outcome, ZIP_BYTES};
+#[allow(unreachable_pub)]
+#[path = "../../tests/harness/zip.rs"]
+mod zip;
+
+pub(crate) use zip::module_zip;
+
+pub(crate) type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
 /// The generator's core. Servers run on core 0 unless their row says otherwise.
-pub(super) const GENERATOR: usize = 1;
+pub(crate) const GENERATOR: usize = 1;
 
 /// How long servers may take to come up.
-pub(super) const READY_WITHIN: Duration = Duration::from_secs(20);
-
-pub(super) fn make_tree(dir: &Path) -> Outcome<()> {
-    let versions = dir.join("tree/example.com/bench/@v");
-    fs::create_dir_all(&versions)?;
-    let head = r#"{"Version":"v1.0.0","Time":"2026-01-01T00:00:00Z","Origin":{"Ref":""#;
-    let tail = r#""}}"#;
-    let fill = "x".repeat(INFO_BYTES - head.len() - tail.len());
-    fs::write(versions.join("v1.0.0.info"), format!("{head}{fill}{tail}"))?;
-    fs::write(versions.join("v1.0.0.mod"), "module example.com/bench\n")?;
-    fs::write(versions.join("v1.0.0.zip"), incompressible(ZIP_BYTES))?;
-    fs::write(versions.join("v1.1.0.mod"), "module example.com/bench\n")?;
-    fs::write(versions.join("v1.1.0.zip"), incompressible(BIG_ZIP_BYTES))?;
-    let cold = incompressible(COLD_BYTES);
-    for n in 0..COLD_ZIPS {
-        fs::write(
-            versions.join(format!("v1.2.{n}.mod")),
-            "module example.com/bench\n",
-        )?;
-        fs::write(versions.join(format!("v1.2.{n}.zip")), &cold)?;
-    }
-    Ok(())
-}
+pub(crate) const READY_WITHIN: Duration = Duration::from_secs(20);
 
 /// Bytes of a xorshift generator: the same in every run.
-pub(super) fn incompressible(len: usize) -> Vec<u8> {
+pub(crate) fn incompressible(len: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut next = || {
         state ^= state << 13;
@@ -50,7 +36,7 @@ pub(super) fn incompressible(len: usize) -> Vec<u8> {
     (0..len / 8).flat_map(|_| next()).collect()
 }
 
-pub(super) fn make_certificate(dir: &Path) -> Outcome<()> {
+pub(crate) fn make_certificate(dir: &Path) -> Outcome<()> {
     let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
     let made = rcgen::generate_simple_self_signed(names)?;
     fs::write(dir.join("cert.pem"), made.cert.pem())?;
@@ -59,10 +45,10 @@ pub(super) fn make_certificate(dir: &Path) -> Outcome<()> {
 }
 
 /// A child process that ends with its value.
-pub(super) struct Running(pub(super) Child);
+pub(crate) struct Running(pub(crate) Child);
 
 impl Running {
-    pub(super) fn start(command: &mut Command) -> Outcome<Self> {
+    pub(crate) fn start(command: &mut Command) -> Outcome<Self> {
         let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -83,7 +69,7 @@ impl Drop for Running {
     }
 }
 
-pub(super) fn need(tool: &str) -> Outcome<()> {
+pub(crate) fn need(tool: &str) -> Outcome<()> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let extra = PathBuf::from("/usr/sbin");
     let found = std::env::split_paths(&path)
@@ -98,11 +84,11 @@ pub(super) fn need(tool: &str) -> Outcome<()> {
     .into())
 }
 
-pub(super) fn free_port() -> Outcome<u16> {
+pub(crate) fn free_port() -> Outcome<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-pub(super) fn wait_for_port(port: u16) -> Outcome<()> {
+pub(crate) fn wait_for_port(port: u16) -> Outcome<()> {
     let until = Instant::now() + READY_WITHIN;
     while Instant::now() < until {
         if TcpStream::connect(("127.0.0.1", port)).is_ok() {
@@ -114,7 +100,7 @@ pub(super) fn wait_for_port(port: u16) -> Outcome<()> {
 }
 
 /// nginx's one worker, once its master, which listens first, has made it.
-pub(super) fn only_child(pid: u32) -> Outcome<u32> {
+pub(crate) fn only_child(pid: u32) -> Outcome<u32> {
     let until = Instant::now() + READY_WITHIN;
     while Instant::now() < until {
         let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
@@ -127,7 +113,7 @@ pub(super) fn only_child(pid: u32) -> Outcome<u32> {
 }
 
 /// User and system time of a process, all its threads.
-pub(super) fn cpu_seconds(pid: u32) -> Outcome<f64> {
+pub(crate) fn cpu_seconds(pid: u32) -> Outcome<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let fields: Vec<&str> = stat[stat.rfind(')').ok_or("no stat")? + 2..]
         .split(' ')
@@ -138,7 +124,7 @@ pub(super) fn cpu_seconds(pid: u32) -> Outcome<f64> {
 }
 
 /// CPU time of children that have ended since this was last asked: the generator's.
-pub(super) fn children_seconds_since_last() -> Outcome<f64> {
+pub(crate) fn children_seconds_since_last() -> Outcome<f64> {
     use std::sync::atomic::{AtomicU64, Ordering};
     static LAST: AtomicU64 = AtomicU64::new(0);
     let stat = BufReader::new(fs::File::open("/proc/self/stat")?)
@@ -155,7 +141,7 @@ pub(super) fn children_seconds_since_last() -> Outcome<f64> {
 }
 
 /// Keeps the calling thread on one core.
-pub(super) fn pin_to(core: usize) -> std::io::Result<()> {
+pub(crate) fn pin_to(core: usize) -> std::io::Result<()> {
     // SAFETY: a set of cores is plain bits, for which zero is the empty set.
     let mut cores: libc::cpu_set_t = unsafe { std::mem::zeroed() };
     // SAFETY: writes one bit of `cores`, and checks that it has it.
@@ -170,7 +156,7 @@ pub(super) fn pin_to(core: usize) -> std::io::Result<()> {
 }
 
 /// CPU time of the calling thread.
-pub(super) fn own_cpu_seconds() -> Outcome<f64> {
+pub(crate) fn own_cpu_seconds() -> Outcome<f64> {
     let mut time = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
@@ -184,7 +170,7 @@ pub(super) fn own_cpu_seconds() -> Outcome<f64> {
 }
 
 /// Resident memory of a process, in bytes.
-pub(super) fn resident(pid: u32) -> Outcome<u64> {
+pub(crate) fn resident(pid: u32) -> Outcome<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));

@@ -1,0 +1,250 @@
+//! What an origin can be configured with. `config/origin.yaml` names every key.
+//!
+//! One struct a section; the longer ones have files of their own.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use modcdn_core::config::Problem;
+use modcdn_core::telemetry::AccessTarget;
+use serde::{Deserialize, Serialize};
+
+mod freshness;
+mod limits;
+mod mount;
+mod s3;
+mod timeouts;
+
+pub use self::freshness::Freshness;
+pub use self::limits::Limits;
+pub use self::mount::Mount;
+pub use self::s3::S3;
+pub use self::timeouts::Timeouts;
+
+/// The node's name where none is given.
+pub const DEFAULT_NAME: &str = "origin";
+/// Where the origin listens in clear text.
+pub const DEFAULT_LISTEN: &str = "127.0.0.10:8080";
+/// Where metrics and health are shown.
+pub const DEFAULT_ADMIN: &str = "127.0.0.10:9080";
+/// Where the store is.
+pub const DEFAULT_STORE: &str = "/var/lib/modcdn/origin";
+
+/// The configuration of one origin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The node's name, in logs.
+    pub name: String,
+    /// Clear-text listeners: HTTP/1.1, and HTTP/2 by prior knowledge. Port 0 takes a free one.
+    pub listen: Vec<SocketAddr>,
+    /// TLS listeners.
+    pub tls: Option<Tls>,
+    /// The listener for metrics and health; never public.
+    pub admin: SocketAddr,
+    /// Where one JSON line a request goes.
+    pub access_log: AccessTarget,
+    /// What is served below which prefix, and where it comes from.
+    pub mounts: Vec<Mount>,
+    /// What is kept, and where.
+    pub store: Store,
+    /// How long answers that may change are used.
+    pub freshness: Freshness,
+    /// How long anything may take.
+    pub timeouts: Timeouts,
+    /// How much of anything there may be.
+    pub limits: Limits,
+}
+
+/// TLS listeners: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1 by ALPN.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// Addresses to listen on.
+    pub listen: Vec<SocketAddr>,
+    /// The certificate chain, PEM, the node's own first.
+    pub certificate: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
+}
+
+/// What is kept, and where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Store {
+    /// The folder: a GOPROXY tree, the mount's at `/`; the others' are below it, as their prefixes say.
+    /// An existing `GOMODCACHE/cache/download` can be used as it is. With `s3`, it holds what is under
+    /// way and answers that may change.
+    pub dir: PathBuf,
+    /// Whether a stored body is synced to disk, or in the bucket, before anyone gets its last bytes.
+    pub durable: bool,
+    /// Where bodies lie instead.
+    pub s3: Option<S3>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let address = |text: &str| text.parse().expect("default addresses are well-formed");
+        Self {
+            name: DEFAULT_NAME.to_owned(),
+            listen: vec![address(DEFAULT_LISTEN)],
+            tls: None,
+            admin: address(DEFAULT_ADMIN),
+            access_log: AccessTarget::default(),
+            mounts: vec![Mount::default()],
+            store: Store::default(),
+            freshness: Freshness::default(),
+            timeouts: Timeouts::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self {
+            dir: DEFAULT_STORE.into(),
+            durable: true,
+            s3: None,
+        }
+    }
+}
+
+impl modcdn_core::config::Config for Config {
+    fn check(&self) -> Result<(), Vec<Problem>> {
+        let mut problems = Vec::new();
+        let mut require = |holds: bool, key: &str, message: &str| {
+            if !holds {
+                problems.push(Problem::new(key, message));
+            }
+        };
+        let tls_listens = self.tls.as_ref().is_some_and(|tls| !tls.listen.is_empty());
+        require(
+            !self.listen.is_empty() || tls_listens,
+            "listen",
+            "needs at least one address, here or under tls",
+        );
+        require(
+            self.tls.is_none() || tls_listens,
+            "tls.listen",
+            "needs at least one address",
+        );
+        require(
+            !self.store.dir.as_os_str().is_empty(),
+            "store.dir",
+            "needs a folder",
+        );
+        if let Some(s3) = &self.store.s3 {
+            s3.check(&mut require);
+        }
+        mount::check(&self.mounts, &self.store.dir, &mut require);
+        self.timeouts.check(&mut require);
+        self.limits.check(&mut require);
+        if problems.is_empty() {
+            return Ok(());
+        }
+        Err(problems)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("../../../config/origin.yaml");
+
+    fn parse(text: &str) -> Result<Config, modcdn_core::config::ConfigError> {
+        modcdn_core::config::parse("origin.yaml", text)
+    }
+
+    #[test]
+    fn the_example_names_every_key_with_its_default() {
+        assert_eq!(parse(EXAMPLE).unwrap(), Config::default());
+        let defaults = serde_yaml::to_value(Config::default()).unwrap();
+        let example: serde_yaml::Value = serde_yaml::from_str(EXAMPLE).unwrap();
+        assert_eq!(keys(&example), keys(&defaults));
+    }
+
+    fn keys(value: &serde_yaml::Value) -> Vec<String> {
+        if let Some(list) = value.as_sequence() {
+            return list.iter().flat_map(keys).collect();
+        }
+        let Some(map) = value.as_mapping() else {
+            return Vec::new();
+        };
+        let mut all: Vec<String> = map
+            .iter()
+            .flat_map(|(key, value)| {
+                let key = key.as_str().unwrap().to_owned();
+                let below = keys(value).into_iter().map(|k| format!("{key}.{k}"));
+                below.chain([key.clone()]).collect::<Vec<_>>()
+            })
+            .collect();
+        all.sort();
+        all
+    }
+
+    #[test]
+    fn a_configuration_survives_a_round_trip_through_yaml() {
+        let mut config = Config {
+            mounts: vec![
+                Mount::at_root("https://me:pw@a.example/|direct".parse().unwrap()),
+                Mount {
+                    prefix: "/team-a/".parse().unwrap(),
+                    ..Mount::default()
+                },
+            ],
+            ..Config::default()
+        };
+        config.tls = Some(Tls {
+            listen: vec!["127.0.0.1:8443".parse().unwrap()],
+            certificate: "/c.pem".into(),
+            key: "/k.pem".into(),
+        });
+        assert_eq!(
+            parse(&serde_yaml::to_string(&config).unwrap()).unwrap(),
+            config
+        );
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_named_by_its_key() {
+        for (text, key) in [
+            ("listen: []", "listen"),
+            ("timeouts: {stall: 0s}", "timeouts.stall"),
+            ("limits: {max_zip: 0B}", "limits.max_zip"),
+            (
+                "limits: {max_header_bytes: 1KiB}",
+                "limits.max_header_bytes",
+            ),
+            ("limits: {spool: 1MiB}", "limits.spool"),
+            (
+                "{store: {dir: /srv/tree}, mounts: [{upstream: 'file:///srv/tree'}]}",
+                "mounts[0].upstream",
+            ),
+            (
+                "{store: {dir: /srv}, mounts: [{prefix: /a/, upstream: 'file:///srv/a'}]}",
+                "mounts[0].upstream",
+            ),
+            ("mounts: []", "mounts"),
+            ("mounts: [{prefix: /a/}, {prefix: /a/}]", "mounts[1].prefix"),
+            ("mounts: [{prefix: /a.example/}]", "/a.example/"),
+            ("mounts: [{upstream: 'ftp://a.example'}]", "ftp"),
+            ("upstream: 'https://a.example'", "mounts"),
+            ("store: {dri: /srv}", "dri"),
+            ("store: {s3: {}}", "store.s3.bucket"),
+            (
+                "store: {s3: {bucket: b, part_size: 1MiB}}",
+                "store.s3.part_size",
+            ),
+            ("store: {s3: {bucket: b, prefix: /x}}", "store.s3.prefix"),
+            (
+                "store: {s3: {bucket: b, endpoint: 'http://s3'}}",
+                "store.s3.endpoint",
+            ),
+        ] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.contains(key), "{text}: {error}");
+        }
+    }
+}
