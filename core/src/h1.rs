@@ -4,7 +4,7 @@
 //! Files are sorted by name; each gives the line `hex(sha256)␠␠name\n`; the SHA-256 of all lines is
 //! written in base64 behind `h1:`. A `/go.mod` line of `go.sum` hashes the one name `go.mod`.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
 use base64::Engine as _;
@@ -27,8 +27,12 @@ impl H1 {
         let mut files: Vec<_> = files.into_iter().collect();
         files.sort_unstable_by_key(|(name, _)| *name);
         let mut hasher = Hasher::new();
+        let mut line = String::new();
         for (name, digest) in files {
-            hasher.update(format!("{digest}  {name}\n").as_bytes());
+            line.clear();
+            // A string takes everything.
+            let _ = writeln!(line, "{digest}  {name}");
+            hasher.update(line.as_bytes());
         }
         Self(hasher.finish())
     }

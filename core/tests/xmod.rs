@@ -7,7 +7,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use modcdn_core::goproxy::{MAX_ELEMENT, ModulePath, Pattern, Request, Tile, Version};
+use modcdn_core::goproxy::{FilePath, MAX_ELEMENT, ModulePath, Pattern, Request, Tile, Version};
 
 /// How many texts of each kind are generated.
 const TEXTS: usize = 5000;
@@ -142,6 +142,32 @@ fn tiles_are_judged_as_x_mod_does() {
             format!("{} {level} {} {}", t.height(), t.number(), t.width())
         });
         assert_same(text, &ours, theirs);
+    }
+}
+
+#[test]
+fn file_names_are_judged_as_x_mod_does() {
+    let mut random = Random(7);
+    let texts: Vec<_> = (0..TEXTS).map(|_| random.file_path()).collect();
+    let verdicts = x_mod(texts.iter().map(|t| ("file", t.as_str(), "")));
+    assert_sane(&verdicts);
+    for (text, theirs) in texts.iter().zip(verdicts) {
+        let ours = FilePath::parse(text);
+        assert_eq!(ours.is_ok(), theirs.is_some(), "{text:?}: {ours:?}");
+    }
+}
+
+/// Ours may know letters that were added to Unicode after Go's tables were made.
+#[test]
+fn every_character_is_judged_as_x_mod_does() {
+    let texts: Vec<String> = ('\0'..=char::MAX).map(String::from).collect();
+    let verdicts = x_mod(texts.iter().map(|t| ("character", t.as_str(), "")));
+    for (text, theirs) in texts.iter().zip(verdicts) {
+        let theirs = theirs.expect("x/mod judges every character");
+        if theirs.starts_with("true") {
+            let ours = format!("true {}", FilePath::parse(text).is_ok());
+            assert_eq!(ours, theirs, "{text:?}");
+        }
     }
 }
 
@@ -484,6 +510,59 @@ impl Random {
         // The request line can't carry a slash or a control byte in a version at all.
         let query = query.replace(['/', '\t', 'ä'], "x");
         self.escape(&query)
+    }
+
+    fn file_path(&mut self) -> String {
+        let elements = [
+            "a",
+            "B.go",
+            "go.mod",
+            "x y",
+            ".git",
+            "..",
+            ".",
+            "a..b",
+            "a.",
+            "con",
+            "CON.txt",
+            "com1",
+            "com10",
+            "lpt9.a.b",
+            "-x",
+            "+x",
+            "a~1",
+            "ä",
+            "日本",
+            "\u{301}",
+            "Ⅷ",
+            "a:b",
+            "a\\b",
+            "a\0",
+            "a\n",
+            "a'b",
+            "a\"b",
+            "`",
+            "*",
+            "?",
+            "<",
+            "|",
+            "[]{}^_=@,;",
+            "[]{}^_=@,",
+            "!#$%&()",
+            "",
+            "\u{212a}",
+            "\u{fffd}",
+            "ﬀ",
+            "nul",
+            "aux ",
+            " ",
+        ];
+        let mut path = self.mostly(&elements, 8).to_owned();
+        for _ in 0..self.below(4) {
+            path += "/";
+            path += self.mostly(&elements, 3);
+        }
+        self.mutate(path)
     }
 
     fn tile(&mut self) -> String {

@@ -9,6 +9,7 @@
 //! - `fetch`: finds what answers it: the store, else one fetch for all who ask;
 //! - `store`: the GOPROXY tree on disk, growing bodies, answers that may change;
 //! - [`upstream`]: the GOPROXY list that is asked, and what counts as an answer (`content`);
+//! - [`archive`]: what a module zip must be, its h1, and how one is made;
 //! - `answer`: the one place that writes status and headers.
 //!
 //! Three rules hold everywhere. A body is nobody's until it is whole: its last bytes wait for the
@@ -25,6 +26,7 @@
 //! ```
 
 mod answer;
+pub mod archive;
 pub mod config;
 mod content;
 mod disk;

@@ -14,6 +14,7 @@
 //! | [`ModulePath`] | what `module.CheckPath` accepts |
 //! | [`Version`] | canonical versions: `vX.Y.Z[-pre][+incompatible]` |
 //! | [`Query`] | what `module.EscapeVersion` accepts: branches, commits, `v1.2` |
+//! | [`FilePath`] | names inside a module, as `module.CheckFilePath` |
 //! | [`SumDb`] | `/sumdb/NAME/…`: the checksum database through the proxy |
 //! | [`Prefix`] | where a mount begins, whose rest is one of these requests: `/`, `/team-a/` |
 //! | [`Patterns`] | what `GOPRIVATE` can hold: globs that mean module paths with all below them |
@@ -26,6 +27,7 @@
 
 mod error;
 mod escape;
+mod file_path;
 mod path;
 mod patterns;
 mod prefix;
@@ -36,6 +38,7 @@ mod tile;
 mod version;
 
 pub use error::GrammarError;
+pub use file_path::FilePath;
 pub use path::{MAX_ELEMENT, ModulePath};
 pub use patterns::{MAX_PATTERN, Pattern, PatternError, Patterns};
 pub use prefix::{Prefix, PrefixError};

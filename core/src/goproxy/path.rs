@@ -137,12 +137,12 @@ pub(super) fn check_element(
 }
 
 /// What stands before the first dot: Windows looks at nothing else.
-fn stem(element: &str) -> &str {
+pub(super) fn stem(element: &str) -> &str {
     element.split_once('.').map_or(element, |(stem, _)| stem)
 }
 
 /// Device names of Windows, in any case.
-fn is_reserved(stem: &str) -> bool {
+pub(super) fn is_reserved(stem: &str) -> bool {
     match stem.as_bytes() {
         name @ [_, _, _] => [b"con", b"prn", b"aux", b"nul"]
             .iter()

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"unicode"
 
 	"golang.org/x/mod/module"
 	"golang.org/x/mod/semver"
@@ -64,6 +65,11 @@ func judge(op, a, b string) (result string, ok bool) {
 		return "", module.Check(a, b) == nil && module.CanonicalVersion(b) == b
 	case "compare": // version, version
 		return fmt.Sprint(semver.Compare(a, b)), true
+	case "file": // name of a file
+		return "", module.CheckFilePath(a) == nil
+	case "character": // one character, as a file's name; whether Go's Unicode tables know it
+		known := unicode.In([]rune(a)[0], unicode.Cc, unicode.Cf, unicode.Co, unicode.Cs, unicode.L, unicode.M, unicode.N, unicode.P, unicode.S, unicode.Z)
+		return fmt.Sprintf("%t %t", known, module.CheckFilePath(a) == nil), true
 	case "tile": // tile path
 		tile, err := tlog.ParseTilePath(a)
 		return fmt.Sprintf("%d %d %d %d", tile.H, tile.L, tile.N, tile.W), err == nil && tile.L <= 63

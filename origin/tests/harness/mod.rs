@@ -2,6 +2,11 @@
 
 #![allow(dead_code, reason = "each test file uses its part of the harness")]
 
+pub(crate) mod judge;
+pub(crate) mod random;
+pub(crate) mod reference;
+pub(crate) mod zip;
+
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
