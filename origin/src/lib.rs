@@ -33,6 +33,7 @@ mod disk;
 mod fetch;
 mod metrics;
 mod mounts;
+pub mod retention;
 mod server;
 mod store;
 pub mod upstream;

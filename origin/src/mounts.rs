@@ -15,6 +15,7 @@ use modcdn_core::refusal::{Reason, Refusal};
 use crate::config::{Config, Mount, Store};
 use crate::disk;
 use crate::fetch::{Engine, Shared};
+use crate::retention::used::Uses;
 use crate::store::tree::Tree;
 
 /// How many mounts a refusal names.
@@ -42,7 +43,8 @@ impl Mounts {
         let mut engines = Vec::with_capacity(config.mounts.len());
         for mount in &config.mounts {
             let tree = open_tree(mount, &config.store, shared).await?;
-            engines.push(Engine::new(mount, tree, shared));
+            let uses = open_uses(mount, &config.store).await;
+            engines.push(Engine::new(mount, tree, uses, shared));
         }
         let prefixes = config.mounts.iter().map(|mount| mount.prefix.clone());
         Ok(Self {
@@ -106,6 +108,13 @@ async fn open_tree(mount: &Mount, store: &Store, shared: &Shared) -> Result<Arc<
     let metrics = shared.metrics.clone();
     let opened = disk::blocking(move || Tree::open(&store, &limits, budget, &metrics)).await;
     opened.map_err(|error| Unusable { dir, error })
+}
+
+async fn open_uses(mount: &Mount, store: &Store) -> Option<Arc<Uses>> {
+    let most = mount.retention.as_ref()?.remembered;
+    let dir = mount.folder(&store.dir);
+    let opened = disk::blocking(move || Ok(Uses::open(&dir, most))).await;
+    opened.ok().map(Arc::new)
 }
 
 #[cfg(test)]

@@ -12,12 +12,14 @@ use serde::{Deserialize, Serialize};
 mod freshness;
 mod limits;
 mod mount;
+mod retention;
 mod s3;
 mod timeouts;
 
 pub use self::freshness::Freshness;
 pub use self::limits::Limits;
 pub use self::mount::Mount;
+pub use self::retention::{Irreplaceable, Keep, Retention};
 pub use self::s3::S3;
 pub use self::timeouts::Timeouts;
 
@@ -232,6 +234,10 @@ mod tests {
             ("mounts: [{upstream: 'ftp://a.example'}]", "ftp"),
             ("upstream: 'https://a.example'", "mounts"),
             ("store: {dri: /srv}", "dri"),
+            (
+                "mounts: [{retention: {max_idle: 0s}}]",
+                "mounts[0].retention.max_idle",
+            ),
             ("store: {s3: {}}", "store.s3.bucket"),
             (
                 "store: {s3: {bucket: b, part_size: 1MiB}}",

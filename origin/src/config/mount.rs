@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use modcdn_core::goproxy::Prefix;
+use modcdn_core::goproxy::{ModulePath, Prefix};
 use serde::{Deserialize, Serialize};
 
-use super::Store;
+use super::{Retention, Store};
 use crate::upstream::chain::{Upstream, UpstreamChain};
 
 /// Modules below one prefix. Each mount has a tree of its own; the same module may be another one
@@ -17,6 +17,8 @@ pub struct Mount {
     pub prefix: Prefix,
     /// Whom to ask for what isn't stored.
     pub upstream: UpstreamChain,
+    /// What is removed from its part of the store.
+    pub retention: Option<Retention>,
 }
 
 impl Default for Mount {
@@ -32,7 +34,15 @@ impl Mount {
         Self {
             prefix: Prefix::root(),
             upstream,
+            retention: None,
         }
+    }
+
+    /// Whether what is removed of a module could be fetched again.
+    #[must_use]
+    pub fn can_fetch(&self, _module: &ModulePath) -> bool {
+        let mut links = self.upstream.links().iter();
+        links.any(|link| link.upstream != Upstream::Off)
     }
 
     /// The mount's folder in the store.
@@ -68,6 +78,9 @@ pub(super) fn check(mounts: &[Mount], store: &Path, require: &mut impl FnMut(boo
             &format!("{key}.prefix"),
             &format!("{prefix} is mounted twice"),
         );
+        if let Some(retention) = &mount.retention {
+            retention.check(&format!("{key}.retention"), require);
+        }
         let folder = mount.folder(store);
         // A store that is its own upstream would take its own gaps for upstream's word.
         let is_store = |upstream: &Upstream| matches!(upstream, Upstream::File(f) if *f == folder);

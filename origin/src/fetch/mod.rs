@@ -24,6 +24,7 @@ pub(crate) use self::provisional::Provisional;
 pub(crate) use self::shared::Shared;
 use crate::config::{Freshness, Mount, Timeouts};
 use crate::metrics::Metrics;
+use crate::retention::used::Uses;
 use crate::store::mutable::{Answer, Mutables, Since, Use};
 use crate::store::negative::Negatives;
 use crate::store::spool::Spool;
@@ -43,6 +44,8 @@ pub(crate) struct Engine {
     timeouts: Timeouts,
     flights: Flights<String, News>,
     places: Arc<Semaphore>,
+    /// When versions are asked for, where somebody wants to know.
+    uses: Option<Arc<Uses>>,
 }
 
 /// What a flight has to say.
@@ -61,7 +64,12 @@ pub(crate) enum Found {
 
 impl Engine {
     /// The engine of one mount, over its tree.
-    pub(crate) fn new(mount: &Mount, tree: Arc<Tree>, shared: &Shared) -> Arc<Self> {
+    pub(crate) fn new(
+        mount: &Mount,
+        tree: Arc<Tree>,
+        uses: Option<Arc<Uses>>,
+        shared: &Shared,
+    ) -> Arc<Self> {
         let prefix = mount.prefix.clone();
         Arc::new(Self {
             mutables: Mutables::new(tree.clone(), prefix.clone(), shared.memory.clone()),
@@ -73,6 +81,7 @@ impl Engine {
             timeouts: shared.timeouts.clone(),
             flights: Flights::default(),
             places: shared.places.clone(),
+            uses,
             metrics: shared.metrics.clone(),
         })
     }
@@ -83,10 +92,19 @@ impl Engine {
     /// The refusal to answer with.
     pub(crate) async fn find(self: &Arc<Self>, request: &Request, only_stored: bool) -> News {
         if tree::keeps(request) {
-            self.find_body(request, only_stored).await
+            let found = self.find_body(request, only_stored).await;
+            if let Some(uses) = self.uses.as_ref().filter(|_| found.is_ok()) {
+                uses.touch(request);
+            }
+            found
         } else {
             self.find_answer(request, only_stored).await
         }
+    }
+
+    /// When versions were asked for last, where somebody wants to know.
+    pub(crate) fn uses(&self) -> Option<&Arc<Uses>> {
+        self.uses.as_ref()
     }
 
     async fn find_body(self: &Arc<Self>, request: &Request, only_stored: bool) -> News {

@@ -25,11 +25,12 @@ use tokio_rustls::TlsAcceptor;
 
 use self::connection::Server;
 use self::handler::Handler;
-use crate::config::{Config, Freshness};
+use crate::config::{Config, Freshness, Mount};
 use crate::disk;
 use crate::fetch::{Engine, Shared};
 use crate::metrics::Metrics;
 use crate::mounts::{Mounts, Unusable};
+use crate::retention;
 use crate::store::tree::Tree;
 
 /// How often the store is tried for being writable.
@@ -178,7 +179,8 @@ impl Origin {
         let until_dropped = dropped(stopped.clone());
         tokio::spawn(admin::serve(admin_listener, admin.clone(), until_dropped));
         admin.readiness().set_ready();
-        tokio::spawn(watch_store(trees, admin, stopped));
+        tokio::spawn(watch_store(trees, admin, stopped.clone()));
+        keep_stores_small(&config.mounts, &server.handler, &stopped);
         tracing::info!(
             listen = ?origin.listen, tls = ?origin.tls, admin = %origin.admin_address,
             store = %config.store.dir.display(), "origin is up"
@@ -244,6 +246,23 @@ async fn open_mounts(config: &Config, metrics: &Metrics) -> Result<Mounts, Error
         tokio::spawn(sweep(engine.clone(), config.freshness.clone()));
     }
     Ok(mounts)
+}
+
+/// Begins the retention of those mounts that have one.
+fn keep_stores_small(mounts: &[Mount], handler: &Handler, stop: &watch::Receiver<bool>) {
+    for (mount, engine) in mounts.iter().zip(handler.mounts.engines()) {
+        let (Some(retention), Some(uses)) = (&mount.retention, engine.uses()) else {
+            continue;
+        };
+        tokio::spawn(retention::keep_up(
+            mount.clone(),
+            retention.clone(),
+            engine.tree.shelf().clone(),
+            uses.clone(),
+            handler.metrics.clone(),
+            stop.clone(),
+        ));
+    }
 }
 
 /// Removes, once, answers that are too old for any use.

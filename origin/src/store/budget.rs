@@ -47,6 +47,12 @@ impl Budget {
         Self::new(limits.spool.as_u64(), metrics.spool_bytes.clone())
     }
 
+    /// For work that fetches nothing.
+    pub(crate) fn unbounded() -> Self {
+        let gauge = IntGauge::new("spool", "spool").expect("a metric's name");
+        Self::new(u64::MAX, gauge)
+    }
+
     /// A share of that many bytes; `None` if they aren't left.
     pub(crate) fn take(&self, bytes: u64) -> Option<Share> {
         let mut share = Share {

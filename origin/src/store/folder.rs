@@ -13,6 +13,8 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use modcdn_core::durable::{self, Sync};
+use modcdn_core::goproxy::{ModulePath, Request, Version};
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use super::shelf::{Entry, Large, Opened, OpenedBytes, SMALL, Shelf, Stamp};
@@ -28,6 +30,8 @@ const WALK_AHEAD: usize = 256;
 pub(crate) struct Folder {
     work: Work,
     sync: Sync,
+    /// Held while a `list` is rewritten.
+    lists: Arc<Mutex<()>>,
 }
 
 impl Folder {
@@ -37,7 +41,11 @@ impl Folder {
         } else {
             Sync::Relaxed
         };
-        Self { work, sync }
+        Self {
+            work,
+            sync,
+            lists: Arc::default(),
+        }
     }
 
     fn path(&self, place: &str) -> PathBuf {
@@ -92,6 +100,30 @@ impl Folder {
             Err(error) if !absent(&error) => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// Rewrites a module's `list` as the go command does: the versions that have a `.mod`.
+    fn list_now(&self, module: &ModulePath, without: &[Version]) -> io::Result<()> {
+        let Some(list) = Request::List(module.clone()).tree_path() else {
+            return Ok(());
+        };
+        let list = self.path(&list);
+        let _one_at_a_time = self.lists.lock();
+        let mut versions: Vec<Version> = Vec::new();
+        for entry in fs::read_dir(list.parent().unwrap_or(self.work.dir()))? {
+            let name = entry?.file_name();
+            let escaped = name.to_str().and_then(|name| name.strip_suffix(".mod"));
+            versions.extend(escaped.and_then(|escaped| Version::from_escaped(escaped).ok()));
+        }
+        versions.retain(|version| !without.contains(version));
+        versions.sort();
+        let text: String = versions.iter().map(|v| format!("{v}\n")).collect();
+        if fs::read(&list).is_ok_and(|old| old == text.as_bytes()) {
+            return Ok(());
+        }
+        let temp = self.work.spool_name();
+        fs::write(&temp, text)?;
+        durable::publish(&temp, &list, Sync::Relaxed).inspect_err(|_| drop(fs::remove_file(&temp)))
     }
 
     async fn run<T: Send + 'static>(
@@ -157,6 +189,12 @@ impl Shelf for Folder {
             Ok(())
         })
         .await
+    }
+
+    async fn list_versions(&self, module: &ModulePath, without: &[Version]) -> io::Result<()> {
+        let (module, without) = (module.clone(), without.to_vec());
+        self.run(move |folder| folder.list_now(&module, &without))
+            .await
     }
 
     async fn probe(&self) -> io::Result<()> {

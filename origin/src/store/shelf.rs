@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use modcdn_core::digest::{Hasher, Sha256};
+use modcdn_core::goproxy::{ModulePath, Version};
 
 use super::bucket::object::{Object, ObjectPieces};
 use super::sum::Sum;
@@ -48,6 +49,10 @@ pub(crate) trait Shelf: Send + Sync {
 
     /// Removes a body, and its sum after it. One that isn't there is no error.
     async fn remove(&self, place: &str) -> io::Result<()>;
+
+    /// Writes down which versions of a module there are, where that is done at all; `without`
+    /// leaves some out.
+    async fn list_versions(&self, module: &ModulePath, without: &[Version]) -> io::Result<()>;
 
     /// Tries whether bodies can be put.
     async fn probe(&self) -> io::Result<()>;

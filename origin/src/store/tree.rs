@@ -6,15 +6,13 @@
 //! command made, is taken over at its first use: read through once, its sum written.
 
 use std::collections::HashMap;
-use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use modcdn_core::durable::{self, Sync};
-use modcdn_core::goproxy::{ModulePath, Request, Version};
+use modcdn_core::goproxy::Request;
 use parking_lot::Mutex;
 
 use super::bucket::{self, Bucket};
@@ -26,8 +24,8 @@ use super::shelf::{Large, Opened, OpenedBytes, Shelf, Stamp};
 use super::sum::Sum;
 use super::work::Work;
 use crate::config::{Limits, Store};
+use crate::content;
 use crate::metrics::Metrics;
-use crate::{content, disk};
 
 /// How many checked bodies are remembered, about 200 bytes each.
 const MAX_CHECKED: usize = 100_000;
@@ -51,8 +49,6 @@ pub(crate) struct Tree {
     unwritten: Mutex<HashMap<String, (Stamp, Sum)>>,
     checking: [tokio::sync::Mutex<()>; CHECKS],
     hash: RandomState,
-    /// Held while a `list` is rewritten.
-    lists: Mutex<()>,
 }
 
 /// A stored body.
@@ -109,7 +105,6 @@ impl Tree {
             unwritten: Mutex::default(),
             checking: Default::default(),
             hash: RandomState::new(),
-            lists: Mutex::default(),
         }))
     }
 
@@ -119,6 +114,11 @@ impl Tree {
     /// If that can't be done now.
     pub(crate) async fn probe(&self) -> io::Result<()> {
         self.shelf.probe().await
+    }
+
+    /// Where its bodies lie.
+    pub(crate) fn shelf(&self) -> &Arc<dyn Shelf> {
+        &self.shelf
     }
 
     /// The folder of answers that may change.
@@ -225,7 +225,7 @@ impl Tree {
     ///
     /// # Errors
     /// Whatever the shelf says.
-    pub(crate) async fn put(self: &Arc<Self>, request: &Request, body: Bytes) -> io::Result<()> {
+    pub(crate) async fn put(&self, request: &Request, body: Bytes) -> io::Result<()> {
         let place = place(request).ok_or(io::ErrorKind::InvalidInput)?;
         let sum = Sum::of(&body);
         self.shelf.put(&place, body, sum).await?;
@@ -252,42 +252,15 @@ impl Tree {
         Ok(())
     }
 
-    async fn stored(self: &Arc<Self>, request: &Request, sum: Sum) {
+    async fn stored(&self, request: &Request, sum: Sum) {
         if let Request::Mod(module, _) = request
-            && !self.shelf.is_remote()
+            && let Err(error) = self.shelf.list_versions(module, &[]).await
         {
-            let (tree, module) = (self.clone(), module.clone());
-            let rewritten = disk::blocking(move || tree.rewrite_list(&module));
-            if let Err(error) = rewritten.await {
-                self.note("list", &error);
-            }
+            self.note("list", &error);
         }
         let kind = request.kind();
         self.metrics.stored.with_label_values(&[kind]).inc();
         self.metrics.stored_bytes.inc_by(sum.len);
-    }
-
-    /// Rewrites a module's `list` as the go command does: the versions that have a `.mod`.
-    fn rewrite_list(&self, module: &ModulePath) -> io::Result<()> {
-        let Some(list) = Request::List(module.clone()).tree_path() else {
-            return Ok(());
-        };
-        let list = self.work.dir().join(list);
-        let _one_at_a_time = self.lists.lock();
-        let mut versions: Vec<Version> = Vec::new();
-        for entry in fs::read_dir(list.parent().unwrap_or(self.work.dir()))? {
-            let name = entry?.file_name();
-            let escaped = name.to_str().and_then(|name| name.strip_suffix(".mod"));
-            versions.extend(escaped.and_then(|escaped| Version::from_escaped(escaped).ok()));
-        }
-        versions.sort();
-        let text: String = versions.iter().map(|v| format!("{v}\n")).collect();
-        if fs::read(&list).is_ok_and(|old| old == text.as_bytes()) {
-            return Ok(());
-        }
-        let temp = self.spool_name();
-        fs::write(&temp, text)?;
-        durable::publish(&temp, &list, Sync::Relaxed).inspect_err(|_| drop(fs::remove_file(&temp)))
     }
 
     /// Makes sure, once a run, that a large body's bytes are right, so that parts of it may be
@@ -415,6 +388,8 @@ fn bounded<K, V>(map: &mut HashMap<K, V>) -> &mut HashMap<K, V> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use prometheus::Registry;
 
     use super::*;

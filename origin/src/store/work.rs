@@ -30,7 +30,8 @@ impl Work {
         Ok(work)
     }
 
-    /// The folder without a look at it, for those who work beside a running origin.
+    /// The folder without a look at it, for those who work beside a running origin. What they
+    /// write goes through its spool, too.
     pub(crate) fn beside(dir: &Path) -> Self {
         Self {
             dir: dir.to_owned(),

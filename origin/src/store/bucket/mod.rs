@@ -21,6 +21,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
+use modcdn_core::goproxy::{ModulePath, Version};
 use modcdn_core::units::Period;
 use object_store::aws::AmazonS3;
 use object_store::path::Path;
@@ -250,6 +251,11 @@ impl Shelf for Bucket {
             let key = self.key(place)?;
             self.order(self.0.client.delete(&key)).await?;
         }
+        Ok(())
+    }
+
+    /// Nobody reads lists there, and each would cost a walk.
+    async fn list_versions(&self, _module: &ModulePath, _without: &[Version]) -> io::Result<()> {
         Ok(())
     }
 
