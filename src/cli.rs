@@ -200,6 +200,10 @@ pub(crate) struct PurgeArgs {
     #[arg(value_name = "MODULE[@VERSION]", group = "what")]
     pub(crate) module: Option<String>,
 
+    /// Only in the mount with that prefix, such as /team-a/ [default: in all]
+    #[arg(long, value_name = "PREFIX", requires = "module")]
+    pub(crate) mount: Option<String>,
+
     /// Everything below a path, as it is asked for: /github.com/acme
     #[arg(long, value_name = "PATH", group = "what")]
     pub(crate) prefix: Option<String>,
@@ -314,6 +318,7 @@ mod tests {
         };
         assert!(parse(&["a.b/m@v1.0.0"]) && parse(&["--all", "--soft", "--json"]));
         assert!(!parse(&[]) && !parse(&["--soft"]));
+        assert!(parse(&["a.b/m", "--mount", "/team-a/"]) && !parse(&["--all", "--mount", "/a/"]));
         assert!(!parse(&["a.b/m", "--all"]) && !parse(&["--tag", "x", "--key", "/y"]));
     }
 

@@ -78,6 +78,10 @@ fn purge(args: &PurgeArgs) -> Result<Purge, PurgeError> {
     } else {
         Ok(Selector::All)
     }?;
+    let selector = match &args.mount {
+        Some(mount) => selector.in_mount(mount)?,
+        None => selector,
+    };
     let mode = if args.soft { Mode::Soft } else { Mode::Hard };
     Ok(Purge { selector, mode })
 }

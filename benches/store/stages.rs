@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use modcdn_core::goproxy::Request;
+use modcdn_core::goproxy::{Prefix, Request};
 use modcdn_core::units::ByteSize;
 use modcdn_edge::engine::Engine;
 use modcdn_edge::engine::config::EngineConfig;
@@ -117,14 +117,7 @@ impl Rig {
 
     async fn ask(&self, key: usize) -> Result<Answer, Failure> {
         let request = Request::parse(&path(key)).map_err(|error| error.to_string())?;
-        let asked = Asked {
-            request,
-            head: false,
-            range: None,
-            if_range: None,
-            if_none_match: None,
-            no_fetch: false,
-        };
+        let asked = Asked::get(&Prefix::root(), request);
         Ok(self.engine.answer(asked).await)
     }
 

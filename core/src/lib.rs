@@ -8,6 +8,7 @@
 //! - [`digest`]: SHA-256 and the ways HTTP writes it down (`ETag`, `Repr-Digest`).
 //! - [`h1`]: the hash of a module's content that `go.sum` holds.
 //! - [`refusal`]: every "no", with one name for log, metric and header, and its text for a person.
+//! - [`sumdb`]: a client of the checksum database, which proves what it says.
 //! - [`headers`]: names of header fields the roles share.
 //! - [`durable`]: the one way a file is put in place.
 //! - [`config`] and [`units`]: YAML files, sizes and durations.
@@ -27,5 +28,6 @@ pub mod h1;
 pub mod headers;
 pub mod range;
 pub mod refusal;
+pub mod sumdb;
 pub mod telemetry;
 pub mod units;

@@ -83,14 +83,24 @@ reasons! {
     UpstreamUnreachable = "upstream-unreachable", BAD_GATEWAY;
     /// Upstream did not answer, or stalled, within its time.
     UpstreamTimeout = "upstream-timeout", GATEWAY_TIMEOUT;
+    /// What is to be shown to upstream can't be read.
+    UpstreamCredentials = "upstream-credentials", BAD_GATEWAY;
     /// Upstream answered with an error of its own.
     UpstreamStatus = "upstream-status", BAD_GATEWAY;
     /// Upstream answered with something that isn't what was asked.
     UpstreamContent = "upstream-content", BAD_GATEWAY;
     /// Upstream's body is larger than such a thing may be.
     UpstreamTooLarge = "upstream-too-large", BAD_GATEWAY;
+    /// Upstream's zip breaks the rules of module zips.
+    ZipRules = "zip-rules", BAD_GATEWAY;
     /// Upstream broke off in the middle of a body.
     UpstreamBroken = "upstream-broken", BAD_GATEWAY;
+    /// A repository does not exist or may not be read; its server tells the two apart to nobody.
+    GitUnreadable = "git-unreadable", BAD_GATEWAY;
+    /// Git failed, for none of the reasons above.
+    GitFailed = "git-failed", BAD_GATEWAY;
+    /// The module is in a version control system other than Git.
+    VcsUnsupported = "vcs-unsupported", BAD_GATEWAY;
     /// The upstream list says `direct`: Git, which this version can't.
     DirectUnsupported = "direct-unsupported", BAD_GATEWAY;
 
@@ -135,6 +145,13 @@ impl Reason {
     #[must_use]
     pub const fn is_negative(self) -> bool {
         matches!(self, Self::NotFound | Self::Gone)
+    }
+
+    /// Whether what came was whole and bad: asked for again at once, it would be again. It is kept
+    /// aside for whoever looks into it.
+    #[must_use]
+    pub const fn is_bad_content(self) -> bool {
+        matches!(self, Self::ZipRules)
     }
 }
 

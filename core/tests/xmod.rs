@@ -7,7 +7,15 @@ use std::{
     process::{Command, Stdio},
 };
 
-use modcdn_core::goproxy::{FilePath, MAX_ELEMENT, ModulePath, Pattern, Request, Tile, Version};
+use modcdn_core::goproxy::{
+    FilePath, MAX_ELEMENT, ModulePath, Pattern, Pseudo, Request, Stamp, Tile, Version, split_major,
+    tag,
+};
+
+use self::texts::Random;
+
+#[path = "xmod/texts.rs"]
+mod texts;
 
 /// How many texts of each kind are generated.
 const TEXTS: usize = 5000;
@@ -102,6 +110,17 @@ fn versions_fit_module_paths_as_x_mod_says() {
 }
 
 #[test]
+fn major_versions_are_split_off_as_x_mod_does() {
+    let mut random = Random(11);
+    let texts: Vec<_> = (0..TEXTS).map(|_| random.suffixed_path()).collect();
+    let verdicts = x_mod(texts.iter().map(|t| ("split", t.as_str(), "")));
+    for (text, theirs) in texts.iter().zip(verdicts) {
+        let ours = split_major(text).map(|(prefix, major)| format!("{prefix} {major}"));
+        assert_eq!(ours.ok(), theirs, "{text:?}");
+    }
+}
+
+#[test]
 fn what_the_go_command_sends_is_understood() {
     let mut random = Random(5);
     let pairs: Vec<_> = (0..TEXTS)
@@ -172,8 +191,73 @@ fn every_character_is_judged_as_x_mod_does() {
 }
 
 #[test]
-fn patterns_match_as_x_mod_says() {
+fn tags_are_judged_as_x_mod_does() {
     let mut random = Random(7);
+    let texts: Vec<_> = (0..TEXTS).map(|_| random.tag()).collect();
+    let verdicts = x_mod(texts.iter().map(|t| ("tag", t.as_str(), "")));
+    assert_sane(&verdicts);
+    for (text, theirs) in texts.iter().zip(verdicts) {
+        assert_eq!(tag::is_semver(text), theirs.is_some(), "{text:?}");
+        let ours = tag::canonical(text).map(|v| format!("{v} {}", tag::build(text)));
+        assert_eq!(ours, theirs, "{text:?}");
+    }
+}
+
+#[test]
+fn pseudo_versions_are_taken_apart_as_x_mod_does() {
+    let mut random = Random(8);
+    let texts: Vec<_> = (0..TEXTS).map(|_| random.pseudo_version()).collect();
+    let verdicts = x_mod(texts.iter().map(|t| ("pseudo", t.as_str(), "")));
+    assert_sane(&verdicts);
+    for (text, theirs) in texts.iter().zip(verdicts) {
+        let version: Option<Version> = text.parse().ok();
+        let ours = version.as_ref().and_then(Pseudo::of).map(|parts| {
+            let base = match parts.base() {
+                Ok(base) => base.map_or(String::new(), |base| base.to_string()),
+                Err(_) => "impossible".to_owned(),
+            };
+            let time = parts.time();
+            let time = time.map_or("never".to_owned(), |time| time.unix().to_string());
+            format!("{base} {time} {}", parts.revision())
+        });
+        assert_eq!(ours, theirs, "{text:?}");
+    }
+}
+
+#[test]
+fn pseudo_versions_are_made_as_x_mod_does() {
+    let mut random = Random(9);
+    let cases: Vec<_> = (0..TEXTS)
+        .map(|_| {
+            let base = random.version();
+            let base = base
+                .parse::<Version>()
+                .map_or(String::new(), |b| b.to_string());
+            let unix = random.below(1 << 36) as i64 - (1 << 34);
+            (
+                base,
+                format!("v{} {unix} daa7c04131f5", random.below(4)),
+                unix,
+            )
+        })
+        .collect();
+    let made = x_mod(
+        cases
+            .iter()
+            .map(|(base, rest, _)| ("make", base.as_str(), rest.as_str())),
+    );
+    for ((base, rest, unix), theirs) in cases.iter().zip(made) {
+        let major = rest.split(' ').next().expect("a major version");
+        let base: Option<Version> = base.parse().ok();
+        let time = Stamp::from_unix(*unix).expect("a time of four-digit years");
+        let ours = Version::pseudo(major, base.as_ref(), time, "daa7c04131f5");
+        assert_eq!(ours.map(|v| v.to_string()), theirs, "{base:?} {rest}");
+    }
+}
+
+#[test]
+fn patterns_match_as_x_mod_says() {
+    let mut random = Random(10);
     let pairs: Vec<_> = (0..TEXTS)
         .map(|_| (random.pattern(), random.short_path()))
         .collect();
@@ -265,375 +349,4 @@ fn x_mod<'a>(lines: impl Iterator<Item = (&'a str, &'a str, &'a str)>) -> Vec<Op
 
 fn hex(text: &str) -> String {
     text.bytes().map(|b| format!("{b:02x}")).collect()
-}
-
-/// Generates the same texts every time (SplitMix64).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-
-    fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
-
-    fn module_path(&mut self) -> String {
-        let hosts = [
-            "example.com",
-            "gopkg.in",
-            "gopkg.in",
-            "github.com",
-            "a-b.c",
-            "x.y.",
-            ".x.y",
-            "con.x",
-            "localhost",
-            "-a.b",
-            "A.b",
-            "a_b.c",
-            "x~1.y",
-            "v1.0",
-            "gopkg.in.x",
-            "0.1",
-            "a.b..c",
-            "",
-        ];
-        let elements = [
-            "x",
-            "yaml.v2",
-            "yaml.v0",
-            "check.v1",
-            "z.v2-unstable",
-            "z.v01",
-            "v2",
-            "v1",
-            "v0",
-            "v10",
-            "v02",
-            "v2.0",
-            "v",
-            "v2x",
-            ".v2",
-            "x.v3.1",
-            "con",
-            "CON.txt",
-            "Aux",
-            "nul",
-            "com1",
-            "lpt0",
-            "LPT9.x",
-            "com10",
-            "a~1",
-            "a~",
-            "~1",
-            "a~1.b",
-            "a.b~1",
-            "a~1~x",
-            "Foo",
-            "x-unstable",
-            "_",
-            "-",
-            ".git",
-            "a.",
-            "a..b",
-            ".",
-            "..",
-            "a+b",
-            "a b",
-            "a@b",
-            "ä",
-            "\u{212a}",
-            "a!b",
-            "",
-            "sumdb",
-        ];
-        let mut path = self.pick(&hosts).to_owned();
-        for _ in 0..self.below(4) {
-            path += "/";
-            path += self.pick(&elements);
-        }
-        self.mutate(path)
-    }
-
-    /// A module path that says something about its major version, mostly a valid one.
-    fn suffixed_path(&mut self) -> String {
-        let paths = [
-            "example.com",
-            "example.com/x",
-            "github.com/A/x/v2",
-            "example.com/v3",
-            "example.com/x/v10",
-            "example.com/x/v99999999999999999999",
-            "gopkg.in/z.v0",
-            "gopkg.in/check.v1",
-            "gopkg.in/yaml.v2",
-            "gopkg.in/a/yaml.v3-unstable",
-            "gopkg.in/yaml.v1-unstable",
-            "example.com/x.v2",
-        ];
-        if self.one_in(10) {
-            self.module_path()
-        } else {
-            self.pick(&paths).to_owned()
-        }
-    }
-
-    fn short_path(&mut self) -> String {
-        let hosts = ["a.b", "x.a.b", "ab.c"];
-        let elements = ["a", "b", "ab", "ba", "aab", "v2"];
-        let mut path = self.pick(&hosts).to_owned();
-        for _ in 0..self.below(4) {
-            path += "/";
-            path += self.pick(&elements);
-        }
-        path
-    }
-
-    /// A pattern that has a chance with [`Self::short_path`].
-    fn pattern(&mut self) -> String {
-        let parts = [
-            "*", "*", "a", "b", "a.b", "/", "?", "[ab]", "[^a]", "[a-c]", "\\a", ".", "v2", "[",
-            "]", "-", "[]a]", "[a-]", "\\",
-        ];
-        let mut pattern = self
-            .mostly(&["*", "a.b", "*.b", "x.*", "ab.?", "/", ""], 5)
-            .to_owned();
-        for _ in 0..self.below(5) {
-            pattern += self.pick(&parts);
-        }
-        pattern
-    }
-
-    fn escaped_path(&mut self) -> String {
-        let path = self.module_path();
-        self.escape(&path)
-    }
-
-    fn version(&mut self) -> String {
-        let numbers = [
-            "0",
-            "1",
-            "2",
-            "3",
-            "10",
-            "99999999999999999999",
-            "01",
-            "",
-            "x",
-            "-1",
-        ];
-        let suffixes = [
-            "",
-            "",
-            "",
-            "-pre",
-            "-RC.1",
-            "-0.20191109021931-daa7c04131f5",
-            "-rc.0.20191109021931-daa7",
-            "-20191109021931-daa7c04131f5",
-            "-20191109021931-dAA7.x",
-            "-rc.20191109021931-daa7",
-            "-a-b.0.20191109021931-x",
-            "-0.2019110902193-x",
-            "-0.20191109021931-x-y",
-            "-01",
-            "-0",
-            "-",
-            "-a..b",
-            "-a.",
-            "-go1.22.0.linux-amd64",
-            "-0.0",
-            "-0.0.20191109021931-x",
-            "-a_b",
-            "-10",
-            "-9",
-            "-alpha.1",
-            "-alpha.beta",
-            "-00a",
-            "-0.20191109021931-",
-            "-.0.20191109021931-x",
-        ];
-        let builds = [
-            "",
-            "",
-            "",
-            "+incompatible",
-            "+incompatible",
-            "+meta",
-            "+",
-            "+incompatible.x",
-            "+a-b",
-        ];
-        let mut version = "v".to_owned();
-        for i in 0..if self.one_in(15) { self.below(5) } else { 3 } {
-            if i > 0 {
-                version += ".";
-            }
-            let choice = if self.one_in(12) { numbers.len() } else { 5 };
-            version += numbers[self.below(choice)];
-        }
-        version += self.pick(&suffixes);
-        version += self.pick(&builds);
-        if self.one_in(10) {
-            self.mutate(version)
-        } else {
-            version
-        }
-    }
-
-    fn query(&mut self) -> String {
-        let parts = [
-            "master", "HEAD", "v1", "v1.2", "4cf3ae1", ".", "..", "-", "@", "#", "%", "&", "$",
-            "(", ")", "+", ",", "=", "[", "]", "^", "_", "{", "}", "~", "~1", " ", "!", "/", ":",
-            ";", "*", "'", "\"", "<", "|", "\\", "`", "ä", "\t", "con", "CON", "com1", "A", "z",
-            "0",
-        ];
-        (0..=self.below(4)).map(|_| self.pick(&parts)).collect()
-    }
-
-    fn escaped_query(&mut self) -> String {
-        let query = if self.one_in(3) {
-            self.version()
-        } else {
-            self.query()
-        };
-        // The request line can't carry a slash or a control byte in a version at all.
-        let query = query.replace(['/', '\t', 'ä'], "x");
-        self.escape(&query)
-    }
-
-    fn file_path(&mut self) -> String {
-        let elements = [
-            "a",
-            "B.go",
-            "go.mod",
-            "x y",
-            ".git",
-            "..",
-            ".",
-            "a..b",
-            "a.",
-            "con",
-            "CON.txt",
-            "com1",
-            "com10",
-            "lpt9.a.b",
-            "-x",
-            "+x",
-            "a~1",
-            "ä",
-            "日本",
-            "\u{301}",
-            "Ⅷ",
-            "a:b",
-            "a\\b",
-            "a\0",
-            "a\n",
-            "a'b",
-            "a\"b",
-            "`",
-            "*",
-            "?",
-            "<",
-            "|",
-            "[]{}^_=@,;",
-            "[]{}^_=@,",
-            "!#$%&()",
-            "",
-            "\u{212a}",
-            "\u{fffd}",
-            "ﬀ",
-            "nul",
-            "aux ",
-            " ",
-        ];
-        let mut path = self.mostly(&elements, 8).to_owned();
-        for _ in 0..self.below(4) {
-            path += "/";
-            path += self.mostly(&elements, 3);
-        }
-        self.mutate(path)
-    }
-
-    fn tile(&mut self) -> String {
-        let heights = ["8", "8", "1", "30", "0", "31", "08", "+8", "", "-1"];
-        let levels = ["0", "1", "63", "64", "data", "-1", "00", "", "Data"];
-        let groups = [
-            "000", "001", "234", "999", "x000", "x001", "x234", "1", "0000", "x", "xx01", "+01", "",
-        ];
-        let widths = [
-            "", "", ".p/1", ".p/17", ".p/255", ".p/256", ".p/0", ".p/01", ".p/", ".p", ".p/x",
-        ];
-        let mut path = format!(
-            "tile/{}/{}",
-            self.mostly(&heights, 4),
-            self.mostly(&levels, 5)
-        );
-        for _ in 0..self.below(4) {
-            path += "/";
-            path += ["x001", "x234", "x000"][self.below(3)];
-        }
-        path += "/";
-        path += self.mostly(&groups, 4);
-        path += self.mostly(&widths, 5);
-        if self.one_in(10) {
-            self.mutate(path)
-        } else {
-            path
-        }
-    }
-
-    /// One of the first `good`, now and then any.
-    fn mostly<'a>(&mut self, items: &[&'a str], good: usize) -> &'a str {
-        let choice = if self.one_in(8) { items.len() } else { good };
-        items[self.below(choice)]
-    }
-
-    fn pick<'a>(&mut self, items: &[&'a str]) -> &'a str {
-        items[self.below(items.len())]
-    }
-
-    /// x/mod's escape, now and then with a mistake.
-    fn escape(&mut self, text: &str) -> String {
-        let mut out = String::new();
-        for c in text.chars() {
-            if c.is_ascii_uppercase() && !self.one_in(20) {
-                out.push('!');
-            }
-            out.push(if self.one_in(40) {
-                c
-            } else {
-                c.to_ascii_lowercase()
-            });
-            if self.one_in(60) {
-                out.push('!');
-            }
-        }
-        out
-    }
-
-    fn mutate(&mut self, text: String) -> String {
-        if !self.one_in(3) {
-            return text;
-        }
-        let mut chars: Vec<char> = text.chars().collect();
-        let at = self.below(chars.len() + 1);
-        let odd: Vec<char> = "/.-_~+!@%vV019 Aa".chars().collect();
-        if at < chars.len() && self.one_in(2) {
-            chars.remove(at);
-        } else {
-            chars.insert(at, odd[self.below(odd.len())]);
-        }
-        chars.into_iter().collect()
-    }
 }

@@ -17,14 +17,17 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::sync::mpsc;
 
-use modcdn_core::goproxy;
+use modcdn_core::goproxy::{self, Prefix};
 use modcdn_core::refusal::Reason;
 
 /// One request, parsed at the border: only this goes on to the engine.
 #[derive(Debug)]
 pub struct Asked {
-    /// The parsed path: the cache key and the origin's URL are both built from it.
+    /// What is asked of the mount.
     pub request: goproxy::Request,
+    /// Its canonical path, the mount's prefix included: the cache's key, and what the origin is asked
+    /// for.
+    pub path: String,
     /// `HEAD`: the answer is that of a `GET`, and its body is not written.
     pub head: bool,
     /// `Range`, as sent.
@@ -35,6 +38,22 @@ pub struct Asked {
     pub if_none_match: Option<HeaderValue>,
     /// `Disable-Module-Fetch: true`: only what is stored already; never cached, joins no fill.
     pub no_fetch: bool,
+}
+
+impl Asked {
+    /// A `GET` of the whole object in that mount.
+    #[must_use]
+    pub fn get(mount: &Prefix, request: goproxy::Request) -> Self {
+        Self {
+            path: request.path_below(mount),
+            request,
+            head: false,
+            range: None,
+            if_range: None,
+            if_none_match: None,
+            no_fetch: false,
+        }
+    }
 }
 
 /// One request to a plain HTTP mount: any method but `CONNECT` and `TRACE`, any path below the

@@ -1,7 +1,7 @@
 //! From what was found to an HTTP response: the one place that writes status and headers.
 //!
 //! A stored body and an answer that may change have the SHA-256 as entity tag. A growing body has a
-//! provisional one, and says its digest in the trailers. Bodies that can't be finished end in an error, which
+//! provisional one, and says its digest (and a zip its h1) in the trailers. Bodies that can't be finished end in an error, which
 //! the connection turns into a reset (HTTP/2) or a close before the end (HTTP/1.1).
 
 use std::io;
@@ -19,7 +19,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use modcdn_core::digest::Sha256;
 use modcdn_core::goproxy::{Request, SumDb, SumDbCall};
-use modcdn_core::headers::{DISABLE_MODULE_FETCH, REPR_DIGEST};
+use modcdn_core::headers::{DISABLE_MODULE_FETCH, MODCDN_SUM, REPR_DIGEST};
 use modcdn_core::range::{self, ContentRange, RangeOutcome};
 use modcdn_core::refusal::{Reason, Refusal};
 
@@ -167,8 +167,7 @@ impl Answering<'_> {
     async fn stored(&self, stored: Stored) -> Result<Response<Body>, Unfit> {
         let Stored { sum, body } = stored;
         let mut headers = self.headers();
-        headers.insert(ETAG, sum.digest.etag());
-        headers.insert(REPR_DIGEST, sum.digest.repr_digest());
+        identify(&mut headers, sum);
         let body = match body {
             StoredBody::Small(bytes) => return Ok(self.whole(headers, sum.digest, &bytes)),
             StoredBody::Large(body) => body,
@@ -227,7 +226,12 @@ impl Answering<'_> {
             return Ok(not_modified(headers));
         }
         if self.asker.version == Version::HTTP_2 || spool.len().is_none() {
-            headers.insert(TRAILER, HeaderValue::from_static("repr-digest, etag"));
+            let trailer = if matches!(self.request, Request::Zip(..)) {
+                "repr-digest, etag, modcdn-sum"
+            } else {
+                "repr-digest, etag"
+            };
+            headers.insert(TRAILER, HeaderValue::from_static(trailer));
         }
         let Some(len) = spool.len() else {
             let reader = Reader::new(spool, 0, None);
@@ -416,10 +420,19 @@ fn growing_body(reader: Reader) -> Body {
 }
 
 fn trailers(sum: Sum) -> HeaderMap {
-    let mut trailers = HeaderMap::with_capacity(2);
-    trailers.insert(REPR_DIGEST, sum.digest.repr_digest());
-    trailers.insert(ETAG, sum.digest.etag());
+    let mut trailers = HeaderMap::with_capacity(3);
+    identify(&mut trailers, sum);
     trailers
+}
+
+/// The fields that say which bytes a body is.
+fn identify(headers: &mut HeaderMap, sum: Sum) {
+    headers.insert(ETAG, sum.digest.etag());
+    headers.insert(REPR_DIGEST, sum.digest.repr_digest());
+    if let Some(h1) = sum.h1 {
+        let h1 = HeaderValue::try_from(h1.to_string());
+        headers.insert(MODCDN_SUM, h1.expect("base64 is visible ASCII"));
+    }
 }
 
 /// Reads a stored body, hashing it on the way if all of it is read.

@@ -14,6 +14,9 @@ const UPSTREAM_SECONDS: &[f64] = &[
 /// Upper bounds, in seconds, of the request histogram's buckets.
 const REQUEST_SECONDS: &[f64] = &[0.0005, 0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0];
 
+/// Upper bounds, in seconds, of the buckets of the histogram of checks.
+const CHECK_SECONDS: &[f64] = &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
+
 /// The origin's metrics. Labels are small fixed sets: never a module's name.
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
@@ -47,6 +50,9 @@ pub(crate) struct Metrics {
     pub(crate) removed_bytes: IntCounter,
     /// By mount.
     pub(crate) kept_bytes: IntGaugeVec,
+    /// By fault.
+    pub(crate) bad_zips: IntCounterVec,
+    pub(crate) zip_check_seconds: Histogram,
     pub(crate) stale: IntCounterVec,
     pub(crate) revalidations: IntCounterVec,
 }
@@ -183,6 +189,21 @@ impl Metrics {
                         "Bytes of versions in the store after retention ran last, by mount.",
                     ),
                     &["mount"],
+                ),
+            ),
+            bad_zips: vec(
+                "modcdn_origin_bad_zips_total",
+                "Module zips that were refused, by what is wrong with them.",
+                &["fault"],
+            ),
+            zip_check_seconds: register(
+                registry,
+                Histogram::with_opts(
+                    HistogramOpts::new(
+                        "modcdn_origin_zip_check_seconds",
+                        "From a zip's last byte to the verdict about it.",
+                    )
+                    .buckets(CHECK_SECONDS.to_vec()),
                 ),
             ),
             stale: vec(

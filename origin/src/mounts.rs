@@ -104,9 +104,10 @@ impl Mounts {
 async fn open_tree(mount: &Mount, store: &Store, shared: &Shared) -> Result<Arc<Tree>, Unusable> {
     let store = mount.store(store);
     let dir = store.dir.clone();
-    let (limits, budget) = (shared.limits.clone(), shared.budget.clone());
-    let metrics = shared.metrics.clone();
-    let opened = disk::blocking(move || Tree::open(&store, &limits, budget, &metrics)).await;
+    let (limits, archive) = (shared.limits.clone(), shared.archive.clone());
+    let (budget, metrics) = (shared.budget.clone(), shared.metrics.clone());
+    let opened =
+        disk::blocking(move || Tree::open(&store, &limits, &archive, budget, &metrics)).await;
     opened.map_err(|error| Unusable { dir, error })
 }
 

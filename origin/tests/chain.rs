@@ -190,7 +190,8 @@ fn tree(dir: &Path) {
     fs::write(folder.join("list"), list).unwrap();
     fs::write(folder.join("v1.0.0.info"), r#"{"Version":"v1.0.0"}"#).unwrap();
     fs::write(folder.join("v1.0.0.mod"), TEXT).unwrap();
-    fs::write(folder.join("v1.0.0.zip"), vec![1; 300_000]).unwrap();
+    let zip = harness::zip::zip_of("/a.example/m/@v/v1.0.0.zip", 300_000);
+    fs::write(folder.join("v1.0.0.zip"), zip).unwrap();
 }
 
 #[tokio::test]

@@ -3,10 +3,12 @@
 mod harness;
 
 use std::io;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::join_all;
+use harness::zip::zip_of;
 use harness::{Case, Client, Reply, Upstream, collect, pattern, read_some, until};
 use http_body_util::BodyExt;
 use modcdn_core::digest::Sha256;
@@ -15,6 +17,12 @@ use modcdn_core::units::{ByteSize, Period};
 const ZIP: &str = "/a.example/m/@v/v1.0.0.zip";
 const MOD: &str = "/a.example/m/@v/v1.0.0.mod";
 const LEN: usize = 1_000_000;
+
+/// The zip that is asked for.
+fn zip() -> Bytes {
+    static BODY: LazyLock<Bytes> = LazyLock::new(|| zip_of(ZIP, LEN));
+    BODY.clone()
+}
 
 #[tokio::test]
 async fn first_bytes_arrive_before_the_last_ones_are_sent() {
@@ -27,7 +35,7 @@ async fn first_bytes_arrive_before_the_last_ones_are_sent() {
         ] {
             std::fs::remove_dir_all(case.dir.path().join("a.example")).unwrap_or_default();
             let gate = upstream.gate(ZIP, announced);
-            gate.send(Ok(pattern(LEN).slice(..LEN / 2))).unwrap();
+            gate.send(Ok(zip().slice(..LEN / 2))).unwrap();
             let (head, mut body) = client
                 .head("GET", ZIP, &[("te", "trailers")])
                 .await
@@ -39,19 +47,16 @@ async fn first_bytes_arrive_before_the_last_ones_are_sent() {
             let length = length.map(|value| value.to_str().unwrap().to_owned());
             assert_eq!(length, announced.map(|len| len.to_string()));
             let mut got = read_some(&mut body, LEN / 2 - 10_000).await;
-            gate.send(Ok(pattern(LEN).slice(LEN / 2..))).unwrap();
+            gate.send(Ok(zip().slice(LEN / 2..))).unwrap();
             drop(gate);
             let rest = body.collect().await.unwrap();
             if matches!(client, Client::H2(_)) || announced.is_none() {
                 let trailers = rest.trailers().unwrap();
-                assert_eq!(
-                    trailers["repr-digest"],
-                    Sha256::of(&pattern(LEN)).repr_digest()
-                );
-                assert_eq!(trailers["etag"], Sha256::of(&pattern(LEN)).etag());
+                assert_eq!(trailers["repr-digest"], Sha256::of(&zip()).repr_digest());
+                assert_eq!(trailers["etag"], Sha256::of(&zip()).etag());
             }
             got.extend_from_slice(&rest.to_bytes());
-            assert_eq!(got, pattern(LEN));
+            assert_eq!(got, zip());
             let cut = case.metric("modcdn_origin_unfinished_responses_total", &[]);
             assert_eq!(cut, 0.0);
         }
@@ -67,14 +72,14 @@ async fn a_hundred_askers_make_one_upstream_request() {
     let asks = (0..100).map(|_| client.get(ZIP, &[]));
     let feed = async {
         let joined = || case.metric("modcdn_origin_joins_total", &[("kind", "zip")]);
-        gate.send(Ok(pattern(LEN).slice(..LEN / 2))).unwrap();
+        gate.send(Ok(zip().slice(..LEN / 2))).unwrap();
         until(|| joined() >= 99.0).await;
-        gate.send(Ok(pattern(LEN).slice(LEN / 2..))).unwrap();
+        gate.send(Ok(zip().slice(LEN / 2..))).unwrap();
     };
     let (answers, ()) = tokio::join!(join_all(asks), feed);
     for answer in answers {
         assert!(answer.complete);
-        assert_eq!(answer.body, pattern(LEN));
+        assert_eq!(answer.body, zip());
     }
     assert_eq!(upstream.asked(ZIP), 1);
 }
@@ -84,13 +89,13 @@ async fn the_first_askers_leaving_does_not_stop_the_fetch() {
     let upstream = Upstream::start().await;
     let case = Case::start(&upstream.url()).await;
     let gate = upstream.gate(ZIP, Some(LEN as u64));
-    gate.send(Ok(pattern(LEN).slice(..LEN / 2))).unwrap();
+    gate.send(Ok(zip().slice(..LEN / 2))).unwrap();
     let client = Client::h2(case.address()).await;
     drop(client.head("GET", ZIP, &[]).await);
     drop(client);
-    gate.send(Ok(pattern(LEN).slice(LEN / 2..))).unwrap();
+    gate.send(Ok(zip().slice(LEN / 2..))).unwrap();
     until(|| case.dir.path().join(&ZIP[1..]).exists()).await;
-    assert_eq!(case.get(ZIP).await.body, pattern(LEN));
+    assert_eq!(case.get(ZIP).await.body, zip());
     assert_eq!(upstream.asked(ZIP), 1);
 }
 
@@ -104,7 +109,7 @@ async fn a_body_that_breaks_off_never_completes_and_is_not_stored() {
             Client::h2(case.address()).await,
         ] {
             let gate = upstream.gate(ZIP, announced);
-            gate.send(Ok(pattern(LEN).slice(..LEN / 2))).unwrap();
+            gate.send(Ok(zip().slice(..LEN / 2))).unwrap();
             let response = client.head("GET", ZIP, &[]).await;
             assert_eq!(response.status(), 200);
             gate.send(Err(io::Error::other("cable pulled"))).unwrap();
@@ -112,8 +117,8 @@ async fn a_body_that_breaks_off_never_completes_and_is_not_stored() {
             assert!(!answer.complete && answer.body.len() < LEN);
             assert!(!case.dir.path().join(&ZIP[1..]).exists());
         }
-        upstream.on(ZIP, Reply::Body(pattern(LEN), vec![]));
-        assert_eq!(case.get(ZIP).await.body, pattern(LEN));
+        upstream.on(ZIP, Reply::Body(zip(), vec![]));
+        assert_eq!(case.get(ZIP).await.body, zip());
     }
 }
 
@@ -123,7 +128,7 @@ async fn a_stalled_body_is_given_up_within_its_time() {
     let stall = |config: &mut modcdn_origin::Config| config.timeouts.stall = Period::millis(50);
     let case = Case::with(&upstream.url(), stall).await;
     let gate = upstream.gate(ZIP, Some(LEN as u64));
-    gate.send(Ok(pattern(LEN).slice(..LEN / 2))).unwrap();
+    gate.send(Ok(zip().slice(..LEN / 2))).unwrap();
     let answer = case.get(ZIP).await;
     assert!(!answer.complete);
     let mod_gate = upstream.gate(MOD, Some(100));
@@ -139,11 +144,11 @@ async fn a_stalled_body_is_given_up_within_its_time() {
 async fn a_connection_lost_before_the_first_byte_is_tried_once_more() {
     let upstream = Upstream::start().await;
     let case = Case::start(&upstream.url()).await;
-    for path in [ZIP, MOD] {
-        let gate = upstream.gate(path, Some(100));
+    for (path, body) in [(ZIP, zip_of(ZIP, 1000)), (MOD, pattern(1000))] {
+        let gate = upstream.gate(path, Some(1000));
         gate.send(Err(io::Error::other("cable pulled"))).unwrap();
-        upstream.on(path, Reply::Body(pattern(100), vec![]));
-        assert_eq!(case.get(path).await.body, pattern(100), "{path}");
+        upstream.on(path, Reply::Body(body.clone(), vec![]));
+        assert_eq!(case.get(path).await.body, body, "{path}");
         assert_eq!(upstream.asked(path), 2);
     }
 }
@@ -153,7 +158,7 @@ async fn parts_of_a_growing_body() {
     let upstream = Upstream::start().await;
     let case = Case::start(&upstream.url()).await;
     let gate = upstream.gate(ZIP, Some(LEN as u64));
-    gate.send(Ok(pattern(LEN).slice(..LEN / 2))).unwrap();
+    gate.send(Ok(zip().slice(..LEN / 2))).unwrap();
     let client = Client::h2(case.address()).await;
     let whole = client.head("GET", ZIP, &[]).await;
     let provisional = whole.headers()["etag"].to_str().unwrap().to_owned();
@@ -173,21 +178,18 @@ async fn parts_of_a_growing_body() {
         .head("GET", ZIP, &[("range", "bytes=1000000-")])
         .await;
     assert_eq!(behind.status(), 416);
-    gate.send(Ok(pattern(LEN).slice(LEN / 2..))).unwrap();
+    gate.send(Ok(zip().slice(LEN / 2..))).unwrap();
     let part = collect(part).await;
-    assert_eq!(part.body, pattern(LEN).slice(from..));
+    assert_eq!(part.body, zip().slice(from..));
     assert_eq!(
         part.trailers["repr-digest"],
-        Sha256::of(&pattern(LEN)).repr_digest()
+        Sha256::of(&zip()).repr_digest()
     );
     assert!(collect(whole).await.complete);
     // The provisional tag stays good after the commit.
     let resumed = client.get(ZIP, &resume).await;
-    assert_eq!(
-        (resumed.status, &resumed.body),
-        (206, &pattern(LEN).slice(from..))
-    );
-    assert_eq!(resumed.headers["etag"], Sha256::of(&pattern(LEN)).etag());
+    assert_eq!((resumed.status, &resumed.body), (206, &zip().slice(from..)));
+    assert_eq!(resumed.headers["etag"], Sha256::of(&zip()).etag());
     let known = client.get(ZIP, &[("if-none-match", &provisional)]).await;
     assert_eq!(known.status, 304);
 }
@@ -197,7 +199,7 @@ async fn a_part_of_a_body_without_length_waits_for_the_end() {
     let upstream = Upstream::start().await;
     let case = Case::start(&upstream.url()).await;
     let gate = upstream.gate(ZIP, None);
-    gate.send(Ok(pattern(LEN))).unwrap();
+    gate.send(Ok(zip())).unwrap();
     let client = Client::h2(case.address()).await;
     let ask = client.get(ZIP, &[("range", "bytes=-10")]);
     let mut ask = std::pin::pin!(ask);
@@ -205,10 +207,7 @@ async fn a_part_of_a_body_without_length_waits_for_the_end() {
     assert!(early.is_err());
     drop(gate);
     let part = ask.await;
-    assert_eq!(
-        (part.status, part.body),
-        (206, pattern(LEN).slice(LEN - 10..))
-    );
+    assert_eq!((part.status, part.body), (206, zip().slice(LEN - 10..)));
 }
 
 #[tokio::test]
@@ -292,20 +291,20 @@ async fn a_full_spool_is_503_and_empties_again() {
     };
     let case = Case::with(&upstream.url(), limits).await;
     let gate = upstream.gate(ZIP, Some(LEN as u64));
-    gate.send(Ok(pattern(LEN).slice(..LEN / 2))).unwrap();
+    gate.send(Ok(zip().slice(..LEN / 2))).unwrap();
     let client = Client::h2(case.address()).await;
     let first = client.head("GET", ZIP, &[]).await;
     let other = "/a.example/m/@v/v1.0.1.zip";
-    upstream.on(other, Reply::Body(pattern(LEN), vec![]));
+    upstream.on(other, Reply::Body(zip_of(other, LEN), vec![]));
     let refused = case.get(other).await;
     assert_eq!(
         (refused.status, refused.header("modcdn-reason")),
         (503, "overloaded")
     );
-    gate.send(Ok(pattern(LEN).slice(LEN / 2..))).unwrap();
+    gate.send(Ok(zip().slice(LEN / 2..))).unwrap();
     assert!(collect(first).await.complete);
     until(|| case.metric("modcdn_origin_spool_bytes", &[]) == 0.0).await;
-    assert_eq!(case.get(other).await.body, pattern(LEN));
+    assert_eq!(case.get(other).await.body, zip_of(other, LEN));
 }
 
 #[tokio::test]
@@ -315,7 +314,7 @@ async fn http_1_0_gets_no_body_whose_end_it_could_not_tell() {
     let case = Case::start(&upstream.url()).await;
     for breaks in [true, false] {
         let gate = upstream.gate(ZIP, None);
-        gate.send(Ok(pattern(LEN))).unwrap();
+        gate.send(Ok(zip())).unwrap();
         if breaks {
             gate.send(Err(io::Error::other("cable pulled"))).unwrap();
         }

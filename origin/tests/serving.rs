@@ -3,7 +3,8 @@
 mod harness;
 
 use bytes::Bytes;
-use harness::{Answer, Case, Client, Reply, Upstream, pattern};
+use harness::zip::zip_of;
+use harness::{Answer, Case, Client, Reply, Upstream};
 use modcdn_core::digest::Sha256;
 
 const INFO: &str = "/a.example/!m/@v/v1.0.0.info";
@@ -18,7 +19,7 @@ async fn upstream() -> Upstream {
     let upstream = Upstream::start().await;
     upstream.on_text(INFO, INFO_TEXT);
     upstream.on_text(MOD, "module a.example/M\n");
-    upstream.on(ZIP, Reply::Body(pattern(300_000), vec![]));
+    upstream.on(ZIP, Reply::Body(zip_of(ZIP, 300_000), vec![]));
     upstream.on_text(LIST, "v1.0.0\nv0.0.0-20200101000000-abcdefabcdef\n");
     upstream.on_text("/a.example/!m/@latest", INFO_TEXT);
     upstream.on_text("/a.example/!m/@v/main.info", INFO_TEXT);

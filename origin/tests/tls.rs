@@ -160,7 +160,7 @@ async fn a_client_that_takes_nothing_is_dropped() {
     let upstream = Upstream::start().await;
     upstream.on(
         ZIP,
-        harness::Reply::Body(harness::pattern(20 << 20), vec![]),
+        harness::Reply::Body(harness::zip::zip_of(ZIP, 20 << 20), vec![]),
     );
     let case = Case::with(&upstream.url(), |config| {
         config.timeouts.client_stall = Period::millis(100);
@@ -184,8 +184,8 @@ async fn stopping_lets_requests_finish() {
     })
     .await;
     let gate = upstream.gate(ZIP, Some(1_000_000));
-    gate.send(Ok(harness::pattern(1_000_000).slice(..500_000)))
-        .unwrap();
+    let zip = harness::zip::zip_of(ZIP, 1_000_000);
+    gate.send(Ok(zip.slice(..500_000))).unwrap();
     let client = Client::h2(case.address()).await;
     let response = client.head("GET", ZIP, &[]).await;
     let address = case.address();
@@ -193,8 +193,7 @@ async fn stopping_lets_requests_finish() {
     while TcpStream::connect(address).await.is_ok() {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-    gate.send(Ok(harness::pattern(1_000_000).slice(500_000..)))
-        .unwrap();
+    gate.send(Ok(zip.slice(500_000..))).unwrap();
     let answer = harness::collect(response).await;
     assert!(answer.complete && answer.body.len() == 1_000_000);
     stop.await.unwrap();

@@ -1,5 +1,5 @@
 //! What the end-to-end tests share, in the order a test meets it: [`modules`] brings real modules,
-//! [`upstream`] plays a proxy with faults, [`certificate`] an authority, [`cluster`] runs `modcdn up`, [`node`] a single role, [`faulty_disk`] gives it a disk that fails,
+//! [`upstream`] plays a proxy with faults, [`sumdb`] a checksum database, [`certificate`] an authority, [`cluster`] runs `modcdn up`, [`node`] a single role, [`faulty_disk`] gives it a disk that fails,
 //! [`go`], [`dig`], [`http`] and [`raw`] are the clients, [`observe`] reads metrics and access logs.
 //!
 //! Nothing here sleeps for a fixed time: a test waits for a fact with [`until`], under a deadline.
@@ -28,6 +28,7 @@ pub mod process;
 pub mod raw;
 pub mod s3;
 pub mod scratch;
+pub mod sumdb;
 pub mod upstream;
 pub mod zip;
 

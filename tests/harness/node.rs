@@ -30,11 +30,18 @@ pub struct Node {
 impl Node {
     /// An origin in front of `upstream`. `overrides` is YAML laid over a minimal configuration.
     pub fn origin(upstream: &str, overrides: &str) -> Node {
+        Node::origin_in(&[], upstream, overrides)
+    }
+
+    /// The same, with these environment variables.
+    pub fn origin_in(environment: &[(&str, &str)], upstream: &str, overrides: &str) -> Node {
         let base = format!(
             "mounts: [{{prefix: /, upstream: '{upstream}'}}]\n\
              store: {{dir: DATA/store, durable: false}}\n"
         );
-        Node::new("origin", &base, overrides, Vec::new())
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let environment = environment.iter().map(owned).collect();
+        Node::new("origin", &base, overrides, environment)
     }
 
     /// An origin with its store on a disk that fails on command.

@@ -13,6 +13,7 @@
 //! |---|---|
 //! | [`ModulePath`] | what `module.CheckPath` accepts |
 //! | [`Version`] | canonical versions: `vX.Y.Z[-pre][+incompatible]` |
+//! | [`Pseudo`] | versions that name a commit, with their parts |
 //! | [`Query`] | what `module.EscapeVersion` accepts: branches, commits, `v1.2` |
 //! | [`FilePath`] | names inside a module, as `module.CheckFilePath` |
 //! | [`SumDb`] | `/sumdb/NAME/…`: the checksum database through the proxy |
@@ -31,19 +32,24 @@ mod file_path;
 mod path;
 mod patterns;
 mod prefix;
+mod pseudo;
 mod query;
 mod request;
+mod stamp;
 mod sumdb;
+pub mod tag;
 mod tile;
 mod version;
 
 pub use error::GrammarError;
 pub use file_path::FilePath;
-pub use path::{MAX_ELEMENT, ModulePath};
+pub use path::{MAX_ELEMENT, ModulePath, split_major};
 pub use patterns::{MAX_PATTERN, Pattern, PatternError, Patterns};
 pub use prefix::{Prefix, PrefixError};
+pub use pseudo::{BaseError, Pseudo, REVISION_DIGITS};
 pub use query::Query;
 pub use request::{MAX_PATH, Request};
+pub use stamp::Stamp;
 pub use sumdb::{SumDb, SumDbCall, SumDbName};
 pub use tile::Tile;
 pub use version::Version;

@@ -40,7 +40,7 @@ impl ModulePath {
     /// Whether a module of this path may have this version (`module.CheckPathMajor`): `/vN` and
     /// `gopkg.in/….vN` want `vN`, other paths `v0`, `v1` or `+incompatible`.
     pub fn allows(&self, version: &Version) -> bool {
-        match split_major(&self.0) {
+        match major_of(&self.0) {
             Ok(Major::None) => matches!(version.major(), "v0" | "v1") || version.is_incompatible(),
             Ok(Major::Slash(major)) => version.major() == major,
             // Old go commands made v0.0.0 pseudo-versions for .v1 paths; go.mod files still have them.
@@ -50,6 +50,22 @@ impl ModulePath {
             Err(_) => false,
         }
     }
+}
+
+/// Splits what a path says about its major version off its end (`module.SplitPathVersion`):
+/// `/v2`, or `.v1` and `.v1-unstable` of `gopkg.in`; empty where it says nothing. The path need not
+/// be a module's.
+///
+/// # Errors
+/// If what it says can't be: `/v1`, `/v02`, no version at `gopkg.in`.
+pub fn split_major(path: &str) -> Result<(&str, &str), GrammarError> {
+    let cut = |len: usize| path.split_at(path.len() - len);
+    Ok(match major_of(path)? {
+        Major::None => (path, ""),
+        Major::Slash(major) => cut(major.len() + 1),
+        Major::Gopkg(major) if path.ends_with("-unstable") => cut(major.len() + 10),
+        Major::Gopkg(major) => cut(major.len() + 1),
+    })
 }
 
 impl fmt::Display for ModulePath {
@@ -72,7 +88,7 @@ impl FromStr for ModulePath {
         let mut elements = path.split('/');
         check_domain(elements.next().unwrap_or_default())?;
         elements.try_for_each(check_module_element)?;
-        split_major(path)?;
+        major_of(path)?;
         Ok(Self(path.into()))
     }
 }
@@ -164,9 +180,9 @@ enum Major<'a> {
     Gopkg(&'a str),
 }
 
-fn split_major(path: &str) -> Result<Major<'_>, GrammarError> {
+fn major_of(path: &str) -> Result<Major<'_>, GrammarError> {
     if path.starts_with("gopkg.in/") {
-        return split_gopkg_major(path);
+        return gopkg_major_of(path);
     }
     let Some((_, last)) = path.rsplit_once('/') else {
         return Ok(Major::None);
@@ -183,7 +199,7 @@ fn split_major(path: &str) -> Result<Major<'_>, GrammarError> {
     }
 }
 
-fn split_gopkg_major(path: &str) -> Result<Major<'_>, GrammarError> {
+fn gopkg_major_of(path: &str) -> Result<Major<'_>, GrammarError> {
     let stable = path.strip_suffix("-unstable").unwrap_or(path);
     let (_, major) = stable
         .rsplit_once('.')

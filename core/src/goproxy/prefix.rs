@@ -65,6 +65,21 @@ impl Prefix {
             .then(|| &path[self.0.len() - 1..])
     }
 
+    /// Takes a path apart: as much of it as could be a mount's prefix, without the slash at its end,
+    /// and the rest with the slash at its beginning. Of a request's path in any mount it is that
+    /// mount, for neither a module path nor `sumdb` could be part of a prefix.
+    #[must_use]
+    pub fn split(path: &str) -> (&str, &str) {
+        let mut end = 0;
+        while let Some(rest) = path[end..].strip_prefix('/')
+            && let Some((element, _)) = rest.split_once('/')
+            && is_element(element)
+        {
+            end += 1 + element.len();
+        }
+        path.split_at(end)
+    }
+
     /// Which of the prefixes a path lies below, and what is left of it: the longest counts.
     #[must_use]
     pub fn longest<'a, 'p>(
@@ -197,6 +212,29 @@ mod tests {
             assert_eq!(Prefix::longest(&prefixes, path), expected, "{path}");
         }
         assert_eq!(Prefix::longest(&prefixes[1..], "/x.example/@v/list"), None);
+    }
+
+    #[test]
+    fn a_path_is_taken_apart_at_its_mount() {
+        for (path, expected) in [
+            ("/x.example/@v/list", ("", "/x.example/@v/list")),
+            (
+                "/team-a/x.example/@v/list",
+                ("/team-a", "/x.example/@v/list"),
+            ),
+            (
+                "/eu/b/sumdb/x.example/latest",
+                ("/eu/b", "/sumdb/x.example/latest"),
+            ),
+            ("/sumdb/x.example/latest", ("", "/sumdb/x.example/latest")),
+            ("/team-a/", ("/team-a", "/")),
+            ("/team-a", ("", "/team-a")),
+            ("/-/healthz", ("", "/-/healthz")),
+            ("//a/b", ("", "//a/b")),
+            ("", ("", "")),
+        ] {
+            assert_eq!(Prefix::split(path), expected, "{path}");
+        }
     }
 
     #[test]

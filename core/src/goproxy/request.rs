@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use super::{
-    GrammarError, ModulePath, Query, SumDb, SumDbCall, Version,
+    GrammarError, ModulePath, Prefix, Query, SumDb, SumDbCall, Version,
     escape::{percent_decode, unescape},
 };
 
@@ -95,8 +95,13 @@ impl Request {
     /// percent-encoded only in queries, and there only what RFC 3986 doesn't allow in a path. Never
     /// longer than any raw path that parses to it.
     pub fn path(&self) -> String {
+        self.path_below(&Prefix::root())
+    }
+
+    /// The canonical path in a mount: its prefix, then [`Request::path`].
+    pub fn path_below(&self, mount: &Prefix) -> String {
         let mut out = String::with_capacity(128);
-        out.push('/');
+        out.push_str(mount.as_str());
         match self {
             Self::List(module) => push(&mut out, module, "/@v/list"),
             Self::Latest(module) => push(&mut out, module, "/@latest"),

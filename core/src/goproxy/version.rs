@@ -155,11 +155,11 @@ impl<'a> Parts<'a> {
     }
 }
 
-fn is_number(text: &str) -> bool {
+pub(super) fn is_number(text: &str) -> bool {
     !text.is_empty() && all_digits(text) && (text == "0" || !text.starts_with('0'))
 }
 
-fn is_identifier(text: &str) -> bool {
+pub(super) fn is_identifier(text: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
     !text.is_empty() && text.bytes().all(allowed) && (!all_digits(text) || is_number(text))
 }

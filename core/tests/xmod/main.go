@@ -11,7 +11,9 @@ import (
 	"net/url"
 	"os"
 	"path"
+	"strconv"
 	"strings"
+	"time"
 	"unicode"
 
 	"golang.org/x/mod/module"
@@ -70,6 +72,29 @@ func judge(op, a, b string) (result string, ok bool) {
 	case "character": // one character, as a file's name; whether Go's Unicode tables know it
 		known := unicode.In([]rune(a)[0], unicode.Cc, unicode.Cf, unicode.Co, unicode.Cs, unicode.L, unicode.M, unicode.N, unicode.P, unicode.S, unicode.Z)
 		return fmt.Sprintf("%t %t", known, module.CheckFilePath(a) == nil), true
+	case "split": // anything
+		prefix, major, ok := module.SplitPathVersion(a)
+		return prefix + " " + major, ok
+	case "tag": // tag
+		return fmt.Sprintf("%s %s", semver.Canonical(a), semver.Build(a)), semver.IsValid(a)
+	case "pseudo": // version
+		base, err := module.PseudoVersionBase(a)
+		if err != nil {
+			base = "impossible"
+		}
+		stamp, when := "never", time.Time{}
+		if when, err = module.PseudoVersionTime(a); err == nil {
+			stamp = strconv.FormatInt(when.Unix(), 10)
+		}
+		rev, err := module.PseudoVersionRev(a)
+		return fmt.Sprintf("%s %s %s", base, stamp, rev), err == nil && module.CanonicalVersion(a) == a
+	case "make": // base version, "major seconds revision"
+		var major, rev string
+		var seconds int64
+		if _, err := fmt.Sscan(b, &major, &seconds, &rev); err != nil {
+			log.Fatal(err)
+		}
+		return module.PseudoVersion(major, a, time.Unix(seconds, 0), rev), true
 	case "tile": // tile path
 		tile, err := tlog.ParseTilePath(a)
 		return fmt.Sprintf("%d %d %d %d", tile.H, tile.L, tile.N, tile.W), err == nil && tile.L <= 63

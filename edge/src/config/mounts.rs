@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use modcdn_core::config::Problem;
+use modcdn_core::goproxy::Prefix;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::http::uri;
@@ -12,7 +13,8 @@ use crate::origin::Endpoint;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MountConfig {
-    /// Begins and ends with a slash. The longest one that fits a path counts.
+    /// Begins and ends with a slash. The longest one that fits a path counts. Of modules, a
+    /// [`Prefix`]: no dots. The origin is asked for the whole path, prefix included.
     pub prefix: String,
     /// Modules, or plain HTTP.
     pub kind: MountKind,
@@ -98,8 +100,8 @@ impl MountConfig {
 
     fn modules_problem(&self) -> Option<String> {
         let is_bare = self.origin.is_none() && self.host.is_none() && self.ca.is_none();
-        if self.prefix != "/" {
-            return Some("modules are mounted at / or nowhere".to_owned());
+        if let Err(error) = self.prefix.parse::<Prefix>() {
+            return Some(error.to_string());
         }
         (!is_bare).then(|| "modules come from the edge's own origin".to_owned())
     }
@@ -134,6 +136,7 @@ mod tests {
             "[{prefix: /, kind: http, origin: 'http://127.0.0.1:9000'}]",
             "[{prefix: /dl/, kind: http, origin: 'https://x.test', host: y.test, ca: /ca.pem},
               {prefix: /, kind: modules}]",
+            "[{prefix: /team-a/, kind: modules}, {prefix: /eu/team-b/, kind: modules}]",
         ] {
             assert_eq!(said(yaml), "", "{yaml}");
         }
@@ -162,7 +165,8 @@ mod tests {
                 "[{prefix: /a/, kind: http, origin: 'http://x', host: 'y:1'}]",
                 "host:",
             ),
-            ("[{prefix: /a/, kind: modules}]", "at / or nowhere"),
+            ("[{prefix: /a.b/, kind: modules}]", "no mount's prefix"),
+            ("[{prefix: /sumdb/, kind: modules}]", "no mount's prefix"),
             (
                 "[{prefix: /, kind: modules, origin: 'http://x'}]",
                 "own origin",

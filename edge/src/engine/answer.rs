@@ -96,8 +96,7 @@ impl Engine {
     ///
     /// Dropping the future stops nothing but this answer: a fill that it began goes on.
     pub fn answer(self: &Arc<Self>, asked: Asked) -> Answering {
-        let path = asked.request.path();
-        let look = self.store.look(&path);
+        let look = self.store.look(&asked.path);
         if let Look::Warm(entry) = &look
             && let Some(answer) = self.answer_from_ram(&asked, entry)
         {
@@ -105,7 +104,8 @@ impl Engine {
         }
         let engine = self.clone();
         Answering::Later(Box::pin(async move {
-            engine.answer_later(asked, path.into(), look).await
+            let path = asked.path.as_str().into();
+            engine.answer_later(asked, path, look).await
         }))
     }
 
@@ -418,9 +418,9 @@ impl Engine {
                     size: len,
                 }) => (size, digest) = (Some(len), Some(known)),
                 Some(End::Failed(reason)) => {
-                    let asked_for = asked.request.path();
+                    let asked_for = asked.path.trim_start_matches('/');
                     let text = "the body broke off and could not be continued";
-                    let refusal = Refusal::new(reason, asked_for.trim_start_matches('/'), text);
+                    let refusal = Refusal::new(reason, asked_for, text);
                     let refusal = refusal.hint(hint(reason));
                     let answer = self.stand_in_or_refuse(asked, held, fate, &refusal).await;
                     return Next::Answer(answer);

@@ -219,7 +219,8 @@ impl Fill {
             whole,
         } = finished;
         let spooled = matches!(payload, Payload::Spool(..));
-        let meta = announced.head.meta.clone();
+        let mut meta = announced.head.meta.clone();
+        meta.headers = meta.headers.with_trailers(trailers);
         let end = End::Committed {
             digest: object.digest,
             size: object.size,

@@ -32,7 +32,7 @@ impl Engine {
     /// Asks the origin for this client alone.
     pub(super) async fn relay(self: &Arc<Self>, asked: Asked, fate: Fate) -> Answer {
         self.metrics.relays.inc();
-        let path = asked.request.path();
+        let path = asked.path.clone();
         let (engine, cached) = (self.clone(), fate.cached);
         // On the fills' runtime, which is where connections to the origin live.
         let relaying = self
@@ -53,11 +53,11 @@ impl Engine {
     }
 
     async fn relay_here(&self, asked: &Asked, fate: Fate) -> Answer {
-        let path = asked.request.path();
+        let path = asked.path.as_str();
         let request = OriginRequest {
             no_fetch: asked.no_fetch,
             relay: true,
-            ..OriginRequest::get(&*path)
+            ..OriginRequest::get(path)
         };
         let settings = self.settings.load_full();
         let answer = match settings.origin.send(request).await {

@@ -152,8 +152,7 @@ impl Engine {
     fn unsatisfiable(&self, asked: &Asked, fate: Fate, size: Option<u64>) -> Answer {
         let size = size.unwrap_or(0);
         let failed = format!("the range lies behind the body's end, at {size} bytes");
-        let asked_path = asked.request.path();
-        let refusal = Refusal::new(Reason::RangeNotSatisfiable, asked_path, failed);
+        let refusal = Refusal::new(Reason::RangeNotSatisfiable, asked.path.as_str(), failed);
         let mut answer = self.refuse(asked, fate, &refusal);
         answer.headers.insert(CONTENT_RANGE, unsatisfied(size));
         answer

@@ -79,19 +79,18 @@ fn range_holds(asked: &Asked, etag: Option<&HeaderValue>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use modcdn_core::goproxy::Request;
+    use modcdn_core::goproxy::{Prefix, Request};
 
     use super::*;
 
     fn asked(range: &str, if_range: &str, if_none_match: &str) -> Asked {
         let field = |text: &str| (!text.is_empty()).then(|| HeaderValue::from_str(text).unwrap());
+        let request = Request::parse("/example.com/m/@v/v1.0.0.zip").unwrap();
         Asked {
-            request: Request::parse("/example.com/m/@v/v1.0.0.zip").unwrap(),
-            head: false,
             range: field(range),
             if_range: field(if_range),
             if_none_match: field(if_none_match),
-            no_fetch: false,
+            ..Asked::get(&Prefix::root(), request)
         }
     }
 

@@ -8,7 +8,7 @@ use http::header::{CONTENT_LENGTH, IF_NONE_MATCH, IF_RANGE, RANGE};
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderName, HeaderValue, Method};
 
-use modcdn_core::goproxy::{GrammarError, Request};
+use modcdn_core::goproxy::{GrammarError, Prefix, Request};
 use modcdn_core::headers::DISABLE_MODULE_FETCH;
 use modcdn_core::refusal::{Reason, Refusal};
 
@@ -31,6 +31,9 @@ pub(crate) enum Target {
 
 /// The public health check.
 pub(crate) const HEALTH: &str = "/-/healthz";
+
+/// How many mounts a refusal names.
+const NAMED: usize = 10;
 
 /// Which names are served, and which one this connection was made for.
 #[derive(Clone, Copy)]
@@ -62,20 +65,41 @@ pub(crate) fn admit(raw: Raw<'_>, names: Names<'_>, mounts: &Mounts) -> Result<T
         return Err(wrong_method(raw));
     }
     let path = path_of(raw, names)?;
-    if !mounts.has_http() || path == HEALTH {
-        return admit_module(raw, path);
+    if path == HEALTH {
+        return admit_ours(raw, path);
+    }
+    if !mounts.has_http() {
+        return match mounts.of(path) {
+            _ if path.starts_with("/-/") => admit_ours(raw, path),
+            Some(Mount::Modules(prefix)) => admit_module(raw, prefix, path),
+            _ => admit_nowhere(raw, mounts),
+        };
     }
     let target = uri::normal(path).map_err(|error| no_target(raw, error))?;
     match mounts.of(target.path()) {
-        _ if target.path().starts_with("/-/") => admit_module(raw, target.path()),
-        Some(Mount::Modules) => admit_module(raw, path),
-        Some(Mount::Http(mount)) => Ok(Target::Http(Box::new(admit_http(raw, mount, target)))),
-        None => Err(refuse(
-            raw,
-            Reason::NoSuchEndpoint,
-            "nothing is mounted there",
-        )),
+        _ if target.path().starts_with("/-/") => admit_ours(raw, target.path()),
+        // Whether the path as it was sent lies there too, the grammar says.
+        Some(Mount::Modules(prefix)) => admit_module(raw, prefix, path),
+        Some(Mount::Http(mount)) => Ok(Target::Http(Box::new(admit_http(raw, *mount, target)))),
+        None => admit_nowhere(raw, mounts),
     }
+}
+
+/// Where modules are served, a 404 would send the go command on to whoever stands next in its list,
+/// with the module's name.
+fn admit_nowhere(raw: Raw<'_>, mounts: &Mounts) -> Result<Target, Refusal> {
+    let named: Vec<&str> = mounts
+        .of_modules()
+        .take(NAMED)
+        .map(Prefix::as_str)
+        .collect();
+    let what = "nothing is mounted there";
+    if named.is_empty() {
+        return Err(refuse(raw, Reason::NoSuchEndpoint, what));
+    }
+    admit_read(raw)?;
+    let hint = format!("modules are below {}", named.join(" "));
+    Err(refuse(raw, Reason::BadRequest, what).hint(hint))
 }
 
 fn admit_http(raw: Raw<'_>, mount: usize, target: PathAndQuery) -> HttpAsked {
@@ -104,7 +128,8 @@ fn no_target(raw: Raw<'_>, error: TargetError) -> Refusal {
     refuse(raw, reason, &error.to_string())
 }
 
-fn admit_module(raw: Raw<'_>, path: &str) -> Result<Target, Refusal> {
+/// What isn't plain HTTP is read only.
+fn admit_read(raw: Raw<'_>) -> Result<bool, Refusal> {
     let head = match *raw.method {
         Method::GET => false,
         Method::HEAD => true,
@@ -117,24 +142,32 @@ fn admit_module(raw: Raw<'_>, path: &str) -> Result<Target, Refusal> {
             "a GET request must not carry a body",
         ));
     }
+    Ok(head)
+}
+
+fn admit_ours(raw: Raw<'_>, path: &str) -> Result<Target, Refusal> {
+    admit_read(raw)?;
     if path == HEALTH {
         return Ok(Target::Health);
     }
-    if path.starts_with("/-/") {
-        return Err(refuse(
-            raw,
-            Reason::NoSuchEndpoint,
-            "there is nothing of that name here",
-        ));
-    }
-    let request = Request::parse(path).map_err(|error| outside_grammar(raw, error))?;
+    Err(refuse(
+        raw,
+        Reason::NoSuchEndpoint,
+        "there is nothing of that name here",
+    ))
+}
+
+fn admit_module(raw: Raw<'_>, mount: &Prefix, path: &str) -> Result<Target, Refusal> {
+    let head = admit_read(raw)?;
+    let rest = mount.rest(path).unwrap_or(path);
+    let request = Request::parse(rest).map_err(|error| outside_grammar(raw, error))?;
     Ok(Target::Module(Asked {
-        request,
         head,
         range: single(raw.fields, &RANGE),
         if_range: single(raw.fields, &IF_RANGE),
         if_none_match: joined(raw.fields, &IF_NONE_MATCH),
         no_fetch: is_true(raw.fields.get(&DISABLE_MODULE_FETCH)),
+        ..Asked::get(mount, request)
     }))
 }
 
@@ -250,231 +283,4 @@ fn is_true(value: Option<&[u8]>) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LIST: &str = "/example.com/m/@v/list";
-    const ANY: Names<'static> = Names {
-        served: &[],
-        sni: None,
-    };
-
-    fn ask(
-        method: &str,
-        target: &str,
-        authority: &str,
-        names: Names<'_>,
-    ) -> Result<Target, Reason> {
-        let fields = Fields::default();
-        let method = method.parse().unwrap();
-        let raw = Raw {
-            method: &method,
-            target,
-            authority,
-            fields: &fields,
-            has_body: false,
-        };
-        admit(raw, names, &Mounts::modules()).map_err(|refusal| refusal.reason)
-    }
-
-    fn refused(method: &str, target: &str, authority: &str, names: Names<'_>) -> Reason {
-        ask(method, target, authority, names).unwrap_err()
-    }
-
-    #[test]
-    fn get_and_head_of_the_grammar_come_in() {
-        for (method, is_head) in [("GET", false), ("HEAD", true)] {
-            let Ok(Target::Module(asked)) = ask(method, LIST, "go.test:8080", ANY) else {
-                panic!("{method} {LIST} is refused");
-            };
-            assert_eq!((asked.head, asked.request.path().as_str()), (is_head, LIST));
-        }
-        assert!(matches!(ask("GET", HEALTH, "x", ANY), Ok(Target::Health)));
-    }
-
-    #[test]
-    fn other_methods_are_405() {
-        for method in [
-            "POST", "PUT", "DELETE", "TRACE", "CONNECT", "OPTIONS", "get",
-        ] {
-            assert_eq!(refused(method, LIST, "x", ANY), Reason::Method, "{method}");
-        }
-    }
-
-    #[test]
-    fn paths_outside_the_grammar_are_400_and_long_ones_414() {
-        for target in [
-            "/",
-            "*",
-            "/x",
-            "/example.com/m/@v/list?a=b",
-            "/a//b/@v/list",
-            "/..",
-            "/-",
-        ] {
-            assert_eq!(
-                refused("GET", target, "x", ANY),
-                Reason::BadRequest,
-                "{target}"
-            );
-        }
-        assert_eq!(refused("GET", "/-/purge", "x", ANY), Reason::NoSuchEndpoint);
-        assert_eq!(
-            refused("GET", "/-/healthz/x", "x", ANY),
-            Reason::NoSuchEndpoint
-        );
-        let long = format!("/{}", "a".repeat(5000));
-        assert_eq!(refused("GET", &long, "x", ANY), Reason::PathTooLong);
-    }
-
-    #[test]
-    fn hosts_of_others_are_421() {
-        let served = ["go.test".to_owned()];
-        let names = Names {
-            served: &served,
-            sni: None,
-        };
-        assert!(ask("GET", LIST, "GO.test:8080", names).is_ok());
-        assert!(ask("GET", LIST, "go.test.", names).is_ok());
-        assert_eq!(
-            refused("GET", LIST, "other.test", names),
-            Reason::Misdirected
-        );
-        let names = Names {
-            served: &[],
-            sni: Some("go.test"),
-        };
-        assert!(ask("GET", LIST, "go.test:8443", names).is_ok());
-        assert_eq!(
-            refused("GET", LIST, "other.test", names),
-            Reason::Misdirected
-        );
-    }
-
-    #[test]
-    fn absolute_form_must_name_the_host_itself() {
-        let own = format!("http://go.test{LIST}");
-        assert!(ask("GET", &own, "go.test", ANY).is_ok());
-        assert_eq!(refused("GET", &own, "other.test", ANY), Reason::Misdirected);
-        assert_eq!(
-            refused("GET", "http://go.test", "go.test", ANY),
-            Reason::BadRequest
-        );
-    }
-
-    #[test]
-    fn a_host_must_be_one() {
-        for authority in [
-            "go.test:8080",
-            "[::1]",
-            "[::1]:80",
-            "10.0.0.1:1",
-            "a_b.test",
-        ] {
-            assert!(ask("GET", LIST, authority, ANY).is_ok(), "{authority:?}");
-        }
-        for authority in ["", "a b", "user@go.test", "go.test/x", ":80"] {
-            assert_eq!(
-                refused("GET", LIST, authority, ANY),
-                Reason::BadRequest,
-                "{authority:?}"
-            );
-        }
-    }
-
-    /// What a GET of the list with these headers asks of the engine.
-    fn asked_with(fields: &Fields) -> Asked {
-        let raw = Raw {
-            method: &Method::GET,
-            target: LIST,
-            authority: "x",
-            fields,
-            has_body: false,
-        };
-        match admit(raw, ANY, &Mounts::modules()) {
-            Ok(Target::Module(asked)) => asked,
-            _ => panic!("refused"),
-        }
-    }
-
-    const MIXED: &str = "[{prefix: /, kind: modules},
-        {prefix: /dl/, kind: http, origin: 'http://origin.test'}]";
-
-    fn mixed(method: &str, target: &str) -> Result<Target, Reason> {
-        let mounts = Mounts::new(&serde_yaml::from_str::<Vec<_>>(MIXED).unwrap());
-        let method = method.parse().unwrap();
-        let fields = [
-            ("connection", "x-a"),
-            ("x-a", "1"),
-            ("x-b", "2"),
-            ("te", "trailers"),
-        ];
-        let fields = fields.into_iter().collect();
-        let raw = Raw {
-            method: &method,
-            target,
-            authority: "CDN.test",
-            fields: &fields,
-            has_body: method == Method::POST,
-        };
-        admit(raw, ANY, &mounts).map_err(|refusal| refusal.reason)
-    }
-
-    #[test]
-    fn the_grammar_is_for_module_mounts_only() {
-        for (method, target, normal) in [
-            ("GET", "/dl/A%2dB?c=%7e", "/dl/A-B?c=~"),
-            ("POST", "/dl/x", "/dl/x"),
-            ("BREW", "/x/../dl/y", "/dl/y"),
-        ] {
-            let Ok(Target::Http(asked)) = mixed(method, target) else {
-                panic!("{method} {target} is not plain HTTP");
-            };
-            assert_eq!((asked.mount, asked.target.as_str()), (0, normal));
-            assert_eq!(
-                (asked.method.as_str(), asked.host.as_str()),
-                (method, "cdn.test")
-            );
-            assert!(asked.headers.contains_key("x-b") && asked.headers.len() == 1);
-        }
-        assert!(matches!(mixed("GET", LIST), Ok(Target::Module(_))));
-        assert!(matches!(mixed("GET", HEALTH), Ok(Target::Health)));
-        for (method, target, reason) in [
-            ("POST", LIST, Reason::Method),
-            ("TRACE", "/dl/x", Reason::Method),
-            ("CONNECT", "/dl/x", Reason::Method),
-            ("GET", "/dl/../x", Reason::BadRequest),
-            ("GET", "/dl/%", Reason::BadRequest),
-            ("GET", "/dl/../-/purge", Reason::NoSuchEndpoint),
-            ("GET", "/dl/../%2d/purge", Reason::NoSuchEndpoint),
-        ] {
-            assert_eq!(
-                mixed(method, target).unwrap_err(),
-                reason,
-                "{method} {target}"
-            );
-        }
-        let long = format!("/dl/{}", "a".repeat(9000));
-        assert_eq!(mixed("GET", &long).unwrap_err(), Reason::PathTooLong);
-    }
-
-    #[test]
-    fn only_the_conditional_headers_go_on() {
-        let fields = [
-            ("x-http-method-override", "POST"),
-            ("x-forwarded-host", "evil.test"),
-            ("range", "bytes=0-1"),
-            ("if-none-match", "\"a\""),
-            ("if-none-match", "\"b\""),
-            ("disable-module-fetch", "TRUE"),
-        ];
-        let mut fields: Fields = fields.into_iter().collect();
-        let asked = asked_with(&fields);
-        assert_eq!(asked.range.unwrap(), "bytes=0-1");
-        assert_eq!(asked.if_none_match.unwrap(), "\"a\", \"b\"");
-        assert!(asked.no_fetch && !asked.head && asked.if_range.is_none());
-        fields.push(b"range", b"bytes=5-6");
-        let asked = asked_with(&fields);
-        assert!(asked.range.is_none(), "two Range fields are as none");
-    }
-}
+mod tests;

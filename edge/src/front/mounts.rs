@@ -1,5 +1,7 @@
 //! Which mount a path belongs to. Pure.
 
+use modcdn_core::goproxy::Prefix;
+
 use crate::config::mounts::{MountConfig, MountKind};
 
 /// The mounts' prefixes.
@@ -10,29 +12,25 @@ pub(crate) struct Mounts {
 }
 
 /// Whose a path is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Mount {
-    /// Of modules.
-    Modules,
+    /// Of modules, below that prefix.
+    Modules(Prefix),
     /// Of the plain HTTP mount with that number.
     Http(usize),
 }
 
 impl Mounts {
+    /// Of mounts that were checked: a prefix of modules that is none is left out.
     pub(crate) fn new(mounts: &[MountConfig]) -> Self {
-        let mut number = 0;
+        let mut number = 0..;
+        let mut mount = |config: &MountConfig| match config.kind {
+            MountKind::Modules => config.prefix.parse().ok().map(Mount::Modules),
+            MountKind::Http => number.next().map(Mount::Http),
+        };
         let mut routes: Vec<_> = mounts
             .iter()
-            .map(|mount| {
-                let of = match mount.kind {
-                    MountKind::Modules => Mount::Modules,
-                    MountKind::Http => {
-                        number += 1;
-                        Mount::Http(number - 1)
-                    }
-                };
-                (mount.prefix.clone(), of)
-            })
+            .filter_map(|config| Some((config.prefix.clone(), mount(config)?)))
             .collect();
         routes.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
         Self { routes }
@@ -44,20 +42,27 @@ impl Mounts {
         Self::new(&crate::config::mounts::default_mounts())
     }
 
-    /// Whose a path in its normal form is.
-    pub(crate) fn of(&self, path: &str) -> Option<Mount> {
+    /// Whose a path is; where there is plain HTTP, a path in its normal form.
+    pub(crate) fn of(&self, path: &str) -> Option<&Mount> {
         let route = self
             .routes
             .iter()
             .find(|(prefix, _)| path.starts_with(prefix.as_str()));
-        route.map(|(_, mount)| *mount)
+        route.map(|(_, mount)| mount)
     }
 
     /// Whether there is any plain HTTP.
     pub(crate) fn has_http(&self) -> bool {
-        self.routes
-            .iter()
-            .any(|(_, mount)| *mount != Mount::Modules)
+        let mut mounts = self.routes.iter();
+        mounts.any(|(_, mount)| matches!(mount, Mount::Http(_)))
+    }
+
+    /// The prefixes of modules.
+    pub(crate) fn of_modules(&self) -> impl Iterator<Item = &Prefix> {
+        self.routes.iter().filter_map(|(_, mount)| match mount {
+            Mount::Modules(prefix) => Some(prefix),
+            Mount::Http(_) => None,
+        })
     }
 }
 
@@ -69,19 +74,24 @@ mod tests {
     fn the_longest_prefix_counts() {
         let yaml = "[{prefix: /, kind: modules},
             {prefix: /dl/, kind: http, origin: 'http://a'},
+            {prefix: /team-a/, kind: modules},
             {prefix: /dl/x/, kind: http, origin: 'http://b'}]";
         let mounts = Mounts::new(&serde_yaml::from_str::<Vec<MountConfig>>(yaml).unwrap());
+        let modules = |prefix: &str| Mount::Modules(prefix.parse().unwrap());
         for (path, mount) in [
-            ("/example.com/m/@v/list", Mount::Modules),
-            ("/dl", Mount::Modules),
+            ("/example.com/m/@v/list", modules("/")),
+            ("/team-a/example.com/m/@v/list", modules("/team-a/")),
+            ("/team-ab/example.com/m/@v/list", modules("/")),
+            ("/dl", modules("/")),
             ("/dl/", Mount::Http(0)),
             ("/dl/y", Mount::Http(0)),
             ("/dl/x/y?z", Mount::Http(1)),
         ] {
-            assert_eq!(mounts.of(path), Some(mount), "{path}");
+            assert_eq!(mounts.of(path), Some(&mount), "{path}");
         }
         let only = &serde_yaml::from_str::<Vec<MountConfig>>(yaml).unwrap()[1..];
         assert_eq!(Mounts::new(only).of("/other"), None);
         assert!(Mounts::new(only).has_http() && !Mounts::modules().has_http());
+        assert_eq!(Mounts::modules().of_modules().count(), 1);
     }
 }

@@ -41,7 +41,7 @@ use modcdn_core::refusal::Reason;
 /// One request to the origin: always a `GET`.
 #[derive(Debug, Clone)]
 pub struct OriginRequest {
-    /// The canonical path, as [`modcdn_core::goproxy::Request::path`] prints it.
+    /// The canonical path, the mount's prefix included.
     pub path: String,
     /// Ask for a 304 if this entity tag is still right.
     pub if_none_match: Option<HeaderValue>,

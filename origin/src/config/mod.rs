@@ -9,19 +9,27 @@ use modcdn_core::config::Problem;
 use modcdn_core::telemetry::AccessTarget;
 use serde::{Deserialize, Serialize};
 
+mod archive;
+mod credentials;
 mod freshness;
+mod git;
 mod limits;
 mod mount;
 mod retention;
 mod s3;
 mod timeouts;
+mod upstreams;
 
+pub use self::archive::Archive;
+pub use self::credentials::{Credential, UrlPrefix, UrlPrefixError};
 pub use self::freshness::Freshness;
+pub use self::git::{Git, GitCredential, GitFreshness, GitLimits, GitTimeouts};
 pub use self::limits::Limits;
 pub use self::mount::Mount;
 pub use self::retention::{Irreplaceable, Keep, Retention};
 pub use self::s3::S3;
 pub use self::timeouts::Timeouts;
+pub use self::upstreams::{HttpProxy, HttpProxyError, Upstreams};
 
 /// The node's name where none is given.
 pub const DEFAULT_NAME: &str = "origin";
@@ -48,6 +56,10 @@ pub struct Config {
     pub access_log: AccessTarget,
     /// What is served below which prefix, and where it comes from.
     pub mounts: Vec<Mount>,
+    /// How upstreams are asked over HTTP.
+    pub upstreams: Upstreams,
+    /// What is shown to which upstream.
+    pub credentials: Vec<Credential>,
     /// What is kept, and where.
     pub store: Store,
     /// How long answers that may change are used.
@@ -56,6 +68,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// How much of anything there may be.
     pub limits: Limits,
+    /// What module zips may be, and what becomes of bad ones.
+    pub archive: Archive,
 }
 
 /// TLS listeners: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1 by ALPN.
@@ -94,10 +108,13 @@ impl Default for Config {
             admin: address(DEFAULT_ADMIN),
             access_log: AccessTarget::default(),
             mounts: vec![Mount::default()],
+            upstreams: Upstreams::default(),
+            credentials: Vec::new(),
             store: Store::default(),
             freshness: Freshness::default(),
             timeouts: Timeouts::default(),
             limits: Limits::default(),
+            archive: Archive::default(),
         }
     }
 }
@@ -140,8 +157,11 @@ impl modcdn_core::config::Config for Config {
             s3.check(&mut require);
         }
         mount::check(&self.mounts, &self.store.dir, &mut require);
+        self.upstreams.check(&mut require);
+        credentials::check(&self.credentials, &mut require);
         self.timeouts.check(&mut require);
         self.limits.check(&mut require);
+        self.archive.check(&mut require);
         if problems.is_empty() {
             return Ok(());
         }
@@ -220,6 +240,8 @@ mod tests {
                 "limits.max_header_bytes",
             ),
             ("limits: {spool: 1MiB}", "limits.spool"),
+            ("archive: {max_files: 0}", "archive.max_files"),
+            ("archive: {checks: 0}", "checks"),
             (
                 "{store: {dir: /srv/tree}, mounts: [{upstream: 'file:///srv/tree'}]}",
                 "mounts[0].upstream",
@@ -233,6 +255,24 @@ mod tests {
             ("mounts: [{prefix: /a.example/}]", "/a.example/"),
             ("mounts: [{upstream: 'ftp://a.example'}]", "ftp"),
             ("upstream: 'https://a.example'", "mounts"),
+            ("upstreams: {proxy: none}", "env, off"),
+            ("upstreams: {no_proxy: [x]}", "upstreams.no_proxy"),
+            (
+                "credentials: [{url: 'https://a.example'}]",
+                "credentials[0]",
+            ),
+            (
+                "credentials: [{url: 'https://a.example', user: me, token_file: /t}]",
+                "credentials[0]",
+            ),
+            (
+                "credentials: [{url: 'https://a.example', user: 'm:e', password_file: /p}]",
+                "credentials[0].user",
+            ),
+            (
+                "credentials: [{url: 'https://me:pw@a.example', token_file: /t}]",
+                "without a name",
+            ),
             ("store: {dri: /srv}", "dri"),
             (
                 "mounts: [{retention: {max_idle: 0s}}]",

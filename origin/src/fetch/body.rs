@@ -9,9 +9,12 @@ use modcdn_core::refusal::Refusal;
 use tokio::time::{Instant, timeout_at};
 
 use super::flight::Landing;
+use super::following::Following;
 use super::{Engine, Found, News, too_long};
 use crate::disk;
-use crate::store::spool::{self, Writer};
+use crate::store::shelf::Local;
+use crate::store::spool::{self, Spool, Writer};
+use crate::store::sum::Sum;
 use crate::upstream::{Body, Fetched, asked};
 
 impl Engine {
@@ -64,14 +67,12 @@ impl Engine {
             Ok(started) => started,
             Err(refusal) => return landing.say(Err(refusal)),
         };
+        let following = self.follow(request, &spool);
         landing.say(Ok(Found::Growing(spool.clone())));
         let poured = timeout_at(deadline, pour_all(&mut writer, first, rest, &asked)).await;
         let poured = poured.unwrap_or_else(|_| Err(too_long(request, self.timeouts.request.get())));
         let failed = match poured {
-            Ok(()) => {
-                let named = |sum| self.provisional.put(spool.id(), sum);
-                writer.commit(request, named).await.err()
-            }
+            Ok(()) => self.finish(request, writer, &spool, following).await.err(),
             Err(refusal) => Some((writer, refusal)),
         };
         if let Some((writer, refusal)) = failed {
@@ -81,10 +82,34 @@ impl Engine {
                 failed = refusal.failed,
                 "fetch broke off"
             );
+            self.bad.put(&request.path(), &refusal);
             // First nobody may join any more, then those who did are told.
             drop(landing);
-            writer.fail(refusal);
+            writer.fail(refusal).await;
         }
+    }
+
+    /// Proves a body of which all bytes are there, then commits it.
+    async fn finish(
+        &self,
+        request: &Request,
+        writer: Writer,
+        spool: &Spool,
+        following: Option<Following>,
+    ) -> Result<Sum, (Writer, Refusal)> {
+        let proven = match writer.whole(request) {
+            Ok(len) => {
+                let body = Local::File(spool.file().clone());
+                self.prove(request, &body, len, following).await
+            }
+            Err(refusal) => Err(refusal),
+        };
+        let h1 = match proven {
+            Ok(h1) => h1,
+            Err(refusal) => return Err((writer, refusal)),
+        };
+        let named = |sum| self.provisional.put(spool.id(), sum);
+        writer.commit(request, h1, named).await
     }
 }
 

@@ -6,6 +6,8 @@
 
 mod body;
 pub(crate) mod flight;
+mod following;
+mod proof;
 mod provisional;
 mod shared;
 
@@ -22,6 +24,7 @@ use tokio::time::timeout;
 use self::flight::{Flights, Joined, Landing};
 pub(crate) use self::provisional::Provisional;
 pub(crate) use self::shared::Shared;
+use crate::archive;
 use crate::config::{Freshness, Mount, Timeouts};
 use crate::metrics::Metrics;
 use crate::retention::used::Uses;
@@ -29,7 +32,7 @@ use crate::store::mutable::{Answer, Mutables, Since, Use};
 use crate::store::negative::Negatives;
 use crate::store::spool::Spool;
 use crate::store::sum::Sum;
-use crate::store::tree::{self, Look, OutOfReach, Stored, StoredBody, Tree};
+use crate::store::tree::{self, Look, OutOfReach, Stored, StoredBody, Tree, Unsummed};
 use crate::upstream::{Fetched, Upstreams, asked};
 
 /// Everything that finding below one mount needs.
@@ -40,6 +43,9 @@ pub(crate) struct Engine {
     pub(crate) provisional: Provisional,
     pub(crate) metrics: Metrics,
     negatives: Negatives,
+    bad: Negatives,
+    archives: archive::Limits,
+    processors: Arc<Semaphore>,
     upstreams: Upstreams,
     timeouts: Timeouts,
     flights: Flights<String, News>,
@@ -73,7 +79,10 @@ impl Engine {
         let prefix = mount.prefix.clone();
         Arc::new(Self {
             mutables: Mutables::new(tree.clone(), prefix.clone(), shared.memory.clone()),
-            negatives: shared.negatives.of(prefix),
+            negatives: shared.negatives.of(prefix.clone()),
+            bad: shared.bad.of(prefix),
+            archives: shared.archives,
+            processors: shared.processors.clone(),
             tree,
             freshness: shared.freshness.clone(),
             provisional: Provisional::default(),
@@ -111,14 +120,15 @@ impl Engine {
         match self.tree.look(request).await {
             Look::Found(stored) => return Ok(Found::Stored(stored)),
             Look::Unknown => return Err(out_of_reach(request)),
-            Look::Unsummed | Look::Absent => {}
+            Look::Unsummed(_) | Look::Absent => {}
         }
         if only_stored {
             let stored = self.stored(request).await?.map(Found::Stored);
             return stored.ok_or_else(|| not_stored(request));
         }
         let path = request.path();
-        if let Some(refusal) = self.negatives.get(&path) {
+        let known = self.negatives.get(&path);
+        if let Some(refusal) = known.or_else(|| self.bad.get(&path)) {
             return Err(refusal);
         }
         let (engine, asked) = (self.clone(), request.clone());
@@ -175,12 +185,31 @@ impl Engine {
     async fn stored(&self, request: &Request) -> Result<Option<Stored>, Refusal> {
         match self.tree.look(request).await {
             Look::Found(stored) => Ok(Some(stored)),
-            Look::Unsummed => {
-                let adopted = self.tree.adopt(request).await;
-                adopted.map_err(|OutOfReach| out_of_reach(request))
-            }
+            Look::Unsummed(body) => self.adopt(request, body).await,
             Look::Absent => Ok(None),
             Look::Unknown => Err(out_of_reach(request)),
+        }
+    }
+
+    /// Takes over a body that nobody checked so far; one that is bad is as good as absent.
+    async fn adopt(&self, request: &Request, body: Unsummed) -> Result<Option<Stored>, Refusal> {
+        let reached = |OutOfReach| out_of_reach(request);
+        let proven = match request {
+            Request::Zip(..) => {
+                let Some(local) = self.tree.local(&body).await.map_err(reached)? else {
+                    return Ok(None);
+                };
+                self.prove(request, &local, body.len(), None).await
+            }
+            _ => Ok(None),
+        };
+        match proven {
+            Ok(h1) => self.tree.adopt(request, body, h1).await.map_err(reached),
+            Err(refusal) if refusal.reason.is_bad_content() => {
+                self.tree.set_aside(body, &refusal).await;
+                Ok(None)
+            }
+            Err(refusal) => Err(refusal),
         }
     }
 

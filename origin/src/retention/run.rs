@@ -15,6 +15,7 @@ use super::used::Uses;
 use crate::config::{Config, Mount, Retention};
 use crate::store::budget::Budget;
 use crate::store::place::place;
+use crate::store::quarantine::Quarantine;
 use crate::store::shelf::Shelf;
 use crate::store::tree;
 use crate::store::work::Work;
@@ -119,8 +120,9 @@ pub async fn run(
 fn open(config: &Config, mount: &Mount, retention: &Retention, dry: bool) -> io::Result<Run> {
     let store = mount.store(&config.store);
     let work = Work::beside(&store.dir);
+    let quarantine = Arc::new(Quarantine::unbounded(&store.dir));
     Ok(Run {
-        shelf: tree::shelf(&store, &work, &Budget::unbounded())?,
+        shelf: tree::shelf(&store, &work, &Budget::unbounded(), &quarantine)?,
         uses: Arc::new(Uses::open(&store.dir, retention.remembered)),
         mount: mount.clone(),
         retention: retention.clone(),

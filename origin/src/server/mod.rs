@@ -32,6 +32,7 @@ use crate::metrics::Metrics;
 use crate::mounts::{Mounts, Unusable};
 use crate::retention;
 use crate::store::tree::Tree;
+use crate::upstream::SetupError;
 
 /// How often the store is tried for being writable.
 const PROBE_INTERVAL: Duration = Duration::from_secs(10);
@@ -66,9 +67,9 @@ pub enum Error {
         /// What the system said.
         error: io::Error,
     },
-    /// Certificate or key can't be used.
+    /// A file that the configuration names can't be used.
     #[error("{path}: {fault}", path = path.display())]
-    Tls {
+    File {
         /// Which file.
         path: PathBuf,
         /// What is wrong with it.
@@ -76,10 +77,19 @@ pub enum Error {
     },
     /// The client for upstreams can't be set up.
     #[error("can't set up the client for upstreams: {0}")]
-    Client(#[from] reqwest::Error),
+    Client(reqwest::Error),
     /// The system lacks something that every program needs.
     #[error("can't start: {0}")]
     System(#[from] io::Error),
+}
+
+impl From<SetupError> for Error {
+    fn from(error: SetupError) -> Self {
+        match error {
+            SetupError::Client(error) => Self::Client(error),
+            SetupError::File { path, fault } => Self::File { path, fault },
+        }
+    }
 }
 
 /// A running origin. Dropped without [`Origin::stop`], it ends at once.
@@ -239,7 +249,9 @@ impl Origin {
 }
 
 async fn open_mounts(config: &Config, metrics: &Metrics) -> Result<Mounts, Error> {
-    let shared = Shared::new(config, metrics.clone())?;
+    let (read, counted) = (config.clone(), metrics.clone());
+    let shared = tokio::task::spawn_blocking(move || Shared::new(&read, counted)).await;
+    let shared = shared.map_err(io::Error::other)??;
     let mounts = Mounts::open(config, &shared).await;
     let mounts = mounts.map_err(|Unusable { dir, error }| Error::Store { dir, error })?;
     for engine in mounts.engines() {

@@ -17,7 +17,7 @@ use crate::config::Tls;
 /// # Errors
 /// If a file can't be read, isn't PEM, or certificate and key don't fit.
 pub(crate) fn acceptor(tls: &Tls) -> Result<TlsAcceptor, Error> {
-    let fault = |path: &Path, fault: String| Error::Tls {
+    let fault = |path: &Path, fault: String| Error::File {
         path: path.to_owned(),
         fault,
     };

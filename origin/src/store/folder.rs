@@ -17,9 +17,10 @@ use modcdn_core::goproxy::{ModulePath, Request, Version};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
+use super::quarantine::Quarantine;
 use super::shelf::{Entry, Large, Opened, OpenedBytes, SMALL, Shelf, Stamp};
-use super::sum::{Sum, beside};
-use super::work::{self, Work};
+use super::sum::{Sum, beside, ziphash_place};
+use super::work::Work;
 use crate::disk;
 
 /// How many entries of a walk wait for who takes them.
@@ -30,12 +31,13 @@ const WALK_AHEAD: usize = 256;
 pub(crate) struct Folder {
     work: Work,
     sync: Sync,
+    quarantine: Arc<Quarantine>,
     /// Held while a `list` is rewritten.
     lists: Arc<Mutex<()>>,
 }
 
 impl Folder {
-    pub(crate) fn new(work: Work, durable: bool) -> Self {
+    pub(crate) fn new(work: Work, durable: bool, quarantine: Arc<Quarantine>) -> Self {
         let sync = if durable {
             Sync::Durable
         } else {
@@ -44,6 +46,7 @@ impl Folder {
         Self {
             work,
             sync,
+            quarantine,
             lists: Arc::default(),
         }
     }
@@ -75,28 +78,33 @@ impl Folder {
 
     fn commit_now(&self, place: &str, temp: &Path, sum: Sum) -> io::Result<Stamp> {
         let path = self.path(place);
-        self.write_sum_now(&path, sum)?;
+        self.write_sum_now(place, sum)?;
         // Of the file that is renamed, not of what is there afterwards.
         let file = File::open(temp)?;
         durable::publish(temp, &path, self.sync)?;
         Stamp::of(&file)
     }
 
-    fn write_sum_now(&self, body: &Path, sum: Sum) -> io::Result<()> {
-        let temp = self.work.spool_name();
-        fs::write(&temp, sum.text())?;
-        durable::publish(&temp, &beside(body), Sync::Relaxed)
-            .inspect_err(|_| drop(fs::remove_file(&temp)))
+    fn write_sum_now(&self, place: &str, sum: Sum) -> io::Result<()> {
+        if let Some(h1) = sum.h1 {
+            self.publish_text(&h1.to_string(), &self.path(&ziphash_place(place)))?;
+        }
+        self.publish_text(&sum.text(), &beside(&self.path(place)))
     }
 
-    fn quarantine_now(&self, place: &str, stamp: &Stamp) -> io::Result<()> {
+    fn publish_text(&self, text: &str, path: &Path) -> io::Result<()> {
+        let temp = self.work.spool_name();
+        fs::write(&temp, text)?;
+        durable::publish(&temp, path, Sync::Relaxed).inspect_err(|_| drop(fs::remove_file(&temp)))
+    }
+
+    fn quarantine_now(&self, place: &str, stamp: &Stamp, reason: &str) -> io::Result<()> {
         let path = self.path(place);
         if Stamp::of(&File::open(&path)?)? != *stamp {
             return Ok(());
         }
-        let away = self.path(&quarantined(place));
-        durable::publish(&path, &away, Sync::Relaxed)?;
-        match fs::rename(beside(&path), beside(&away)) {
+        self.quarantine.take(&path, place, reason)?;
+        match fs::remove_file(beside(&path)) {
             Err(error) if !absent(&error) => Err(error),
             _ => Ok(()),
         }
@@ -121,9 +129,7 @@ impl Folder {
         if fs::read(&list).is_ok_and(|old| old == text.as_bytes()) {
             return Ok(());
         }
-        let temp = self.work.spool_name();
-        fs::write(&temp, text)?;
-        durable::publish(&temp, &list, Sync::Relaxed).inspect_err(|_| drop(fs::remove_file(&temp)))
+        self.publish_text(&text, &list)
     }
 
     async fn run<T: Send + 'static>(
@@ -166,14 +172,25 @@ impl Shelf for Folder {
     }
 
     async fn write_sum(&self, place: &str, sum: Sum) -> io::Result<()> {
-        let path = self.path(place);
-        self.run(move |folder| folder.write_sum_now(&path, sum))
+        let place = place.to_owned();
+        self.run(move |folder| folder.write_sum_now(&place, sum))
             .await
     }
 
-    async fn quarantine(&self, place: &str, stamp: &Stamp) -> io::Result<()> {
+    async fn text(&self, place: &str) -> io::Result<Option<String>> {
+        let path = self.path(place);
+        self.run(move |_| match fs::read_to_string(path) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if absent(&error) => Ok(None),
+            Err(error) => Err(error),
+        })
+        .await
+    }
+
+    async fn quarantine(&self, place: &str, stamp: &Stamp, reason: &str) -> io::Result<()> {
         let (place, stamp) = (place.to_owned(), stamp.clone());
-        self.run(move |folder| folder.quarantine_now(&place, &stamp))
+        let reason = reason.to_owned();
+        self.run(move |folder| folder.quarantine_now(&place, &stamp, &reason))
             .await
     }
 
@@ -287,19 +304,7 @@ fn look_at(below: &str, entry: io::Result<fs::DirEntry>) -> io::Result<Looked> {
     }))
 }
 
-/// A name in quarantine that tells where the body was.
-pub(super) fn quarantined(place: &str) -> String {
-    let plain = |c: char| match c {
-        'a'..='z' | 'A'..='Z' | '0'..='9' | '.' | '-' | '@' | '!' | '+' => c,
-        _ => '_',
-    };
-    let flat: String = place.chars().map(plain).collect();
-    // File names end at 255 bytes, and a sum's name is longer by some.
-    let end = &flat[flat.len().saturating_sub(150)..];
-    format!(".quarantine/{}-{end}", work::unique())
-}
-
-pub(super) fn absent(error: &io::Error) -> bool {
+fn absent(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
 

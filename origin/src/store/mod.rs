@@ -7,12 +7,13 @@
 //!   <module>/@v/<version>.info        versioned files: never change
 //!   <module>/@v/<version>.mod
 //!   <module>/@v/<version>.zip
-//!   <module>/@v/<version>.zip.sha256  digest and length of each, written before it
+//!   <module>/@v/<version>.ziphash     its h1, as the go command writes it
+//!   <module>/@v/<version>.zip.sha256  digest and length of each (of a zip its h1, too), written before it
 //!   <module>/@v/list                  the versions whose .mod is here, as the go command writes it
 //!   sumdb/<name>/tile/…               tiles of checksum databases
 //!   .mutable/ab/<sha-256 of path>     answers that may change, with their time
 //!   .spool/                           bodies being fetched; emptied at start
-//!   .quarantine/                      bodies that were not what was once stored
+//!   .quarantine/                      bodies that were bad, each with its reason
 //! ```
 //!
 //! With a bucket ([`bucket`]), the tree and `.quarantine/` are there instead; the folder holds the
@@ -29,6 +30,7 @@ mod folder;
 pub(crate) mod mutable;
 pub(crate) mod negative;
 pub(crate) mod place;
+pub(crate) mod quarantine;
 pub(crate) mod shelf;
 pub(crate) mod spool;
 pub(crate) mod sum;

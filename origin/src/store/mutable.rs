@@ -315,7 +315,7 @@ mod tests {
     use prometheus::Registry;
 
     use super::*;
-    use crate::config::{Limits, Store};
+    use crate::config::{Archive, Limits, Store};
     use crate::metrics::Metrics;
     use crate::store::budget::Budget;
 
@@ -334,7 +334,7 @@ mod tests {
         let metrics = Metrics::new(&Registry::new());
         let limits = Limits::default();
         let budget = Budget::of(&limits, &metrics);
-        let tree = Tree::open(&store, &limits, budget, &metrics).unwrap();
+        let tree = Tree::open(&store, &limits, &Archive::default(), budget, &metrics).unwrap();
         Mutables::new(tree, prefix.parse().unwrap(), memory.clone())
     }
 

@@ -1,16 +1,18 @@
-//! True "not found", remembered briefly and in memory only.
+//! True "not found", and what was bad, remembered briefly and in memory only.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use modcdn_core::goproxy::Prefix;
-use modcdn_core::refusal::Refusal;
+use modcdn_core::refusal::{Reason, Refusal};
 use parking_lot::Mutex;
 
 /// What all mounts' upstreams said. Bounded: when it is full, what has expired goes, and else all.
 #[derive(Debug)]
 pub(crate) struct Absences {
+    /// What is remembered.
+    which: fn(Reason) -> bool,
     lifetime: Duration,
     most: usize,
     /// By the mount's prefix and the path below it.
@@ -25,8 +27,10 @@ pub(crate) struct Negatives {
 }
 
 impl Absences {
-    pub(crate) fn new(lifetime: Duration, most: usize) -> Arc<Self> {
+    /// Of refusals for one of `which` reasons, `most` for a `lifetime`.
+    pub(crate) fn new(which: fn(Reason) -> bool, lifetime: Duration, most: usize) -> Arc<Self> {
         Arc::new(Self {
+            which,
             lifetime,
             most,
             refusals: Mutex::default(),
@@ -48,7 +52,7 @@ impl Absences {
     }
 
     fn put(&self, key: String, refusal: &Refusal) {
-        if !refusal.reason.is_negative() || self.lifetime.is_zero() || self.most == 0 {
+        if !(self.which)(refusal.reason) || self.lifetime.is_zero() || self.most == 0 {
             return;
         }
         let mut refusals = self.refusals.lock();
@@ -68,7 +72,7 @@ impl Negatives {
         self.all.get(&self.key(path))
     }
 
-    /// Remembers a true "not found"; anything else is passed over.
+    /// Remembers what is to be remembered; anything else is passed over.
     pub(crate) fn put(&self, path: &str, refusal: &Refusal) {
         self.all.put(self.key(path), refusal);
     }
@@ -80,9 +84,11 @@ impl Negatives {
 
 #[cfg(test)]
 mod tests {
-    use modcdn_core::refusal::Reason;
-
     use super::*;
+
+    fn absences(most: usize) -> Arc<Absences> {
+        Absences::new(Reason::is_negative, Duration::from_secs(60), most)
+    }
 
     fn refusal(reason: Reason) -> Refusal {
         Refusal::new(reason, "m", "no")
@@ -90,7 +96,7 @@ mod tests {
 
     #[test]
     fn only_true_absence_is_remembered() {
-        let negatives = Absences::new(Duration::from_secs(60), 10).of(Prefix::root());
+        let negatives = absences(10).of(Prefix::root());
         for &reason in Reason::ALL {
             negatives.put("/m", &refusal(reason));
             let kept = negatives
@@ -102,7 +108,7 @@ mod tests {
 
     #[test]
     fn there_are_never_more_than_allowed() {
-        let negatives = Absences::new(Duration::from_secs(60), 3).of(Prefix::root());
+        let negatives = absences(3).of(Prefix::root());
         for n in 0..100 {
             negatives.put(&n.to_string(), &refusal(Reason::NotFound));
         }
@@ -112,7 +118,7 @@ mod tests {
 
     #[test]
     fn what_one_mount_lacks_another_may_have() {
-        let all = Absences::new(Duration::from_secs(60), 10);
+        let all = absences(10);
         let (a, b) = (all.of("/a/".parse().unwrap()), all.of(Prefix::root()));
         a.put("/m", &refusal(Reason::NotFound));
         assert!(a.get("/m").is_some() && b.get("/m").is_none());

@@ -4,8 +4,8 @@
 //! whole: a `put` or `commit` that ends in an error, or never ends, leaves what was there before.
 //! A reader keeps the bytes it began with, whatever becomes of the place meanwhile.
 
-use std::fs::File;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,6 +19,8 @@ use modcdn_core::goproxy::{ModulePath, Version};
 
 use super::bucket::object::{Object, ObjectPieces};
 use super::sum::Sum;
+use super::work::Work;
+use crate::archive::Source;
 use crate::disk;
 
 /// Bodies up to this size are read at once and checked each time.
@@ -41,11 +43,15 @@ pub(crate) trait Shelf: Send + Sync {
     /// stays the caller's.
     async fn commit(&self, place: &str, temp: &Path, sum: Sum) -> io::Result<Stamp>;
 
-    /// Writes down what a body that has no sum must be from now on.
+    /// Writes down what a body that has no sum must be from now on; of a zip its h1 as the go
+    /// command does, too. So do `put` and `commit`.
     async fn write_sum(&self, place: &str, sum: Sum) -> io::Result<()>;
 
-    /// Moves a body to `.quarantine/`, unless it is another one than `stamp` by now.
-    async fn quarantine(&self, place: &str, stamp: &Stamp) -> io::Result<()>;
+    /// A short text that lies there, as others wrote it; `None` if there is none.
+    async fn text(&self, place: &str) -> io::Result<Option<String>>;
+
+    /// Moves a body to `.quarantine/` with the reason, unless it is another one than `stamp` by now.
+    async fn quarantine(&self, place: &str, stamp: &Stamp, reason: &str) -> io::Result<()>;
 
     /// Removes a body, and its sum after it. One that isn't there is no error.
     async fn remove(&self, place: &str) -> io::Result<()>;
@@ -130,8 +136,8 @@ impl Large {
     /// Reads from `start` to `end` (exclusive).
     pub(crate) fn read(&self, start: u64, end: u64) -> Pieces {
         let source = match self {
-            Self::File(file) => Source::File(file.clone()),
-            Self::Object(object) => Source::Object(Box::new(object.clone().read(start, end))),
+            Self::File(file) => From::File(file.clone()),
+            Self::Object(object) => From::Object(Box::new(object.clone().read(start, end))),
         };
         Pieces {
             source,
@@ -149,6 +155,35 @@ impl Large {
         }
     }
 
+    /// Brings it here, if it isn't.
+    ///
+    /// # Errors
+    /// If it can't be read, or there is no room for it.
+    pub(crate) async fn local(&self, len: u64, work: &Work) -> io::Result<Local> {
+        if let Self::File(file) = self {
+            return Ok(Local::File(file.clone()));
+        }
+        let path = work.spool_name();
+        let temp = disk::blocking(move || {
+            let mut options = File::options();
+            let temp = options
+                .read(true)
+                .write(true)
+                .create_new(true)
+                .open(&path)?;
+            // Gone when nobody has it open any more.
+            fs::remove_file(path)?;
+            Ok(Arc::new(temp))
+        })
+        .await?;
+        let mut pieces = self.read(0, len);
+        while let Some(piece) = pieces.next().await? {
+            let temp = temp.clone();
+            disk::blocking(move || (&*temp).write_all(&piece)).await?;
+        }
+        Ok(Local::File(temp))
+    }
+
     /// Reads it through.
     ///
     /// # Errors
@@ -157,19 +192,39 @@ impl Large {
         let mut pieces = self.read_hashing(len);
         while pieces.next().await?.is_some() {}
         let digest = pieces.digest().ok_or(io::ErrorKind::UnexpectedEof)?;
-        Ok(Sum { digest, len })
+        Ok(Sum {
+            digest,
+            len,
+            h1: None,
+        })
+    }
+}
+
+/// A body that can be read anywhere at once.
+#[derive(Clone, Debug)]
+pub(crate) enum Local {
+    File(Arc<File>),
+    Bytes(Bytes),
+}
+
+impl Source for Local {
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        match self {
+            Self::File(file) => Source::read_at(&**file, buffer, position),
+            Self::Bytes(bytes) => Source::read_at(&**bytes, buffer, position),
+        }
     }
 }
 
 /// A reader of a large body, or of a part of it.
 pub(crate) struct Pieces {
-    source: Source,
+    source: From,
     position: u64,
     end: u64,
     hasher: Option<Hasher>,
 }
 
-enum Source {
+enum From {
     File(Arc<File>),
     Object(Box<ObjectPieces>),
 }
@@ -185,7 +240,7 @@ impl Pieces {
             return Ok(None);
         }
         let piece = match &mut self.source {
-            Source::File(file) => {
+            From::File(file) => {
                 let (file, position) = (file.clone(), self.position);
                 let (mut hasher, buffer) = (self.hasher.take(), disk::buffer(left)?);
                 let (piece, hasher) = disk::blocking(move || {
@@ -199,7 +254,7 @@ impl Pieces {
                 self.hasher = hasher;
                 piece
             }
-            Source::Object(pieces) => {
+            From::Object(pieces) => {
                 let piece = pieces.next().await?;
                 if let Some(hasher) = &mut self.hasher {
                     hasher.update(&piece);

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use http::HeaderValue;
 use modcdn_core::digest::Hasher;
 use modcdn_core::goproxy::Request;
+use modcdn_core::h1::H1;
 use modcdn_core::refusal::{Reason, Refusal};
 use tokio::sync::watch;
 
@@ -65,6 +66,11 @@ impl Spool {
     /// The file: whole once [`Progress::Committed`].
     pub(crate) fn file(&self) -> &Arc<File> {
         &self.file
+    }
+
+    /// How far it has come, for one who follows the writer.
+    pub(crate) fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.clone()
     }
 
     /// Waits until a byte at `position` can be read, or until it is decided that none can.
@@ -250,6 +256,21 @@ impl Writer {
         Ok(())
     }
 
+    /// How long the body is, of which no more will come.
+    ///
+    /// # Errors
+    /// If it isn't as long as announced.
+    pub(crate) fn whole(&self, request: &Request) -> Result<u64, Refusal> {
+        if self.len.is_none_or(|len| len == self.written) {
+            return Ok(self.written);
+        }
+        Err(Refusal::new(
+            Reason::UpstreamBroken,
+            crate::upstream::asked(request),
+            "upstream sent another length than it announced",
+        ))
+    }
+
     /// Puts the whole body into the tree and lets its readers have its last bytes. `named` is
     /// told the digest before anyone else can know it.
     ///
@@ -258,18 +279,18 @@ impl Writer {
     pub(crate) async fn commit(
         mut self,
         request: &Request,
+        h1: Option<H1>,
         named: impl FnOnce(Sum),
     ) -> Result<Sum, (Self, Refusal)> {
-        let asked = crate::upstream::asked(request);
-        if self.len.is_some_and(|len| len != self.written) {
-            let failed = "upstream sent another length than it announced";
-            let refusal = Refusal::new(Reason::UpstreamBroken, asked, failed);
-            return Err((self, refusal));
-        }
+        let len = match self.whole(request) {
+            Ok(len) => len,
+            Err(refusal) => return Err((self, refusal)),
+        };
         let hasher = std::mem::take(&mut self.hasher);
         let sum = Sum {
             digest: hasher.finish(),
-            len: self.written,
+            len,
+            h1,
         };
         if self.tree.commits_behind() {
             named(sum);
@@ -284,17 +305,22 @@ impl Writer {
         let committed = self.tree.commit(request, &self.path, sum).await;
         if let Err(error) = committed {
             self.tree.note("commit", &error);
-            return Err((self, disk_failed(&asked, &error)));
+            let refusal = disk_failed(&crate::upstream::asked(request), &error);
+            return Err((self, refusal));
         }
         named(sum);
         self.progress.send_replace(Progress::Committed(sum));
         Ok(sum)
     }
 
-    /// Ends the body as one that never was.
-    pub(crate) fn fail(self, refusal: Refusal) {
+    /// Ends the body as one that never was. Bad content is kept in quarantine.
+    pub(crate) async fn fail(self, refusal: Refusal) {
+        let refusal = Arc::new(refusal);
         self.progress
-            .send_replace(Progress::Failed(Arc::new(refusal)));
+            .send_replace(Progress::Failed(refusal.clone()));
+        if refusal.reason.is_bad_content() {
+            self.tree.take_aside(&self.path, &refusal).await;
+        }
     }
 }
 
@@ -338,7 +364,7 @@ mod tests {
     use prometheus::Registry;
 
     use super::*;
-    use crate::config::{Limits, Store};
+    use crate::config::{Archive, Limits, Store};
     use crate::metrics::Metrics;
     use crate::store::budget::Budget;
 
@@ -360,7 +386,7 @@ mod tests {
         let limits = Limits::default();
         let metrics = Metrics::new(&Registry::new());
         let budget = Budget::of(&limits, &metrics);
-        let tree = Tree::open(&store, &limits, budget, &metrics).unwrap();
+        let tree = Tree::open(&store, &limits, &Archive::default(), budget, &metrics).unwrap();
         let (writer, spool) = start(&tree, len, "m").await.unwrap();
         Case { dir, writer, spool }
     }
@@ -390,7 +416,12 @@ mod tests {
             };
             assert_eq!(piece.len() as u64, 10_000 - HELD_BACK);
             let request = Request::parse(ZIP).unwrap();
-            let sum = case.writer.commit(&request, |_| ()).await.ok().unwrap();
+            let sum = case
+                .writer
+                .commit(&request, None, |_| ())
+                .await
+                .ok()
+                .unwrap();
             let rest = read_all(reader).await.unwrap();
             assert_eq!([&piece[..], &rest[..]].concat(), bytes(10_000));
             assert_eq!(sum, Sum::of(&bytes(10_000)));
@@ -412,7 +443,11 @@ mod tests {
             .await
             .unwrap();
         let request = Request::parse(ZIP).unwrap();
-        case.writer.commit(&request, |_| ()).await.ok().unwrap();
+        case.writer
+            .commit(&request, None, |_| ())
+            .await
+            .ok()
+            .unwrap();
         let rest = read_all(reader).await.unwrap();
         assert_eq!(
             [&piece[..], &rest[..]].concat(),
@@ -427,7 +462,7 @@ mod tests {
             case.writer.write(vec![bytes(10_000)], "m").await.unwrap();
             let reader = Reader::new(&case.spool, 0, None);
             if told {
-                case.writer.fail(abandoned());
+                case.writer.fail(abandoned()).await;
             } else {
                 drop(case.writer);
             }
@@ -443,7 +478,7 @@ mod tests {
         let mut case = case(Some(10)).await;
         case.writer.write(vec![bytes(9)], "m").await.unwrap();
         let request = Request::parse(ZIP).unwrap();
-        assert!(case.writer.commit(&request, |_| ()).await.is_err());
+        assert!(case.writer.commit(&request, None, |_| ()).await.is_err());
         assert!(!case.dir.path().join(&ZIP[1..]).exists());
     }
 }

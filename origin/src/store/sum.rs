@@ -1,16 +1,26 @@
-//! The digest beside a stored body: `<name>.sha256`, one line, hexadecimal digest and length.
+//! The digest beside a stored body: `<name>.sha256`, one line, hexadecimal digest and length; of a
+//! zip its h1, too.
 
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use modcdn_core::digest::Sha256;
+use modcdn_core::h1::H1;
 
-/// What a stored body must be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a stored body must be. Two are equal if they stand for the same bytes.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Sum {
     pub(crate) digest: Sha256,
     pub(crate) len: u64,
+    /// What a zip's content hashes to; a zip has one once it was proven.
+    pub(crate) h1: Option<H1>,
+}
+
+impl PartialEq for Sum {
+    fn eq(&self, other: &Self) -> bool {
+        (self.digest, self.len) == (other.digest, other.len)
+    }
 }
 
 impl Sum {
@@ -18,6 +28,7 @@ impl Sum {
         Self {
             digest: Sha256::of(bytes),
             len: bytes.len() as u64,
+            h1: None,
         }
     }
 
@@ -29,15 +40,20 @@ impl Sum {
 
     /// What [`Sum::text`] writes.
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        let (digest, len) = text.strip_suffix('\n')?.split_once(' ')?;
-        Some(Self {
-            digest: digest.parse().ok()?,
-            len: len.parse().ok()?,
-        })
+        let mut words = text.strip_suffix('\n')?.split(' ');
+        let sum = Self {
+            digest: words.next()?.parse().ok()?,
+            len: words.next()?.parse().ok()?,
+            h1: words.next().map(str::parse).transpose().ok()?,
+        };
+        words.next().is_none().then_some(sum)
     }
 
     pub(crate) fn text(&self) -> String {
-        format!("{} {}\n", self.digest, self.len)
+        match self.h1 {
+            Some(h1) => format!("{} {} {h1}\n", self.digest, self.len),
+            None => format!("{} {}\n", self.digest, self.len),
+        }
     }
 }
 
@@ -53,6 +69,11 @@ pub(crate) fn beside_place(place: &str) -> String {
     format!("{place}.sha256")
 }
 
+/// Where a zip's h1 lies, as the go command has it: `v1.0.0.ziphash` beside `v1.0.0.zip`.
+pub(crate) fn ziphash_place(zip: &str) -> String {
+    format!("{zip}hash")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,9 +83,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let body = dir.path().join("v1.0.0.zip");
         let sum = Sum::of(b"body");
-        fs::write(beside(&body), sum.text()).unwrap();
-        assert_eq!(Sum::read(&body), Some(sum));
-        for torn in ["", "junk", &sum.text()[..66], &sum.text()[..64]] {
+        for h1 in [None, Some(H1::of_mod(b"module m\n"))] {
+            let sum = Sum { h1, ..sum };
+            fs::write(beside(&body), sum.text()).unwrap();
+            let read = Sum::read(&body).unwrap();
+            assert_eq!((read, read.h1), (sum, h1));
+        }
+        let more = format!("{} h1:x\n", sum.text().trim_end());
+        for torn in ["", "junk", &sum.text()[..66], &sum.text()[..64], &more] {
             fs::write(beside(&body), torn).unwrap();
             assert_eq!(Sum::read(&body), None, "{torn}");
         }

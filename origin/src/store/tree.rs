@@ -3,7 +3,8 @@
 //! A body's digest is known beside it ([`Sum`]) and is checked against its bytes: of a small body
 //! each time it is read, of a large one while it is sent whole (its last bytes wait for the
 //! result), and once a run before a part of it is sent. A body without a sum, as in a tree that the go
-//! command made, is taken over at its first use: read through once, its sum written.
+//! command made, is taken over at its first use: read through once, its sum written. So is a zip
+//! whose sum has no h1: nobody has proven it yet.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -13,6 +14,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use modcdn_core::goproxy::Request;
+use modcdn_core::h1::H1;
+use modcdn_core::refusal::Refusal;
 use parking_lot::Mutex;
 
 use super::bucket::{self, Bucket};
@@ -20,12 +23,13 @@ use super::budget::{Budget, Share};
 use super::folder::Folder;
 pub(crate) use super::place::keeps;
 use super::place::place;
-use super::shelf::{Large, Opened, OpenedBytes, Shelf, Stamp};
-use super::sum::Sum;
+use super::quarantine::Quarantine;
+use super::shelf::{Large, Local, Opened, OpenedBytes, Shelf, Stamp};
+use super::sum::{Sum, ziphash_place};
 use super::work::Work;
-use crate::config::{Limits, Store};
-use crate::content;
+use crate::config::{Archive, Limits, Store};
 use crate::metrics::Metrics;
+use crate::{content, disk};
 
 /// How many checked bodies are remembered, about 200 bytes each.
 const MAX_CHECKED: usize = 100_000;
@@ -47,6 +51,10 @@ pub(crate) struct Tree {
     checked: Mutex<HashMap<String, Stamp>>,
     /// Sums that could not be written down: a tree we may only read.
     unwritten: Mutex<HashMap<String, (Stamp, Sum)>>,
+    /// Bodies that are bad and could not be set aside.
+    unfit: Mutex<HashMap<String, Stamp>>,
+    /// Of bodies that never were in the tree.
+    quarantine: Arc<Quarantine>,
     checking: [tokio::sync::Mutex<()>; CHECKS],
     hash: RandomState,
 }
@@ -71,10 +79,23 @@ pub(crate) enum StoredBody {
 pub(crate) enum Look {
     Found(Stored),
     /// A body whose digest isn't known yet: [`Tree::adopt`] makes it a stored one.
-    Unsummed,
+    Unsummed(Unsummed),
     Absent,
     /// The tree is out of reach: nothing can be said of it.
     Unknown,
+}
+
+/// A body whose digest isn't known yet.
+#[derive(Debug)]
+pub(crate) struct Unsummed {
+    place: String,
+    opened: Opened,
+}
+
+impl Unsummed {
+    pub(crate) fn len(&self) -> u64 {
+        self.opened.len
+    }
 }
 
 /// The tree is out of reach.
@@ -90,12 +111,18 @@ impl Tree {
     pub(crate) fn open(
         config: &Store,
         limits: &Limits,
+        archive: &Archive,
         budget: Budget,
         metrics: &Metrics,
     ) -> io::Result<Arc<Self>> {
         let work = Work::open(&config.dir)?;
+        let quarantine = Arc::new(Quarantine::new(
+            config.dir.join(".quarantine"),
+            archive.quarantine_files,
+            archive.quarantine.as_u64(),
+        ));
         Ok(Arc::new(Self {
-            shelf: shelf(config, &work, &budget)?,
+            shelf: shelf(config, &work, &budget, &quarantine)?,
             work,
             durable: config.durable,
             limits: limits.clone(),
@@ -103,6 +130,8 @@ impl Tree {
             metrics: metrics.clone(),
             checked: Mutex::default(),
             unwritten: Mutex::default(),
+            unfit: Mutex::default(),
+            quarantine,
             checking: Default::default(),
             hash: RandomState::new(),
         }))
@@ -153,8 +182,13 @@ impl Tree {
             Err(error) => return self.unreadable("read", &error),
         };
         let known = opened.sum;
-        let Some(sum) = known.or_else(|| self.unwritten_sum(&place, &opened.stamp)) else {
-            return Look::Unsummed;
+        let known = known.or_else(|| self.unwritten_sum(&place, &opened.stamp));
+        let is_proven = |sum: &Sum| sum.h1.is_some() || !matches!(request, Request::Zip(..));
+        let Some(sum) = known.filter(is_proven) else {
+            if self.unfit.lock().get(&place) == Some(&opened.stamp) {
+                return Look::Absent;
+            }
+            return Look::Unsummed(Unsummed { place, opened });
         };
         let body = match opened.bytes {
             OpenedBytes::Large(large) if sum.len == opened.len => StoredBody::Large(large),
@@ -177,32 +211,65 @@ impl Tree {
         }
     }
 
-    /// Takes over a body that has no sum; `None` if it isn't fit to be served.
-    pub(crate) async fn adopt(&self, request: &Request) -> Result<Option<Stored>, OutOfReach> {
-        match self.try_adopt(request).await {
-            Ok(adopted) => Ok(adopted),
-            Err(error) => match self.unreadable("adopt", &error) {
+    /// A body's bytes at hand, for who reads here and there; `None` if they can't be had.
+    pub(crate) async fn local(&self, body: &Unsummed) -> Result<Option<Local>, OutOfReach> {
+        let local = match &body.opened.bytes {
+            OpenedBytes::Small(bytes) => Ok(Local::Bytes(bytes.clone())),
+            OpenedBytes::Large(large) => large.local(body.len(), &self.work).await,
+        };
+        self.reached("adopt", local.map(Some))
+    }
+
+    /// Takes over a body that has no sum; `None` if it isn't fit to be served. A zip must be proven
+    /// already.
+    pub(crate) async fn adopt(
+        &self,
+        request: &Request,
+        body: Unsummed,
+        h1: Option<H1>,
+    ) -> Result<Option<Stored>, OutOfReach> {
+        let adopted = self.try_adopt(request, body, h1).await;
+        self.reached("adopt", adopted)
+    }
+
+    /// What can't be read on disk isn't there.
+    fn reached<T>(
+        &self,
+        operation: &str,
+        read: io::Result<Option<T>>,
+    ) -> Result<Option<T>, OutOfReach> {
+        match read {
+            Ok(read) => Ok(read),
+            Err(error) => match self.unreadable(operation, &error) {
                 Look::Unknown => Err(OutOfReach),
                 _ => Ok(None),
             },
         }
     }
 
-    async fn try_adopt(&self, request: &Request) -> io::Result<Option<Stored>> {
-        let Some(place) = place(request) else {
-            return Ok(None);
-        };
-        let Some(opened) = self.shelf.open(&place).await? else {
-            return Ok(None);
-        };
-        if opened.len == 0 || opened.len > self.limits.of(request) {
+    async fn try_adopt(
+        &self,
+        request: &Request,
+        body: Unsummed,
+        h1: Option<H1>,
+    ) -> io::Result<Option<Stored>> {
+        let Unsummed { place, opened } = body;
+        let Opened { len, stamp, .. } = opened;
+        if let Some(h1) = h1 {
+            let recorded = recorded_h1(&*self.shelf, &place).await?;
+            if recorded.is_some_and(|recorded| recorded != h1) {
+                self.quarantine_place(request, &place, &stamp).await;
+                return Ok(None);
+            }
+        }
+        if len == 0 || len > self.limits.of(request) {
             return Ok(None);
         }
-        let Opened { len, stamp, .. } = opened;
         let (sum, body) = match opened.bytes {
             OpenedBytes::Small(bytes) => (Sum::of(&bytes), StoredBody::Small(bytes)),
             OpenedBytes::Large(large) => (large.sum(len).await?, StoredBody::Large(large)),
         };
+        let sum = Sum { h1, ..sum };
         if let Err(fault) = is_fit(request, &body, len).await? {
             tracing::warn!(place, fault, "not taken over from the tree");
             return Ok(None);
@@ -330,7 +397,31 @@ impl Tree {
         let kind = request.kind();
         self.metrics.corrupt.with_label_values(&[kind]).inc();
         self.checked.lock().remove(place);
-        if let Err(error) = self.shelf.quarantine(place, stamp).await {
+        let reason = "its bytes are not those that were stored\n";
+        if let Err(error) = self.shelf.quarantine(place, stamp, reason).await {
+            self.note("quarantine", &error);
+        }
+    }
+
+    /// Sets a body aside that nobody may have. If that can't be done, it is left alone, and is
+    /// taken for absent.
+    pub(crate) async fn set_aside(&self, body: Unsummed, refusal: &Refusal) {
+        let (place, stamp) = (body.place, body.opened.stamp);
+        let reason = String::from_utf8_lossy(&refusal.text()).into_owned();
+        if let Err(error) = self.shelf.quarantine(&place, &stamp, &reason).await {
+            self.note("quarantine", &error);
+            bounded(&mut self.unfit.lock()).insert(place, stamp);
+        }
+    }
+
+    /// Moves a file with bad content, which never was in the tree, to quarantine.
+    pub(crate) async fn take_aside(&self, path: &Path, refusal: &Refusal) {
+        let (quarantine, path) = (self.quarantine.clone(), path.to_owned());
+        let (place, reason) = (refusal.asked.clone(), refusal.text());
+        let taken = disk::blocking(move || {
+            quarantine.take(&path, &place, &String::from_utf8_lossy(&reason))
+        });
+        if let Err(error) = taken.await {
             self.note("quarantine", &error);
         }
     }
@@ -347,14 +438,28 @@ impl Tree {
 ///
 /// # Errors
 /// If storage can't be set up.
-pub(crate) fn shelf(config: &Store, work: &Work, budget: &Budget) -> io::Result<Arc<dyn Shelf>> {
+pub(crate) fn shelf(
+    config: &Store,
+    work: &Work,
+    budget: &Budget,
+    quarantine: &Arc<Quarantine>,
+) -> io::Result<Arc<dyn Shelf>> {
     Ok(match &config.s3 {
-        None => Arc::new(Folder::new(work.clone(), config.durable)),
+        None => {
+            let (work, quarantine) = (work.clone(), quarantine.clone());
+            Arc::new(Folder::new(work, config.durable, quarantine))
+        }
         Some(s3) => {
             let memory = budget.parts(bucket::places(s3));
             Arc::new(Bucket::new(s3, work.clone(), memory)?)
         }
     })
+}
+
+/// The h1 that was written down of a zip.
+pub(crate) async fn recorded_h1(shelf: &dyn Shelf, zip: &str) -> io::Result<Option<H1>> {
+    let text = shelf.text(&ziphash_place(zip)).await?;
+    Ok(text.and_then(|text| text.trim_end().parse().ok()))
 }
 
 /// Whether a body that nobody checked so far is what its name says; a zip is checked elsewhere.
@@ -390,6 +495,7 @@ fn bounded<K, V>(map: &mut HashMap<K, V>) -> &mut HashMap<K, V> {
 mod tests {
     use std::fs;
 
+    use modcdn_core::refusal::Reason;
     use prometheus::Registry;
 
     use super::*;
@@ -397,6 +503,12 @@ mod tests {
     struct Case {
         dir: tempfile::TempDir,
         tree: Arc<Tree>,
+    }
+
+    impl Case {
+        async fn adopt(&self, path: &str, body: Unsummed, h1: Option<H1>) -> Option<Stored> {
+            self.tree.adopt(&request(path), body, h1).await.unwrap()
+        }
     }
 
     fn open(dir: &Path) -> Arc<Tree> {
@@ -407,7 +519,7 @@ mod tests {
         };
         let (limits, metrics) = (Limits::default(), Metrics::new(&Registry::new()));
         let budget = Budget::of(&limits, &metrics);
-        Tree::open(&store, &limits, budget, &metrics).unwrap()
+        Tree::open(&store, &limits, &Archive::default(), budget, &metrics).unwrap()
     }
 
     fn case() -> Case {
@@ -423,6 +535,13 @@ mod tests {
     fn found(look: Look) -> Stored {
         match look {
             Look::Found(stored) => stored,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn unsummed(look: Look) -> Unsummed {
+        match look {
+            Look::Unsummed(body) => body,
             other => panic!("{other:?}"),
         }
     }
@@ -466,7 +585,7 @@ mod tests {
         assert!(matches!(case.tree.look(&request(MOD)).await, Look::Absent));
         assert!(!case.dir.path().join(&MOD[1..]).exists());
         let kept = fs::read_dir(case.dir.path().join(".quarantine")).unwrap();
-        assert_eq!(kept.count(), 2, "the body and its sum");
+        assert_eq!(kept.count(), 2, "the body and its reason");
     }
 
     #[tokio::test]
@@ -476,14 +595,58 @@ mod tests {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         let body = vec![1; 100_000];
         fs::write(&path, &body).unwrap();
-        assert!(matches!(
-            case.tree.look(&request(ZIP)).await,
-            Look::Unsummed
-        ));
-        let adopted = case.tree.adopt(&request(ZIP)).await.unwrap().unwrap();
+        let h1 = H1::of_mod(b"");
+        let unsummed = unsummed(case.tree.look(&request(ZIP)).await);
+        let adopted = case.adopt(ZIP, unsummed, Some(h1)).await.unwrap();
         assert_eq!(adopted.sum, Sum::of(&body));
         let stored = found(open(case.dir.path()).look(&request(ZIP)).await);
-        assert_eq!(stored.sum, adopted.sum);
+        assert_eq!((stored.sum, stored.sum.h1), (adopted.sum, Some(h1)));
+        let ziphash = path.with_extension("ziphash");
+        assert_eq!(fs::read_to_string(ziphash).unwrap(), h1.to_string());
+    }
+
+    #[tokio::test]
+    async fn a_zip_without_h1_was_never_proven() {
+        let case = case();
+        let temp = case.tree.spool_name();
+        fs::write(&temp, b"a zip").unwrap();
+        let sum = Sum::of(b"a zip");
+        case.tree.commit(&request(ZIP), &temp, sum).await.unwrap();
+        unsummed(case.tree.look(&request(ZIP)).await);
+    }
+
+    #[tokio::test]
+    async fn a_zip_that_is_not_the_one_the_go_command_recorded_is_not_taken_over() {
+        let case = case();
+        let path = case.dir.path().join(&ZIP[1..]);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, b"a zip").unwrap();
+        let recorded = H1::of_mod(b"another").to_string();
+        fs::write(path.with_extension("ziphash"), recorded).unwrap();
+        let body = unsummed(case.tree.look(&request(ZIP)).await);
+        let adopted = case.adopt(ZIP, body, Some(H1::of_mod(b""))).await;
+        assert!(adopted.is_none() && !path.exists());
+    }
+
+    #[tokio::test]
+    async fn what_was_set_aside_is_absent() {
+        let case = case();
+        let path = case.dir.path().join(&ZIP[1..]);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, b"no zip").unwrap();
+        let refusal = Refusal::new(Reason::ZipRules, "m@v.zip", "no zip");
+        let body = unsummed(case.tree.look(&request(ZIP)).await);
+        case.tree.set_aside(body, &refusal).await;
+        assert!(matches!(case.tree.look(&request(ZIP)).await, Look::Absent) && !path.exists());
+        // Where nothing can be moved, it stays, and is absent all the same.
+        fs::remove_dir_all(case.dir.path().join(".quarantine")).unwrap();
+        fs::write(case.dir.path().join(".quarantine"), b"in the way").unwrap();
+        fs::write(&path, b"no zip").unwrap();
+        let body = unsummed(case.tree.look(&request(ZIP)).await);
+        case.tree.set_aside(body, &refusal).await;
+        assert!(matches!(case.tree.look(&request(ZIP)).await, Look::Absent) && path.exists());
+        fs::write(&path, b"another").unwrap();
+        unsummed(case.tree.look(&request(ZIP)).await);
     }
 
     #[tokio::test]
@@ -494,7 +657,8 @@ mod tests {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         for unfit in ["", r#"{"Version":"v1.0.1"}"#] {
             fs::write(&path, unfit).unwrap();
-            assert!(case.tree.adopt(&request(info)).await.unwrap().is_none());
+            let body = unsummed(case.tree.look(&request(info)).await);
+            assert!(case.adopt(info, body, None).await.is_none());
         }
     }
 
@@ -504,7 +668,11 @@ mod tests {
         let temp = case.tree.spool_name();
         let mut body = vec![1; 100_000];
         fs::write(&temp, &body).unwrap();
-        let sum = Sum::of(&body);
+        let h1 = Some(H1::of_mod(b""));
+        let sum = Sum {
+            h1,
+            ..Sum::of(&body)
+        };
         case.tree.commit(&request(ZIP), &temp, sum).await.unwrap();
         body[50_000] = 2;
         fs::write(case.dir.path().join(&ZIP[1..]), &body).unwrap();

@@ -137,17 +137,23 @@ impl Upstream {
     #[must_use]
     pub fn label(&self) -> String {
         match self {
-            Self::Http(url) => match (url.host_str(), url.port()) {
-                (Some(host), Some(port)) => format!("{host}:{port}"),
-                (Some(host), None) => host.to_owned(),
-                (None, _) => "upstream".to_owned(),
-            },
+            Self::Http(url) => host(url),
             other => other.to_string(),
         }
     }
 }
 
-fn redacted(url: &Url) -> Url {
+/// The host, and the port if it isn't the scheme's own.
+pub(crate) fn host(url: &Url) -> String {
+    match (url.host_str(), url.port()) {
+        (Some(host), Some(port)) => format!("{host}:{port}"),
+        (Some(host), None) => host.to_owned(),
+        (None, _) => "upstream".to_owned(),
+    }
+}
+
+/// Without name and password.
+pub(crate) fn redacted(url: &Url) -> Url {
     let mut url = url.clone();
     // Both refuse only URLs that can't carry credentials in the first place.
     let _ = url.set_username("");

@@ -22,9 +22,10 @@ use modcdn_core::refusal::{Reason, Refusal};
 pub(crate) use self::body::Body;
 use self::body::{Pieces, Rules};
 use self::chain::{Upstream, UpstreamChain};
-pub(crate) use self::http::Client;
+pub(crate) use self::http::{Client, SetupError};
 use self::http::{Got, Told};
-use self::walk::{Trouble, Walk};
+pub(crate) use self::walk::Trouble;
+use self::walk::Walk;
 use crate::config::{Limits, Mount, Timeouts};
 use crate::content;
 use crate::fetch::Shared;
@@ -56,6 +57,7 @@ pub(crate) enum Fetched {
 /// An entity tag, good only for the upstream that gave it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Validator {
+    /// Its URL, without name and password.
     pub(crate) upstream: String,
     pub(crate) etag: HeaderValue,
 }
@@ -150,7 +152,7 @@ impl Upstreams {
         let result = match got {
             Ok(Some((announced, pieces, etag))) => {
                 let validator = etag.map(|etag| Validator {
-                    upstream: told.upstream.to_owned(),
+                    upstream: upstream.to_string(),
                     etag,
                 });
                 self.take(request, told, announced, pieces, validator).await
@@ -181,7 +183,7 @@ impl Upstreams {
                     return Err(Trouble::Off);
                 };
                 let etag = validator
-                    .filter(|validator| validator.upstream == told.upstream)
+                    .filter(|validator| validator.upstream == upstream.to_string())
                     .map(|validator| &validator.etag);
                 match client.get(base, request, told, etag).await? {
                     Got::Fresh(answer) => Ok(Some((answer.announced, answer.pieces, answer.etag))),

@@ -27,8 +27,10 @@ use modcdn_core::telemetry::AccessTarget;
 use modcdn_core::units::Period;
 use modcdn_origin::config::Mount;
 use modcdn_origin::{Config, Origin};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
 
 type Body = UnsyncBoxBody<Bytes, io::Error>;
 
@@ -39,6 +41,8 @@ pub(crate) type Gate = mpsc::UnboundedSender<io::Result<Bytes>>;
 pub(crate) enum Reply {
     /// A status and a plain text.
     Status(u16, &'static str),
+    /// A redirect.
+    Redirect(u16, String),
     /// 200 with a body of known length, and extra header fields.
     Body(Bytes, Vec<(&'static str, &'static str)>),
     /// 200 with a body that a gate lets through; its length announced or not.
@@ -60,21 +64,36 @@ struct State {
 
 impl Upstream {
     pub(crate) async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::listen("127.0.0.1", None).await
+    }
+
+    /// Over TLS, by that acceptor.
+    pub(crate) async fn start_tls(acceptor: TlsAcceptor) -> Self {
+        Self::listen("127.0.0.1", Some(acceptor)).await
+    }
+
+    /// On an address of its own: another host than that of [`Upstream::start`].
+    pub(crate) async fn start_at(host: &str) -> Self {
+        Self::listen(host, None).await
+    }
+
+    async fn listen(host: &str, tls: Option<TlsAcceptor>) -> Self {
+        let listener = TcpListener::bind((host, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(Mutex::new(State::default()));
         let shared = state.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let state = shared.clone();
-                let service = service_fn(move |request: Request<Incoming>| {
-                    let response = reply(&state, &request);
-                    async move { Ok::<_, Infallible>(response) }
+                let (state, tls) = (shared.clone(), tls.clone());
+                tokio::spawn(async move {
+                    let Some(tls) = tls else {
+                        return serve(stream, state).await;
+                    };
+                    // A client that doesn't trust the certificate is no concern here.
+                    if let Ok(stream) = tls.accept(stream).await {
+                        serve(stream, state).await;
+                    }
                 });
-                tokio::spawn(
-                    hyper::server::conn::http1::Builder::new()
-                        .serve_connection(TokioIo::new(stream), service),
-                );
             }
         });
         Self { address, state }
@@ -82,6 +101,11 @@ impl Upstream {
 
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// How often anything was asked for.
+    pub(crate) fn all_asked(&self) -> usize {
+        self.state.lock().unwrap().asked.len()
     }
 
     /// Adds a reply for a path.
@@ -132,6 +156,17 @@ impl Upstream {
     }
 }
 
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, state: Arc<Mutex<State>>) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let response = reply(&state, &request);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    // A client that leaves is no concern here.
+    let _ = hyper::server::conn::http1::Builder::new()
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}
+
 fn reply(state: &Mutex<State>, request: &Request<Incoming>) -> Response<Body> {
     let mut state = state.lock().unwrap();
     let path = request.uri().path().to_owned();
@@ -153,6 +188,9 @@ fn reply(state: &Mutex<State>, request: &Request<Incoming>) -> Response<Body> {
             &reply_parts(Reply::Body(body.clone(), headers.clone())),
             request,
         ),
+        Reply::Redirect(status, to) => {
+            response(&reply_parts(Reply::Redirect(*status, to.clone())), request)
+        }
         Reply::Gated(..) => unreachable!("taken above"),
     }
 }
@@ -168,6 +206,10 @@ fn reply_parts(reply: Reply) -> Parts {
                 full(Bytes::from(said)),
                 StatusCode::from_u16(status).unwrap(),
             )
+        }
+        Reply::Redirect(status, to) => {
+            headers.insert("location", to.parse().unwrap());
+            (full(Bytes::new()), StatusCode::from_u16(status).unwrap())
         }
         Reply::Body(body, extra) => {
             for (name, value) in extra {

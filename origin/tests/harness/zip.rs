@@ -150,6 +150,12 @@ impl Zip {
         }
     }
 
+    /// Without its first entry.
+    pub(crate) fn without_first(mut self) -> Self {
+        self.items.remove(0);
+        self
+    }
+
     pub(crate) fn build(&self) -> Vec<u8> {
         let mut zip = Vec::new();
         let mut directory = Vec::new();

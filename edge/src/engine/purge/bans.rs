@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
-use super::subject::version_name;
 use super::{Kind, Mode, Purge, Selector, Subject};
 
 /// A numbered purge, as the journal keeps it.
@@ -94,11 +93,14 @@ impl Held {
         let mut found: Vec<Newest> = Vec::new();
         found.extend(self.of(Kind::All).get(""));
         found.extend(self.of(Kind::Key).get(subject.key()));
-        if let Some((module, version)) = subject.module() {
-            found.extend(self.of(Kind::Module).get(module));
-            let versions = self.of(Kind::Version);
-            if let Some(version) = version.filter(|_| !versions.is_empty()) {
-                found.extend(versions.get(&*version_name(module, version)));
+        let (modules, versions) = (self.of(Kind::Module), self.of(Kind::Version));
+        let is_named = !modules.is_empty() || !versions.is_empty();
+        if let Some(named) = subject.module().filter(|_| is_named) {
+            let of_module = named.modules();
+            found.extend(of_module.iter().filter_map(|name| modules.get(&**name)));
+            if !versions.is_empty() {
+                let of_version = named.versions().into_iter().flatten();
+                found.extend(of_version.filter_map(|name| versions.get(&*name)));
             }
         }
         let prefixes = self.of(Kind::Prefix);
@@ -275,13 +277,15 @@ mod tests {
 
     use super::*;
 
-    const KEYS: [&str; 6] = [
+    const KEYS: [&str; 8] = [
         "/a.b/m/@v/v1.0.0.zip",
         "/a.b/m/@v/v1.1.0.zip",
         "/a.b/m/@v/list",
         "/a.b/mm/@v/list",
         "/static/x?q=1",
         "/static/x\tgzip",
+        "/team-a/a.b/m/@v/v1.0.0.zip",
+        "/team-a/a.b/m/@v/list",
     ];
     const TAGS: [&str; 3] = ["", "red", "red,blue"];
 
@@ -300,6 +304,16 @@ mod tests {
             Selector::tag("red").unwrap(),
             Selector::tag("blue").unwrap(),
             Selector::All,
+            Selector::module("a.b/m").unwrap().in_mount("/").unwrap(),
+            Selector::module("a.b/m")
+                .unwrap()
+                .in_mount("/team-a/")
+                .unwrap(),
+            Selector::version("a.b/m", "v1.0.0")
+                .unwrap()
+                .in_mount("/team-a/")
+                .unwrap(),
+            Selector::prefix("/team-a").unwrap(),
         ]
     }
 
@@ -308,13 +322,16 @@ mod tests {
         match selector {
             0 => key == 0,
             1 => key == 5,
-            2 => key < 3,
-            3 => key == 0,
+            2 => !(3..=5).contains(&key),
+            3 => key == 0 || key == 6,
             4 => key < 4,
-            5 => key > 3,
+            5 => key == 4 || key == 5,
             6 => tags > 0,
             7 => tags == 2,
-            _ => true,
+            8 => true,
+            9 => key < 3,
+            10 | 12 => key > 5,
+            _ => key == 6,
         }
     }
 
@@ -364,8 +381,8 @@ mod tests {
         /// nothing were retired and the rest was read back from a journal.
         #[test]
         fn bans_judge_as_the_list_of_all_purges_does(
-            purges in prop::collection::vec((0usize..9, any::<bool>()), 0..30),
-            answers in prop::collection::vec((0usize..6, 0usize..3, 0u64..30), 1..8),
+            purges in prop::collection::vec((0usize..13, any::<bool>()), 0..30),
+            answers in prop::collection::vec((0usize..8, 0usize..3, 0u64..30), 1..8),
             retired in 0u64..40,
         ) {
             let bans = Bans::new(usize::MAX);

@@ -15,7 +15,7 @@ mod subject;
 use std::borrow::Cow;
 use std::fmt;
 
-use modcdn_core::goproxy::{GrammarError, ModulePath, Request, Version};
+use modcdn_core::goproxy::{GrammarError, ModulePath, Prefix, PrefixError, Request, Version};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::subject::Subject;
@@ -92,10 +92,11 @@ pub enum Selector {
     /// The answers of one path (with its query, if it has one), every variant of it.
     Key(Box<str>),
     /// Everything about a module path: list, `@latest`, queries, the files of every version, and
-    /// look-ups of it in checksum databases.
-    Module(ModulePath),
-    /// One version's `.info`, `.mod` and `.zip`, and look-ups of it in checksum databases.
-    Version(ModulePath, Version),
+    /// look-ups of it in checksum databases. In one mount, or in all.
+    Module(Option<Prefix>, ModulePath),
+    /// One version's `.info`, `.mod` and `.zip`, and look-ups of it in checksum databases. In one
+    /// mount, or in all.
+    Version(Option<Prefix>, ModulePath, Version),
     /// A path and everything below it, element by element: `/a/b` is not a prefix of `/a/bc`.
     Prefix(Box<str>),
     /// What the origin tagged so, with a `Cache-Tag` field.
@@ -113,6 +114,12 @@ pub enum PurgeError {
     /// A version of what?
     #[error("a version needs its module")]
     VersionAlone,
+    /// A mount of what?
+    #[error("a mount goes with a module; a key and a prefix begin with the mount's own")]
+    MountAlone,
+    /// Not a mount's prefix.
+    #[error("mount: {0}")]
+    Mount(#[from] PrefixError),
     /// `all: false`.
     #[error("`all` is true or left out")]
     NotAll,
@@ -149,8 +156,9 @@ impl Selector {
     /// # Errors
     /// It isn't a path.
     pub fn key(text: &str) -> Result<Self, PurgeError> {
-        if let Ok(request) = Request::parse(text) {
-            return Ok(Self::Key(request.path().into()));
+        let (mount, rest) = Prefix::split(text);
+        if let Ok(request) = Request::parse(rest) {
+            return Ok(Self::Key(format!("{mount}{}", request.path()).into()));
         }
         if is_path(text) {
             Ok(Self::Key(text.into()))
@@ -159,15 +167,15 @@ impl Selector {
         }
     }
 
-    /// A module path, as `go.mod` has it (not escaped).
+    /// A module path, as `go.mod` has it (not escaped), in all mounts.
     ///
     /// # Errors
     /// It isn't a module path.
     pub fn module(path: &str) -> Result<Self, PurgeError> {
-        parse_module(path).map(Self::Module)
+        parse_module(path).map(|module| Self::Module(None, module))
     }
 
-    /// A canonical version of a module, neither escaped.
+    /// A canonical version of a module, neither escaped, in all mounts.
     ///
     /// # Errors
     /// One of them is none, or the module can't have that version.
@@ -176,9 +184,22 @@ impl Selector {
         let parsed = version.parse::<Version>();
         let version = parsed.map_err(|error| PurgeError::Version(version.to_owned(), error))?;
         if module.allows(&version) {
-            Ok(Self::Version(module, version))
+            Ok(Self::Version(None, module, version))
         } else {
             Err(PurgeError::Mismatch(module, version))
+        }
+    }
+
+    /// The same module or version, in that mount only: `/team-a/`.
+    ///
+    /// # Errors
+    /// It isn't a mount's prefix, or no module is selected.
+    pub fn in_mount(self, mount: &str) -> Result<Self, PurgeError> {
+        let mount = Some(mount.parse()?);
+        match self {
+            Self::Module(_, module) => Ok(Self::Module(mount, module)),
+            Self::Version(_, module, version) => Ok(Self::Version(mount, module, version)),
+            _ => Err(PurgeError::MountAlone),
         }
     }
 
@@ -212,7 +233,7 @@ impl Selector {
     pub(crate) fn kind(&self) -> Kind {
         match self {
             Self::Key(_) => Kind::Key,
-            Self::Module(_) => Kind::Module,
+            Self::Module(..) => Kind::Module,
             Self::Version(..) => Kind::Version,
             Self::Prefix(_) => Kind::Prefix,
             Self::Tag(_) => Kind::Tag,
@@ -224,9 +245,10 @@ impl Selector {
     pub(crate) fn name(&self) -> Cow<'_, str> {
         match self {
             Self::Key(text) | Self::Prefix(text) | Self::Tag(text) => Cow::Borrowed(text),
-            Self::Module(module) => Cow::Owned(module.escaped()),
-            Self::Version(module, version) => {
-                Cow::Owned(subject::version_name(&module.escaped(), &version.escaped()))
+            Self::Module(mount, module) => Cow::Owned(name(mount.as_ref(), module)),
+            Self::Version(mount, module, version) => {
+                let module = name(mount.as_ref(), module);
+                Cow::Owned(subject::version_name(&module, &version.escaped()))
             }
             Self::All => Cow::Borrowed(""),
         }
@@ -236,20 +258,40 @@ impl Selector {
     pub(crate) fn restored(kind: Kind, name: &str) -> Option<Self> {
         match kind {
             Kind::Key => Self::key(name).ok(),
-            Kind::Module => ModulePath::from_escaped(name).ok().map(Self::Module),
+            Kind::Module => {
+                let (mount, module) = named(name)?;
+                Some(Self::Module(mount, module))
+            }
             Kind::Version => {
                 let (module, version) = name.split_once('@')?;
-                let module = ModulePath::from_escaped(module).ok()?;
+                let (mount, module) = named(module)?;
                 let version = Version::from_escaped(version).ok()?;
                 module
                     .allows(&version)
-                    .then_some(Self::Version(module, version))
+                    .then_some(Self::Version(mount, module, version))
             }
             Kind::Prefix => Self::prefix(name).ok(),
             Kind::Tag => Self::tag(name).ok(),
             Kind::All => name.is_empty().then_some(Self::All),
         }
     }
+}
+
+/// A module's name among modules: with a slash before it in one mount, without in all.
+fn name(mount: Option<&Prefix>, module: &ModulePath) -> String {
+    let mount = mount.map_or("", Prefix::as_str);
+    format!("{mount}{}", module.escaped())
+}
+
+fn named(name: &str) -> Option<(Option<Prefix>, ModulePath)> {
+    let (mount, module) = match Prefix::split(name) {
+        ("", _) if !name.starts_with('/') => (None, name),
+        (mount, module) => (
+            Some(format!("{mount}/").parse().ok()?),
+            module.trim_start_matches('/'),
+        ),
+    };
+    Some((mount, ModulePath::from_escaped(module).ok()?))
 }
 
 fn parse_module(path: &str) -> Result<ModulePath, PurgeError> {
@@ -272,8 +314,12 @@ impl fmt::Display for Selector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Key(text) => write!(f, "key {text}"),
-            Self::Module(module) => write!(f, "module {module}"),
-            Self::Version(module, version) => write!(f, "version {module}@{version}"),
+            Self::Module(None, module) => write!(f, "module {module}"),
+            Self::Module(Some(mount), module) => write!(f, "module {module} in {mount}"),
+            Self::Version(None, module, version) => write!(f, "version {module}@{version}"),
+            Self::Version(Some(mount), module, version) => {
+                write!(f, "version {module}@{version} in {mount}")
+            }
             Self::Prefix(text) => write!(f, "prefix {text}"),
             Self::Tag(text) => write!(f, "tag {text}"),
             Self::All => f.write_str("all"),
@@ -282,7 +328,7 @@ impl fmt::Display for Selector {
 }
 
 /// A purge, as the admin listener is asked for it:
-/// `{"module": "example.com/m", "version": "v1.0.0", "mode": "soft"}`.
+/// `{"module": "example.com/m", "version": "v1.0.0", "mount": "/team-a/", "mode": "soft"}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Wire", into = "Wire")]
 pub struct Purge {
@@ -302,6 +348,8 @@ struct Wire {
     module: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mount: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     prefix: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -335,6 +383,10 @@ impl TryFrom<Wire> for Purge {
             (None, None, Some(_), None, None, None) => return Err(PurgeError::VersionAlone),
             _ => return Err(PurgeError::NotOne),
         };
+        let selector = match wire.mount.as_deref() {
+            Some(mount) => selector.in_mount(mount)?,
+            None => selector,
+        };
         Ok(Self {
             selector,
             mode: wire.mode,
@@ -350,10 +402,14 @@ impl From<Purge> for Wire {
         };
         match purge.selector {
             Selector::Key(key) => wire.key = Some(key.into()),
-            Selector::Module(module) => wire.module = Some(module.to_string()),
-            Selector::Version(module, version) => {
+            Selector::Module(mount, module) => {
+                wire.module = Some(module.to_string());
+                wire.mount = mount.map(String::from);
+            }
+            Selector::Version(mount, module, version) => {
                 wire.module = Some(module.to_string());
                 wire.version = Some(version.to_string());
+                wire.mount = mount.map(String::from);
             }
             Selector::Prefix(prefix) => wire.prefix = Some(prefix.into()),
             Selector::Tag(tag) => wire.tag = Some(tag.into()),
@@ -398,6 +454,18 @@ mod tests {
                 r#"{"module":"a.b/m","version":"v1.0.0","mode":"hard"}"#,
                 "version a.b/m@v1.0.0",
             ),
+            (
+                r#"{"module":"a.b/M","mount":"/team-a/","mode":"hard"}"#,
+                "module a.b/M in /team-a/",
+            ),
+            (
+                r#"{"module":"a.b/m","mount":"/","mode":"hard"}"#,
+                "module a.b/m in /",
+            ),
+            (
+                r#"{"module":"a.b/m","version":"v1.0.0","mount":"/eu/b/","mode":"soft"}"#,
+                "version a.b/m@v1.0.0 in /eu/b/",
+            ),
             (r#"{"prefix":"/a.b","mode":"hard"}"#, "prefix /a.b"),
             (r#"{"tag":"release","mode":"soft"}"#, "tag release"),
             (r#"{"all":true,"mode":"hard"}"#, "all"),
@@ -430,6 +498,12 @@ mod tests {
             (r#"{"module":"UPPER"}"#, "module \"UPPER\""),
             (r#"{"module":"a.b/m","version":"1.0"}"#, "version \"1.0\""),
             (r#"{"module":"a.b/m","version":"v2.0.0"}"#, "major version"),
+            (r#"{"mount":"/team-a/"}"#, "exactly one"),
+            (r#"{"all":true,"mount":"/team-a/"}"#, "goes with a module"),
+            (
+                r#"{"module":"a.b/m","mount":"team-a"}"#,
+                "no mount's prefix",
+            ),
             (r#"{"key":"a.b/m/@v/list"}"#, "key "),
             (r#"{"key":"/a b"}"#, "without blanks"),
             (r#"{"prefix":"/"}"#, "say `all`"),
@@ -446,6 +520,12 @@ mod tests {
     fn a_key_is_taken_in_its_canonical_form() {
         let plain = Selector::key("/a.b/m/@v/v1.0.0.zip").unwrap();
         assert_eq!(Selector::key("/a%2Eb/m/@v/v1.0.0.zip").unwrap(), plain);
+        assert_eq!(
+            Selector::key("/team-a/a%2Eb/m/@v/v1.0.0.zip")
+                .unwrap()
+                .name(),
+            "/team-a/a.b/m/@v/v1.0.0.zip"
+        );
         assert_eq!(
             Selector::key("/static/App.js?v=1").unwrap().name(),
             "/static/App.js?v=1"

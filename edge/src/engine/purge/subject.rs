@@ -1,5 +1,7 @@
 //! An answer as selectors see it: the names that a purge of each kind may know it by.
 
+use modcdn_core::goproxy::Prefix;
+
 /// Between a key and its variant's name.
 const VARIANT: char = '\t';
 
@@ -17,6 +19,31 @@ enum Tags<'a> {
     Unknown,
     /// The value of `Cache-Tag`.
     Known(&'a [u8]),
+}
+
+/// A module as a key names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Named<'a> {
+    /// The mount's prefix without the slash at its end.
+    mount: &'a str,
+    /// Escaped.
+    module: &'a str,
+    /// Escaped; absent if the answer isn't about one version.
+    version: Option<&'a str>,
+}
+
+impl Named<'_> {
+    /// The names by which purges of modules may know it: in all mounts, and in its own.
+    pub(super) fn modules(&self) -> [String; 2] {
+        let Self { mount, module, .. } = self;
+        [(*module).to_owned(), format!("{mount}/{module}")]
+    }
+
+    /// The same for purges of versions.
+    pub(super) fn versions(&self) -> Option<[String; 2]> {
+        let version = self.version?;
+        Some(self.modules().map(|module| version_name(&module, version)))
+    }
 }
 
 impl<'a> Subject<'a> {
@@ -40,14 +67,20 @@ impl<'a> Subject<'a> {
         self.key
     }
 
-    /// The escaped module path, and the escaped version if the answer is about one.
-    pub(super) fn module(&self) -> Option<(&'a str, Option<&'a str>)> {
-        let path = self.key.strip_prefix('/')?;
+    /// The module that the answer is about, if it is about one.
+    pub(super) fn module(&self) -> Option<Named<'a>> {
+        let (mount, path) = Prefix::split(self.key);
+        let path = path.strip_prefix('/')?;
         if let Some(sumdb) = path.strip_prefix("sumdb/") {
             // No element of a database's name is `lookup`.
             let (_, asked) = sumdb.split_once("/lookup/")?;
             let (module, version) = asked.split_once('@')?;
-            return Some((module, Some(version)));
+            let version = Some(version);
+            return Some(Named {
+                mount,
+                module,
+                version,
+            });
         }
         // No module path has an '@'.
         let (module, call) = path.split_once("/@")?;
@@ -55,7 +88,11 @@ impl<'a> Subject<'a> {
             let (version, extension) = file.rsplit_once('.')?;
             matches!(extension, "info" | "mod" | "zip").then_some(version)
         });
-        Some((module, version))
+        Some(Named {
+            mount,
+            module,
+            version,
+        })
     }
 
     /// The path and each path above it, without the query.
@@ -99,26 +136,41 @@ mod tests {
     }
 
     #[test]
-    fn keys_name_their_module_and_version() {
-        let module = "a.b/!upper";
+    fn keys_name_their_mount_module_and_version() {
+        let upper = "a.b/!upper";
         for (key, expected) in [
-            ("/a.b/!upper/@v/list", Some((module, None))),
-            ("/a.b/!upper/@latest", Some((module, None))),
+            ("/a.b/!upper/@v/list", Some(("", None))),
+            ("/a.b/!upper/@latest", Some(("", None))),
             (
                 "/a.b/!upper/@v/v1.0.0-!r!c.info",
-                Some((module, Some("v1.0.0-!r!c"))),
+                Some(("", Some("v1.0.0-!r!c"))),
             ),
-            ("/a.b/!upper/@v/v1.0.0.zip", Some((module, Some("v1.0.0")))),
+            ("/a.b/!upper/@v/v1.0.0.zip", Some(("", Some("v1.0.0")))),
             (
                 "/sumdb/sum.example.com/lookup/a.b/!upper@v1.0.0",
-                Some((module, Some("v1.0.0"))),
+                Some(("", Some("v1.0.0"))),
+            ),
+            ("/team-a/a.b/!upper/@v/list", Some(("/team-a", None))),
+            (
+                "/eu/b/a.b/!upper/@v/v1.0.0.zip",
+                Some(("/eu/b", Some("v1.0.0"))),
+            ),
+            (
+                "/team-a/sumdb/sum.example.com/lookup/a.b/!upper@v1.0.0",
+                Some(("/team-a", Some("v1.0.0"))),
             ),
             ("/sumdb/sum.example.com/latest", None),
-            ("/sumdb/sum.example.com/tile/8/0/000", None),
+            ("/team-a/sumdb/sum.example.com/tile/8/0/000", None),
             ("/static/app.js?x=1", None),
             ("", None),
         ] {
-            assert_eq!(subject(key).module(), expected, "{key}");
+            let named = subject(key).module();
+            let expected = expected.map(|(mount, version)| Named {
+                mount,
+                module: upper,
+                version,
+            });
+            assert_eq!(named, expected, "{key}");
         }
     }
 
@@ -147,11 +199,14 @@ mod tests {
         fn module_and_version_are_those_that_the_grammar_finds(
             module in "[a-z]{1,3}\\.[a-z]{1,3}/[A-Za-z]{1,4}",
             version in "v1\\.[0-9]\\.[0-9](-[A-Za-z]{1,3})?",
+            mount in "(/[a-z0-9][a-z0-9_-]{0,5}){0,2}/",
             call in prop::sample::select(vec!["@v/list", "@latest", "info", "mod", "zip", "lookup"]),
         ) {
             // Some are names that no module may have: `aux`, `con`.
             let module = module.parse::<ModulePath>();
-            prop_assume!(module.is_ok());
+            let mount = mount.parse::<Prefix>();
+            prop_assume!(module.is_ok() && mount.is_ok());
+            let mount = mount.unwrap();
             let (module, version) = (module.unwrap(), version.parse::<Version>().unwrap());
             let (m, v) = (module.escaped(), version.escaped());
             let path = match call {
@@ -160,11 +215,12 @@ mod tests {
                 _ => format!("/{m}/{call}"),
             };
             let request = Request::parse(&path).unwrap();
-            let key = request.path();
-            let (found, of_version) = subject(&key).module().unwrap();
-            prop_assert_eq!(request.module().map(ModulePath::escaped), Some(found.to_owned()));
+            let key = request.path_below(&mount);
+            let named = subject(&key).module().unwrap();
+            prop_assert_eq!(named.mount, mount.before());
+            prop_assert_eq!(request.module().map(ModulePath::escaped), Some(named.module.to_owned()));
             let expected = request.version().map(Version::escaped);
-            prop_assert_eq!(expected.as_deref(), of_version);
+            prop_assert_eq!(expected.as_deref(), named.version);
         }
     }
 }

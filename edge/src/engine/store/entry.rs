@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use parking_lot::RwLock;
 
 use modcdn_core::digest::{Hasher, Sha256};
-use modcdn_core::headers::CACHE_TAG;
+use modcdn_core::headers::{CACHE_TAG, MODCDN_SUM};
 
 use super::handles::Handle;
 use super::policy::{Visited, Visits};
@@ -79,6 +79,17 @@ impl Headers {
                 .cloned()
                 .collect(),
         )
+    }
+
+    /// With what came behind a body that was still growing at the origin: its module's hash.
+    pub(crate) fn with_trailers(self, trailers: Option<&HeaderMap>) -> Self {
+        let Some(sum) = trailers.and_then(|fields| fields.get(MODCDN_SUM)) else {
+            return self;
+        };
+        self.merged(&Self::keep(&HeaderMap::from_iter([(
+            MODCDN_SUM,
+            sum.clone(),
+        )])))
     }
 
     /// The field of that name.

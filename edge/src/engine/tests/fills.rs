@@ -201,6 +201,21 @@ async fn a_provisional_tag_is_never_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_modules_hash_that_came_behind_its_zip_is_shown_with_hits() {
+    let rig = Rig::new();
+    let body = bytes(300_000);
+    let (reply, feed) = Reply::growing();
+    rig.origin.will(ZIP, reply);
+    feed.bytes(&body);
+    let h1 = HeaderValue::from_static("h1:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=");
+    let digest = Sha256::of(&body).repr_digest();
+    let trailers = [(REPR_DIGEST, digest), (MODCDN_SUM, h1.clone())];
+    feed.end_with(HeaderMap::from_iter(trailers));
+    assert_eq!(rig.got(ZIP).await.2, body);
+    assert_eq!(rig.get(ZIP).await.headers[MODCDN_SUM], h1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_last_bytes_wait_for_the_commit() {
     let rig = Rig::new();
     let body = bytes(600_000);

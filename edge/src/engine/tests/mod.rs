@@ -27,8 +27,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use modcdn_core::digest::Sha256;
-use modcdn_core::goproxy::Request;
-use modcdn_core::headers::{CACHE_STATUS, MODCDN_REASON, REPR_DIGEST};
+use modcdn_core::goproxy::{Prefix, Request};
+use modcdn_core::headers::{CACHE_STATUS, MODCDN_REASON, MODCDN_SUM, REPR_DIGEST};
 use modcdn_core::units::{ByteSize, Period};
 
 use super::Engine;
@@ -84,7 +84,10 @@ impl Feed {
     }
 
     fn end_with_digest(&self, digest: Sha256) {
-        let trailers = HeaderMap::from_iter([(REPR_DIGEST, digest.repr_digest())]);
+        self.end_with(HeaderMap::from_iter([(REPR_DIGEST, digest.repr_digest())]));
+    }
+
+    fn end_with(&self, trailers: HeaderMap) {
         let _ = self.0.send(Step::End(trailers));
     }
 
@@ -364,14 +367,9 @@ fn open(config: &EngineConfig, origin: &Arc<Script>, clock: &Arc<Clock>) -> Arc<
 }
 
 fn asked(path: &str) -> Asked {
-    Asked {
-        request: Request::parse(path).unwrap(),
-        head: false,
-        range: None,
-        if_range: None,
-        if_none_match: None,
-        no_fetch: false,
-    }
+    let (mount, rest) = Prefix::split(path);
+    let mount = format!("{mount}/").parse().unwrap();
+    Asked::get(&mount, Request::parse(rest).unwrap())
 }
 
 fn ranged(path: &str, range: &str) -> Asked {

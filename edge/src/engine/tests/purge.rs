@@ -208,6 +208,32 @@ async fn a_not_found_is_purged_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_module_is_another_one_in_another_mount_and_purged_by_itself() {
+    let team = format!("/team-a{ZIP}");
+    let module = Selector::module("example.com/m").unwrap();
+    for (selector, gone) in [
+        (module.clone(), vec![ZIP, &team]),
+        (module.clone().in_mount("/").unwrap(), vec![ZIP]),
+        (module.in_mount("/team-a/").unwrap(), vec![&*team]),
+    ] {
+        let rig = Rig::new();
+        fill(&rig, ZIP, &bytes(300)).await;
+        fill(&rig, &team, &bytes(301)).await;
+        for (path, len) in [(ZIP, 300), (&team, 301)] {
+            let (_, cache, body) = rig.got(path).await;
+            assert!(cache.starts_with("eu; hit"), "{path}: {cache}");
+            assert_eq!(body, bytes(len), "{path}");
+        }
+        let shown = selector.to_string();
+        purge(&rig, selector, Mode::Hard).await;
+        for path in [ZIP, &team] {
+            let found = rig.engine.store.find(path).is_some();
+            assert_eq!(found, !gone.contains(&path), "{path} after {shown}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn selectors_take_what_they_name_and_nothing_else() {
     let module = |path| Selector::module(path).unwrap();
     let prefix = |path| Selector::prefix(path).unwrap();
@@ -217,6 +243,14 @@ async fn selectors_take_what_they_name_and_nothing_else() {
         (
             Selector::version("example.com/m", "v1.0.0").unwrap(),
             vec![ZIP, INFO],
+        ),
+        (
+            module("example.com/m").in_mount("/").unwrap(),
+            vec![ZIP, INFO, LIST],
+        ),
+        (
+            module("example.com/m").in_mount("/team-a/").unwrap(),
+            vec![],
         ),
         (prefix("/example.com/m"), vec![ZIP, INFO, LIST]),
         (prefix("/example.com/mm"), vec![]),

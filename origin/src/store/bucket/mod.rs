@@ -36,9 +36,10 @@ use self::object::Object;
 use self::outage::Outage;
 use self::upload::Uploads;
 pub(super) use self::upload::places;
-use super::folder::{is_of_tree, quarantined};
+use super::folder::is_of_tree;
+use super::quarantine;
 use super::shelf::{Entry, Large, Opened, OpenedBytes, SMALL, Shelf, Stamp};
-use super::sum::{Sum, beside_place};
+use super::sum::{Sum, beside_place, ziphash_place};
 use super::work::Work;
 use crate::config::S3;
 use crate::disk;
@@ -49,8 +50,8 @@ const SUM: &str = "modcdn-sum";
 /// What is put to see whether anything can be.
 const PROBE: &str = ".probe";
 
-/// More than a sum beside a body may have.
-const MAX_SUM: u64 = 256;
+/// No text that lies beside a body is longer.
+const MAX_TEXT: u64 = 256;
 
 /// See the module.
 #[derive(Clone)]
@@ -153,12 +154,13 @@ impl Bucket {
         }))
     }
 
-    /// The sum that others put beside a body.
-    async fn sum_beside(&self, place: &str) -> io::Result<Option<Sum>> {
-        let key = self.key(&beside_place(place))?;
-        let begun = self.begin(&key, MAX_SUM).await?;
-        let text = begun.and_then(|begun| String::from_utf8(begun.first.into()).ok());
-        Ok(text.and_then(|text| Sum::parse(&text)))
+    async fn put_ziphash(&self, place: &str, sum: Sum) -> io::Result<()> {
+        let Some(h1) = sum.h1 else {
+            return Ok(());
+        };
+        let text = Bytes::from(h1.to_string());
+        self.put_bytes(&ziphash_place(place), text, Attributes::new())
+            .await
     }
 
     async fn put_bytes(&self, place: &str, bytes: Bytes, attributes: Attributes) -> io::Result<()> {
@@ -189,7 +191,10 @@ impl Shelf for Bucket {
         };
         let sum = match attached(&begun.attributes) {
             Some(sum) => Some(sum),
-            None => self.sum_beside(place).await?,
+            None => {
+                let text = self.text(&beside_place(place)).await?;
+                text.and_then(|text| Sum::parse(&text))
+            }
         };
         let object = Object {
             bucket: self.clone(),
@@ -213,10 +218,12 @@ impl Shelf for Bucket {
     }
 
     async fn put(&self, place: &str, bytes: Bytes, sum: Sum) -> io::Result<()> {
+        self.put_ziphash(place, sum).await?;
         self.put_bytes(place, bytes, attributes(sum)).await
     }
 
     async fn commit(&self, place: &str, temp: &FilePath, sum: Sum) -> io::Result<Stamp> {
+        self.put_ziphash(place, sum).await?;
         let stamp = self.upload(&self.key(place)?, temp, sum).await?;
         let temp = temp.to_owned();
         // Left over at worst: the next start empties the spool.
@@ -225,13 +232,20 @@ impl Shelf for Bucket {
     }
 
     async fn write_sum(&self, place: &str, sum: Sum) -> io::Result<()> {
+        self.put_ziphash(place, sum).await?;
         let text = Bytes::from(sum.text());
         self.put_bytes(&beside_place(place), text, Attributes::new())
             .await
     }
 
-    async fn quarantine(&self, place: &str, stamp: &Stamp) -> io::Result<()> {
-        let (key, away) = (self.key(place)?, self.key(&quarantined(place))?);
+    async fn text(&self, place: &str) -> io::Result<Option<String>> {
+        let begun = self.begin(&self.key(place)?, MAX_TEXT).await?;
+        Ok(begun.and_then(|begun| String::from_utf8(begun.first.into()).ok()))
+    }
+
+    async fn quarantine(&self, place: &str, stamp: &Stamp, reason: &str) -> io::Result<()> {
+        let away = format!(".quarantine/{}", quarantine::name(place));
+        let (key, away_key) = (self.key(place)?, self.key(&away)?);
         let client = &self.0.client;
         let meta = self.order(client.head(&key)).await?;
         let now = meta.map(|meta| Stamp::Object {
@@ -241,7 +255,10 @@ impl Shelf for Bucket {
         if now.as_ref() != Some(stamp) {
             return Ok(());
         }
-        let copied = self.order(client.copy(&key, &away)).await?;
+        let reason = Bytes::from(reason.to_owned());
+        self.put_bytes(&format!("{away}.reason"), reason, Attributes::new())
+            .await?;
+        let copied = self.order(client.copy(&key, &away_key)).await?;
         copied.ok_or_else(lost)?;
         self.remove(place).await
     }

@@ -1,0 +1,279 @@
+//! A module proxy as upstream.
+//!
+//! URLs are made from the configured base and the *parsed* request only. HTTP/2 where the proxy
+//! offers it; `redirect` says which redirects are followed, and at each step it is decided anew
+//! what is shown and by which way the request goes; no content codings, because the bytes are passed
+//! on as they are. Loopback addresses are asked without a proxy, as the go command does it.
+
+mod head;
+mod redirect;
+mod told;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, IF_NONE_MATCH};
+use modcdn_core::goproxy::Request;
+use reqwest::{Certificate, ClientBuilder, NoProxy, Proxy, Response, Url};
+use tokio::time::timeout;
+
+use self::head::read_head;
+pub(crate) use self::told::Told;
+use super::body::Pieces;
+use super::chain::redacted;
+use super::walk::Trouble;
+use crate::config::{Config, HttpProxy};
+use crate::credentials::{Authorization, Credentials, Unusable};
+
+/// HTTP/2 windows: one stream fills a 200 ms line at 320 Mbit/s, and leaves room for siblings.
+const STREAM_WINDOW: u32 = 8 << 20;
+const CONNECTION_WINDOW: u32 = 32 << 20;
+
+/// How often a used HTTP/2 connection is checked for life.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+
+/// Asks module proxies.
+pub(crate) struct Client {
+    /// Through a proxy, where there is one.
+    proxied: reqwest::Client,
+    /// For loopback addresses.
+    straight: reqwest::Client,
+    credentials: Arc<Credentials>,
+    redirects: usize,
+    head_wait: Duration,
+}
+
+/// Why there can be no client.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SetupError {
+    /// No usable certificate store, as a rule.
+    #[error(transparent)]
+    Client(#[from] reqwest::Error),
+    /// A file of the configuration.
+    #[error("{path}: {fault}", path = path.display())]
+    File { path: PathBuf, fault: String },
+}
+
+impl From<Unusable> for SetupError {
+    fn from(unusable: Unusable) -> Self {
+        Self::File {
+            path: unusable.path,
+            fault: unusable.error.to_string(),
+        }
+    }
+}
+
+/// A good answer's head, with the body behind it.
+pub(crate) struct Answer {
+    pub(crate) announced: Option<u64>,
+    pub(crate) pieces: Pieces,
+    pub(crate) etag: Option<HeaderValue>,
+}
+
+/// What a conditional request brought.
+pub(crate) enum Got {
+    Fresh(Answer),
+    NotModified,
+}
+
+/// An answer of whatever status, and what was shown to who gave it.
+struct Reached {
+    response: Response,
+    /// Who answered, if the request was redirected to somebody else.
+    by: Option<String>,
+    shown: Option<Authorization>,
+}
+
+impl Client {
+    /// # Errors
+    /// See [`SetupError`].
+    pub(crate) fn new(config: &Config, credentials: Arc<Credentials>) -> Result<Self, SetupError> {
+        let mut authorities = Vec::new();
+        for path in &config.upstreams.ca {
+            authorities.extend(read_authorities(path)?);
+        }
+        let builder = || builder(config, &authorities);
+        let proxied = match &config.upstreams.proxy {
+            HttpProxy::Env => builder(),
+            HttpProxy::Off => builder().no_proxy(),
+            HttpProxy::Url(url) => {
+                let past = NoProxy::from_string(&config.upstreams.no_proxy.join(","));
+                builder().proxy(Proxy::all(url.clone())?.no_proxy(past))
+            }
+        };
+        Ok(Self {
+            proxied: proxied.build()?,
+            straight: builder().no_proxy().build()?,
+            credentials,
+            redirects: config.upstreams.redirects,
+            head_wait: config.timeouts.connect.get() + config.timeouts.first_byte.get(),
+        })
+    }
+
+    /// One GET, once.
+    pub(crate) async fn get(
+        &self,
+        base: &Url,
+        request: &Request,
+        told: &Told<'_>,
+        validator: Option<&HeaderValue>,
+    ) -> Result<Got, Trouble> {
+        let reached = self.reach(base, request, told, validator);
+        let reached = match timeout(self.head_wait, reached).await {
+            Ok(reached) => reached?,
+            Err(_) => return Err(told.silence(self.head_wait)),
+        };
+        let upstream = match &reached.by {
+            Some(by) => &format!("{} (redirected to {by})", told.upstream),
+            None => told.upstream,
+        };
+        let told = Told { upstream, ..*told };
+        let shown = reached.shown.as_ref();
+        read_head(reached.response, &told, validator.is_some(), shown).await
+    }
+
+    /// Asks, and follows redirects.
+    async fn reach(
+        &self,
+        base: &Url,
+        request: &Request,
+        told: &Told<'_>,
+        validator: Option<&HeaderValue>,
+    ) -> Result<Reached, Trouble> {
+        let mut asked = vec![url_of(base, request)];
+        loop {
+            let url = &asked[asked.len() - 1];
+            let shown = self.shown(base, url).await;
+            let shown = shown.map_err(|unusable| told.no_secret(&unusable))?;
+            let response = self.send(url, shown.as_ref(), validator).await;
+            let response = response.map_err(|error| told.no_answer(error))?;
+            if !redirect::is_redirect(response.status()) {
+                let is_other = url.origin() != base.origin();
+                let by = is_other.then(|| super::chain::host(url));
+                return Ok(Reached {
+                    response,
+                    by,
+                    shown,
+                });
+            }
+            let next = redirect::next(response.headers(), &asked, self.redirects);
+            asked.push(next.map_err(|astray| told.astray(astray))?);
+        }
+    }
+
+    /// What is to be shown to a URL: what the configuration says for it, else, to the upstream itself,
+    /// what its own URL carries.
+    async fn shown(&self, base: &Url, url: &Url) -> Result<Option<Authorization>, Unusable> {
+        let own = Authorization::in_url(base).filter(|_| url.origin() == base.origin());
+        match own {
+            Some(own) => Ok(Some(own)),
+            None => self.credentials.find(url).await,
+        }
+    }
+
+    async fn send(
+        &self,
+        url: &Url,
+        shown: Option<&Authorization>,
+        validator: Option<&HeaderValue>,
+    ) -> reqwest::Result<Response> {
+        let client = if is_loopback(url) {
+            &self.straight
+        } else {
+            &self.proxied
+        };
+        let mut get = client
+            .get(url.clone())
+            .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if let Some(validator) = validator {
+            get = get.header(IF_NONE_MATCH, validator);
+        }
+        if let Some(value) = shown.and_then(Authorization::header) {
+            get = get.header(AUTHORIZATION, value);
+        }
+        get.send().await
+    }
+}
+
+fn builder(config: &Config, authorities: &[Certificate]) -> ClientBuilder {
+    reqwest::Client::builder()
+        .user_agent(concat!("modcdn/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(config.timeouts.connect.get())
+        .pool_idle_timeout(config.timeouts.idle.get())
+        .pool_max_idle_per_host(config.limits.upstream_connections)
+        .http2_initial_stream_window_size(STREAM_WINDOW)
+        .http2_initial_connection_window_size(CONNECTION_WINDOW)
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .http2_keep_alive_timeout(config.timeouts.stall.get())
+        .tls_certs_merge(authorities.iter().cloned())
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+}
+
+fn read_authorities(path: &Path) -> Result<Vec<Certificate>, SetupError> {
+    let failed = |fault: String| SetupError::File {
+        path: path.to_owned(),
+        fault,
+    };
+    let pem = fs::read(path).map_err(|error| failed(error.to_string()))?;
+    let found = Certificate::from_pem_bundle(&pem).map_err(|error| failed(error.to_string()))?;
+    if found.is_empty() {
+        return Err(failed("there is no certificate (PEM) in it".to_owned()));
+    }
+    Ok(found)
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost"
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}
+
+/// Without what the base carries as `name:password@`.
+fn url_of(base: &Url, request: &Request) -> Url {
+    let mut url = redacted(base);
+    let path = format!("{}{}", base.path().trim_end_matches('/'), request.path());
+    url.set_path(&path);
+    url
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_made_from_the_parsed_request() {
+        let request = Request::parse("/github.com/%21burnt/x/@v/v1.0.0.mod").unwrap();
+        for (base, url) in [
+            (
+                "https://a.example",
+                "https://a.example/github.com/!burnt/x/@v/v1.0.0.mod",
+            ),
+            (
+                "https://me:pw@a.example/base/",
+                "https://a.example/base/github.com/!burnt/x/@v/v1.0.0.mod",
+            ),
+        ] {
+            assert_eq!(url_of(&base.parse().unwrap(), &request).as_str(), url);
+        }
+    }
+
+    #[test]
+    fn only_loopback_goes_past_the_proxy() {
+        for (url, loopback) in [
+            ("http://127.0.0.9:80", true),
+            ("http://[::1]:80", true),
+            ("http://localhost", true),
+            ("http://10.0.0.1", false),
+            ("http://localhost.example", false),
+        ] {
+            assert_eq!(is_loopback(&url.parse().unwrap()), loopback, "{url}");
+        }
+    }
+}
