@@ -4,6 +4,7 @@
 //!
 //! - [`goproxy`]: the grammar of the GOPROXY protocol as types. Bytes of a client are parsed once,
 //!   here; only parsed values go on into cache keys and upstream URLs.
+//! - [`purge`]: which answers are to be forgotten.
 //! - [`range`]: byte ranges (RFC 9110 §14).
 //! - [`digest`]: SHA-256 and the ways HTTP writes it down (`ETag`, `Repr-Digest`).
 //! - [`h1`]: the hash of a module's content that `go.sum` holds.
@@ -26,6 +27,7 @@ pub mod durable;
 pub mod goproxy;
 pub mod h1;
 pub mod headers;
+pub mod purge;
 pub mod range;
 pub mod refusal;
 pub mod sumdb;

@@ -1,6 +1,7 @@
 //! An answer as selectors see it: the names that a purge of each kind may know it by.
 
 use modcdn_core::goproxy::Prefix;
+use modcdn_core::purge::version_name;
 
 /// Between a key and its variant's name.
 const VARIANT: char = '\t';
@@ -113,11 +114,6 @@ impl<'a> Subject<'a> {
             }
         }
     }
-}
-
-/// The name of a version among versions.
-pub(super) fn version_name(module: &str, version: &str) -> String {
-    format!("{module}@{version}")
 }
 
 fn base(key: &str) -> &str {
