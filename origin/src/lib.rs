@@ -39,6 +39,7 @@ pub mod retention;
 mod secret;
 mod server;
 mod store;
+pub mod upkeep;
 pub mod upstream;
 
 pub use config::Config;

@@ -11,7 +11,7 @@
 //! reading a body keeps its bytes.
 
 mod group;
-pub(crate) mod pace;
+
 mod plan;
 mod run;
 mod task;

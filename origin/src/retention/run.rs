@@ -9,7 +9,6 @@ use modcdn_core::goproxy::{ModulePath, Prefix, Request, Version};
 use serde::Serialize;
 
 use super::group::{Group, groups};
-use super::pace::Pace;
 use super::plan::{Cutoff, Judged, Kept, Rules, Tally, Verdict, Why};
 use super::used::Uses;
 use crate::config::{Config, Mount, Retention};
@@ -19,6 +18,7 @@ use crate::store::quarantine::Quarantine;
 use crate::store::shelf::Shelf;
 use crate::store::tree;
 use crate::store::work::Work;
+use crate::upkeep::pace::Pace;
 
 /// Why there was no run.
 #[derive(Debug, thiserror::Error)]

@@ -6,13 +6,13 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::pace::Pace;
 use super::run::{Event, Run};
 use super::used::Uses;
 use crate::config::{Mount, Retention};
 use crate::disk;
 use crate::metrics::Metrics;
 use crate::store::shelf::Shelf;
+use crate::upkeep::pace::Pace;
 
 /// How often uses are written down.
 const FLUSH: Duration = Duration::from_secs(60);
