@@ -67,7 +67,7 @@ pub(super) fn owner(place: &str) -> Option<(ModulePath, Version)> {
 pub(super) fn groups(
     entries: BoxStream<'static, io::Result<Entry>>,
 ) -> impl Stream<Item = io::Result<Group>> {
-    let start = (entries, None::<Group>);
+    let start = (entries.fuse(), None::<Group>);
     stream::unfold(start, |(mut entries, mut group)| async move {
         loop {
             let entry = match entries.next().await {

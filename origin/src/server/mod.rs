@@ -14,12 +14,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join_all;
 use modcdn_core::admin::{self, Admin};
 use modcdn_core::telemetry::AccessLog;
 use prometheus::Registry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{interval, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
@@ -102,6 +104,8 @@ pub struct Origin {
     /// Taken while a connection lives; all back means all ended.
     places: Arc<Semaphore>,
     connections: u32,
+    /// Those who write down what they know when the origin goes down.
+    keepers: Vec<JoinHandle<()>>,
     shutdown: Duration,
 }
 
@@ -156,7 +160,7 @@ impl Origin {
         let admin_listener = bind(config.admin).await?;
         let (stop, stopped) = watch::channel(false);
         let connections = u32::try_from(config.limits.connections).unwrap_or(u32::MAX);
-        let origin = Self {
+        let mut origin = Self {
             listen: addresses(&listeners)?,
             tls: addresses(&tls_listeners)?,
             admin_address: admin_listener.local_addr()?,
@@ -164,6 +168,7 @@ impl Origin {
             stop,
             places: Arc::new(Semaphore::new(connections as usize)),
             connections,
+            keepers: Vec::new(),
             shutdown: config.timeouts.shutdown.get(),
         };
         let handler = Arc::new(Handler {
@@ -190,7 +195,7 @@ impl Origin {
         tokio::spawn(admin::serve(admin_listener, admin.clone(), until_dropped));
         admin.readiness().set_ready();
         tokio::spawn(watch_store(trees, admin, stopped.clone()));
-        keep_stores_small(&config.mounts, &server.handler, &stopped);
+        origin.keepers = keep_stores_small(&config.mounts, &server.handler, &stopped);
         tracing::info!(
             listen = ?origin.listen, tls = ?origin.tls, admin = %origin.admin_address,
             store = %config.store.dir.display(), "origin is up"
@@ -234,6 +239,10 @@ impl Origin {
         if timeout(self.shutdown, all_ended).await.is_err() {
             tracing::warn!("some requests were still under way and are cut off");
         }
+        let all_kept = join_all(self.keepers);
+        if timeout(self.shutdown, all_kept).await.is_err() {
+            tracing::warn!("what was used when could not be written down in time");
+        }
     }
 
     fn spawn_accept(&self, listener: TcpListener, tls: Option<TlsAcceptor>, server: Arc<Server>) {
@@ -261,20 +270,26 @@ async fn open_mounts(config: &Config, metrics: &Metrics) -> Result<Mounts, Error
 }
 
 /// Begins the retention of those mounts that have one.
-fn keep_stores_small(mounts: &[Mount], handler: &Handler, stop: &watch::Receiver<bool>) {
+fn keep_stores_small(
+    mounts: &[Mount],
+    handler: &Handler,
+    stop: &watch::Receiver<bool>,
+) -> Vec<JoinHandle<()>> {
+    let mut keepers = Vec::new();
     for (mount, engine) in mounts.iter().zip(handler.mounts.engines()) {
         let (Some(retention), Some(uses)) = (&mount.retention, engine.uses()) else {
             continue;
         };
-        tokio::spawn(retention::keep_up(
+        keepers.push(tokio::spawn(retention::keep_up(
             mount.clone(),
             retention.clone(),
             engine.tree.shelf().clone(),
             uses.clone(),
             handler.metrics.clone(),
             stop.clone(),
-        ));
+        )));
     }
+    keepers
 }
 
 /// Removes, once, answers that are too old for any use.
