@@ -192,13 +192,16 @@ Examples:
   modcdn purge --token-file T example.com/m                 all of a module, on the edge of this machine
   modcdn purge --token-file T example.com/m@v1.0.0 --soft   one version: asked for anew before its next use
   modcdn purge --token-file T --admin 127.0.0.11:9080 --admin 127.0.0.12:9080 --prefix /github.com/acme
+  modcdn purge --token-file T --origin 127.0.0.10:9080 example.com/m     every edge that follows this origin
 
 A purged answer is gone at once: from RAM, from disk, and from fills that are running. --soft keeps
 it, to stand in while the origin fails. FILE holds a token of the edges' purge.token_file; of
-several lines the first one counts.
+several lines the first one counts. With --origin the purge goes into the origin's purge log, and
+every edge that follows it carries it out within seconds, or when it is back; FILE then holds a token
+of the origin's purges.token_file.
 
 Exit codes:
-  0  every edge did it
+  0  every node that was asked did it
   1  some did not; each is named on stderr
   2  wrong usage";
 
@@ -239,11 +242,15 @@ pub(crate) struct PurgeArgs {
     #[arg(long, value_name = "URL", default_value = DEFAULT_ADMIN)]
     pub(crate) admin: Vec<String>,
 
+    /// Admin listener of an origin, in place of edges: through its log all of them hear of it
+    #[arg(long, value_name = "URL", conflicts_with = "admin")]
+    pub(crate) origin: Option<String>,
+
     /// File with the token
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: PathBuf,
 
-    /// Print one line of JSON: what every edge said
+    /// Print one line of JSON: what every node said
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -518,6 +525,8 @@ mod tests {
         };
         assert!(parse(&["a.b/m@v1.0.0"]) && parse(&["--all", "--soft", "--json"]));
         assert!(!parse(&[]) && !parse(&["--soft"]));
+        assert!(parse(&["--all", "--origin", "o:1"]));
+        assert!(!parse(&["--all", "--origin", "o:1", "--admin", "e:1"]));
         assert!(parse(&["a.b/m", "--mount", "/team-a/"]) && !parse(&["--all", "--mount", "/a/"]));
         assert!(!parse(&["a.b/m", "--all"]) && !parse(&["--tag", "x", "--key", "/y"]));
     }

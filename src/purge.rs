@@ -1,7 +1,6 @@
-//! `modcdn purge`: asks the admin listeners of edges, all at once, and says what each answered.
+//! `modcdn purge`: asks the admin listeners of edges, all at once, or the one of an origin, whose log
+//! edges follow, and says what each answered.
 
-use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,8 +10,10 @@ use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use modcdn_core::bearer::Tokens;
-use modcdn_edge::engine::purge::{Mode, Purge, PurgeError, Purged, Selector};
+use modcdn_core::bearer;
+use modcdn_core::purge::log::{PURGES_PATH, Position};
+use modcdn_core::purge::{Mode, Purge, PurgeError, Selector};
+use modcdn_edge::engine::purge::Purged;
 use serde::Serialize;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -21,46 +22,78 @@ use crate::cli::PurgeArgs;
 use crate::failure::Failure;
 use crate::terminal::{error_lines, print};
 
-/// Connecting, asking and being answered: an edge answers when the purge is on its disk.
+/// Connecting, asking and being answered: a node answers when the purge is on its disk.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An answer is a line.
 const MAX_ANSWER: usize = 64 * 1024;
 
-/// What one edge said.
+/// Whom a purge is for.
+#[derive(Clone, Copy)]
+enum Node {
+    Edge,
+    Origin,
+}
+
+/// A node's good answer.
+#[derive(Clone, Copy, Serialize)]
+#[serde(untagged)]
+enum Done {
+    /// An edge has forgotten.
+    Purged(Purged),
+    /// An origin has written it down for the edges.
+    Logged(Position),
+}
+
+/// What one node said.
 #[derive(Serialize)]
 struct Said<'a> {
     admin: &'a str,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    purged: Option<Purged>,
+    purged: Option<Done>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
 
+/// All that was said, under the name of who said it.
 #[derive(Serialize)]
-struct Line<'a> {
-    edges: &'a [Said<'a>],
+#[serde(rename_all = "lowercase")]
+enum Line<'a> {
+    Edges(&'a [Said<'a>]),
+    Origins(&'a [Said<'a>]),
 }
 
-/// Purges, and prints a line for each edge.
+/// Purges, and prints a line for each node.
 ///
 /// # Errors
-/// The purge makes no sense, there is no token, or some edge did not do it.
+/// The purge makes no sense, there is no token, or some node did not do it.
 pub(crate) fn run(args: &PurgeArgs) -> Result<(), Failure> {
     let purge = purge(args).map_err(|error| Failure::Usage(error.to_string()))?;
-    let token = token(&args.token_file)?;
+    let token = bearer::own(&args.token_file)
+        .map_err(|error| Failure::Usage(format!("--token-file {error}")))?;
     let body = serde_json::to_vec(&purge).map_err(|error| Failure::doing("purging", error))?;
     let body = Bytes::from(body);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::doing("starting", error))?;
-    let asking = args
-        .admin
+    let nodes: Vec<(Node, &str)> = match &args.origin {
+        Some(origin) => vec![(Node::Origin, origin.as_str())],
+        None => args
+            .admin
+            .iter()
+            .map(|edge| (Node::Edge, edge.as_str()))
+            .collect(),
+    };
+    let asking = nodes
         .iter()
-        .map(|admin| said(admin, &token, body.clone()));
+        .map(|(node, admin)| said(*node, admin, &token, body.clone()));
     let said = runtime.block_on(join_all(asking));
-    report(&said, args.json)
+    let line = match &args.origin {
+        Some(_) => Line::Origins(&said),
+        None => Line::Edges(&said),
+    };
+    report(&said, args.json.then_some(&line))
 }
 
 fn purge(args: &PurgeArgs) -> Result<Purge, PurgeError> {
@@ -86,19 +119,8 @@ fn purge(args: &PurgeArgs) -> Result<Purge, PurgeError> {
     Ok(Purge { selector, mode })
 }
 
-/// The first token of the file.
-fn token(path: &Path) -> Result<String, Failure> {
-    let failed =
-        |error: String| Failure::Usage(format!("--token-file {}: {error}", path.display()));
-    let text = fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
-    Tokens::parse(&text).map_err(|error| failed(error.to_string()))?;
-    let mut lines = text.lines().map(str::trim);
-    let token = lines.find(|line| !line.is_empty() && !line.starts_with('#'));
-    Ok(token.unwrap_or_default().to_owned())
-}
-
-async fn said<'a>(admin: &'a str, token: &str, body: Bytes) -> Said<'a> {
-    let asked = timeout(PATIENCE, ask(admin, token, body)).await;
+async fn said<'a>(node: Node, admin: &'a str, token: &str, body: Bytes) -> Said<'a> {
+    let asked = timeout(PATIENCE, ask(node, admin, token, body)).await;
     let asked = asked.unwrap_or_else(|_| Err(format!("no answer within {PATIENCE:?}")));
     let (purged, error) = match asked {
         Ok(purged) => (Some(purged), None),
@@ -111,7 +133,7 @@ async fn said<'a>(admin: &'a str, token: &str, body: Bytes) -> Said<'a> {
     }
 }
 
-async fn ask(admin: &str, token: &str, body: Bytes) -> Result<Purged, String> {
+async fn ask(node: Node, admin: &str, token: &str, body: Bytes) -> Result<Done, String> {
     let address = address(admin)?;
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let stream = TcpStream::connect(address)
@@ -121,7 +143,7 @@ async fn ask(admin: &str, token: &str, body: Bytes) -> Result<Purged, String> {
         .await
         .map_err(|error| text(&error))?;
     tokio::spawn(connection);
-    let request = Request::post("/purge")
+    let request = Request::post(node.path())
         .header(HOST, address)
         .header(AUTHORIZATION, format!("Bearer {token}"))
         .header(CONTENT_TYPE, "application/json")
@@ -139,7 +161,27 @@ async fn ask(admin: &str, token: &str, body: Bytes) -> Result<Purged, String> {
         let said = String::from_utf8_lossy(&body);
         return Err(format!("{status}: {}", said.trim_end()));
     }
-    serde_json::from_slice(&body).map_err(|error| format!("not an edge's answer: {error}"))
+    node.done(&body)
+}
+
+impl Node {
+    fn path(self) -> &'static str {
+        match self {
+            Self::Edge => "/purge",
+            Self::Origin => PURGES_PATH,
+        }
+    }
+
+    fn done(self, body: &[u8]) -> Result<Done, String> {
+        match self {
+            Self::Edge => serde_json::from_slice(body)
+                .map(Done::Purged)
+                .map_err(|error| format!("not an edge's answer: {error}")),
+            Self::Origin => serde_json::from_slice(body)
+                .map(Done::Logged)
+                .map_err(|error| format!("not an origin's answer: {error}")),
+        }
+    }
 }
 
 /// `HOST:PORT` of `http://HOST:PORT[/]` or of itself.
@@ -158,14 +200,16 @@ fn address(admin: &str) -> Result<&str, String> {
     }
 }
 
-fn report(said: &[Said<'_>], json: bool) -> Result<(), Failure> {
-    if json {
-        let line = serde_json::to_string(&Line { edges: said });
+fn report(said: &[Said<'_>], json: Option<&Line<'_>>) -> Result<(), Failure> {
+    if let Some(line) = json {
+        let line = serde_json::to_string(line);
         print(&line.map_err(|error| Failure::doing("writing JSON", error))?);
     }
     for said in said {
         match (&said.purged, &said.error) {
-            (Some(purged), _) if !json => print(&format!("{}: {}", said.admin, words(*purged))),
+            (Some(purged), _) if json.is_none() => {
+                print(&format!("{}: {}", said.admin, words(*purged)))
+            }
             (_, Some(error)) => error_lines(&format!("{}: {error}", said.admin)),
             _ => {}
         }
@@ -175,12 +219,18 @@ fn report(said: &[Said<'_>], json: bool) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::Failed(format!(
-        "{failed} of {} edges did not purge",
+        "{failed} of {} nodes did not purge",
         said.len()
     )))
 }
 
-fn words(purged: Purged) -> String {
+fn words(done: Done) -> String {
+    let purged = match done {
+        Done::Purged(purged) => purged,
+        Done::Logged(Position { seq, .. }) => {
+            return format!("told to every edge that follows this origin (number {seq})");
+        }
+    };
     let mut words = format!("purged (number {}", purged.epoch);
     if purged.fills > 0 {
         words += &format!(", {} running fills left to their readers", purged.fills);
@@ -217,11 +267,11 @@ mod tests {
             fills: 0,
             durable: true,
         };
-        assert_eq!(words(purged), "purged (number 3)");
+        assert_eq!(words(Done::Purged(purged)), "purged (number 3)");
         let lost = Purged {
             durable: false,
             ..purged
         };
-        assert!(words(lost).contains("say it again"));
+        assert!(words(Done::Purged(lost)).contains("say it again"));
     }
 }

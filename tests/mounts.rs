@@ -32,7 +32,8 @@ impl Rig {
         team.module(MODULE, &["v1.0.0", "v1.1.0"], b"for team a");
         let (at_root, at_team) = (all.url(), team.url());
         let mounts = format!(
-            "mounts: [{{prefix: /, upstream: '{at_root}'}}, {{prefix: /team-a/, upstream: '{at_team}'}}]"
+            "mounts: [{{prefix: /, upstream: '{at_root}', sumdb: {{verify: off}}}}, \
+             {{prefix: /team-a/, upstream: '{at_team}', sumdb: {{verify: off}}}}]"
         );
         let origin = Node::origin("off", &mounts);
         let token = scratch.file("token", TOKEN);

@@ -157,7 +157,7 @@ fn exit_codes_tell_usage_from_failure() {
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(
-        said.contains(dead) && said.contains("1 of 2 edges"),
+        said.contains(dead) && said.contains("1 of 2 nodes"),
         "{said}"
     );
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use harness::go::Go;
 use harness::http::Client;
 use harness::modules::Modules;
-use harness::node::{Node, files};
+use harness::node::{Node, UNVERIFIED, files};
 use harness::process::Process;
 use harness::s3::S3;
 use harness::scratch::Scratch;
@@ -296,7 +296,7 @@ fn a_stored_body_is_never_replaced_and_mounts_have_their_own() {
     let upstream = Upstream::start();
     let origin = Node::origin(
         &upstream.url(),
-        "mounts: [{prefix: /}, {prefix: /team-a/}]\n",
+        &format!("mounts: [{{prefix: /}}, {{prefix: /team-a/, {UNVERIFIED}}}]\n"),
     );
     let place = "team-a/github.com/!azure/x/@v/v1.0.0.mod";
     let mine = origin.store().join(place);
@@ -416,7 +416,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 
 fn bounded(upstream: &Upstream, retention: &str) -> String {
     format!(
-        "mounts: [{{prefix: /, upstream: '{}', retention: {retention}}}]\n",
+        "mounts: [{{prefix: /, upstream: '{}', retention: {retention}, {UNVERIFIED}}}]\n",
         upstream.url()
     )
 }
@@ -490,7 +490,9 @@ fn what_nobody_can_fetch_again_stays() {
     let config = origin.config();
     let bounds = |irreplaceable: &str| {
         let retention = format!("{{max_age: 1day, irreplaceable: {irreplaceable}}}");
-        let mount = format!("mounts: [{{prefix: /, upstream: 'off', retention: {retention}}}]");
+        let mount = format!(
+            "mounts: [{{prefix: /, upstream: 'off', retention: {retention}, {UNVERIFIED}}}]"
+        );
         origin.configure(&mount);
     };
     bounds("keep");

@@ -4,6 +4,9 @@
 //! Only digests are kept and compared, in constant time.
 
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 
@@ -44,7 +47,101 @@ pub enum TokenError {
     Line(usize),
 }
 
+/// Why a token file can't be used, with its name.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// It can't be read.
+    #[error("{}: {error}", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// It can be read, and holds something else.
+    #[error("{}: {error}", path.display())]
+    Wrong {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: TokenError,
+    },
+}
+
+/// The token to show to somebody else: the first one of a file. Blocks.
+///
+/// # Errors
+/// The file can't be used.
+pub fn own(path: &Path) -> Result<String, FileError> {
+    let text = read(path)?;
+    check(path, &text)?;
+    Ok(lines(&text)
+        .map(|(token, _)| token)
+        .next()
+        .unwrap_or_default()
+        .to_owned())
+}
+
+/// Why somebody isn't let in.
+#[derive(Debug, thiserror::Error)]
+pub enum Denied {
+    /// There is no token file: nobody is.
+    #[error("no token file is configured")]
+    Closed,
+    /// The token file can't be used.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// He shows no valid token.
+    #[error("no valid token")]
+    Unauthorized,
+}
+
+/// Lets in whoever shows a token of the file, which is read anew: a changed file counts at once.
+/// `authorization` is the value of that field. Blocks.
+///
+/// # Errors
+/// Why he isn't let in.
+pub fn admit(file: Option<&Path>, authorization: Option<&[u8]>) -> Result<Fingerprint, Denied> {
+    let tokens = Tokens::load(file.ok_or(Denied::Closed)?)?;
+    let token = authorization.and_then(|field| tokens.admit(field));
+    token.ok_or(Denied::Unauthorized)
+}
+
+fn read(path: &Path) -> Result<String, FileError> {
+    let read = || -> io::Result<String> {
+        let mut text = String::new();
+        let most = MAX_FILE as u64 + 1;
+        File::open(path)?.take(most).read_to_string(&mut text)?;
+        Ok(text)
+    };
+    read().map_err(|error| FileError::Read {
+        path: path.to_owned(),
+        error,
+    })
+}
+
+fn check(path: &Path, text: &str) -> Result<Tokens, FileError> {
+    Tokens::parse(text).map_err(|error| FileError::Wrong {
+        path: path.to_owned(),
+        error,
+    })
+}
+
+/// The lines that count, with their numbers.
+fn lines(text: &str) -> impl Iterator<Item = (&str, usize)> {
+    let lines = text.lines().map(str::trim).zip(1..);
+    lines.filter(|(line, _)| !line.is_empty() && !line.starts_with('#'))
+}
+
 impl Tokens {
+    /// Reads a token file. Blocks.
+    ///
+    /// # Errors
+    /// It can't be read, or a line of it is no token.
+    pub fn load(path: &Path) -> Result<Self, FileError> {
+        check(path, &read(path)?)
+    }
+
     /// Reads a file's text.
     ///
     /// # Errors
@@ -53,9 +150,7 @@ impl Tokens {
         if text.len() > MAX_FILE {
             return Err(TokenError::TooLong);
         }
-        let lines = text.lines().map(str::trim).zip(1..);
-        let tokens = lines.filter(|(line, _)| !line.is_empty() && !line.starts_with('#'));
-        let digests = tokens.map(|(token, number)| {
+        let digests = lines(text).map(|(token, number)| {
             let fits = token.len() >= MIN_TOKEN && token.bytes().all(is_token68);
             let digest = || Sha256::of(token.as_bytes());
             fits.then(digest).ok_or(TokenError::Line(number))
@@ -94,6 +189,35 @@ mod tests {
 
     const ONE: &str = "0123456789abcdef";
     const TWO: &str = "fedcba9876543210";
+
+    #[test]
+    fn without_a_file_nobody_is_let_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokens");
+        std::fs::write(&path, ONE).unwrap();
+        let field = format!("Bearer {ONE}");
+        let field = Some(field.as_bytes());
+        assert!(admit(Some(&path), field).is_ok());
+        assert!(matches!(admit(None, field), Err(Denied::Closed)));
+        let unauthorized = admit(Some(&path), None);
+        assert!(matches!(unauthorized, Err(Denied::Unauthorized)));
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(admit(Some(&path), field), Err(Denied::File(_))));
+    }
+
+    #[test]
+    fn a_files_first_token_is_the_one_to_show() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokens");
+        let missing = own(&path).unwrap_err().to_string();
+        assert!(missing.starts_with(path.to_str().unwrap()), "{missing}");
+        std::fs::write(&path, format!("# ours\n\n{ONE}\n{TWO}\n")).unwrap();
+        assert_eq!(own(&path).unwrap(), ONE);
+        assert!(Tokens::load(&path).is_ok());
+        std::fs::write(&path, format!("{ONE}\nshort\n")).unwrap();
+        let wrong = own(&path).unwrap_err().to_string();
+        assert!(wrong.contains("line 2"), "{wrong}");
+    }
 
     #[test]
     fn every_token_of_the_file_is_valid_and_no_other() {

@@ -12,6 +12,9 @@ pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// The module's `h1:` hash, as `go.sum` has it.
 pub const MODCDN_SUM: HeaderName = HeaderName::from_static("modcdn-sum");
 
+/// Why the origin serves a body that the checksum database has not vouched for.
+pub const MODCDN_UNVERIFIED: HeaderName = HeaderName::from_static("modcdn-unverified");
+
 /// By which names the origin's answer can be purged, separated by commas. It stays between the
 /// origin and an edge.
 pub const CACHE_TAG: HeaderName = HeaderName::from_static("cache-tag");

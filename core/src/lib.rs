@@ -4,6 +4,7 @@
 //!
 //! - [`goproxy`]: the grammar of the GOPROXY protocol as types. Bytes of a client are parsed once,
 //!   here; only parsed values go on into cache keys and upstream URLs.
+//! - [`gomod`]: what a go.mod says about retracted versions and deprecated modules.
 //! - [`purge`]: which answers are to be forgotten.
 //! - [`range`]: byte ranges (RFC 9110 §14).
 //! - [`digest`]: SHA-256 and the ways HTTP writes it down (`ETag`, `Repr-Digest`).
@@ -24,6 +25,7 @@ pub mod bearer;
 pub mod config;
 pub mod digest;
 pub mod durable;
+pub mod gomod;
 pub mod goproxy;
 pub mod h1;
 pub mod headers;

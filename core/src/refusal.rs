@@ -20,6 +20,12 @@ pub const MAX_LINES: usize = 8;
 /// The go command shows at most this many bytes of an error.
 pub const MAX_BYTES: usize = 648;
 
+/// What was asked takes no more of them.
+const MAX_ASKED: usize = 160;
+
+/// A hint takes no more of them. What failed has the rest.
+const MAX_HINT: usize = 240;
+
 macro_rules! reasons {
     ($($(#[$doc:meta])* $variant:ident = $name:literal, $status:ident;)*) => {
         /// Why a request was refused. Names are stable: alerts and scripts depend on them.
@@ -63,6 +69,10 @@ reasons! {
     RequestTimeout = "request-timeout", REQUEST_TIMEOUT;
     /// More requests than the client's address may send.
     RateLimited = "rate-limited", TOO_MANY_REQUESTS;
+    /// No valid token where one is needed.
+    Unauthorized = "unauthorized", UNAUTHORIZED;
+    /// Something that the configuration opens to nobody.
+    Closed = "closed", FORBIDDEN;
     /// A path under `/-/` that doesn't exist.
     NoSuchEndpoint = "no-such-endpoint", NOT_FOUND;
 
@@ -77,6 +87,36 @@ reasons! {
     NotStored = "not-stored", NOT_FOUND;
     /// The upstream list ends in `off`: nothing may be fetched.
     Off = "off", FORBIDDEN;
+
+    // The checksum database.
+    /// A private module asked of a checksum database.
+    PrivateModule = "private-module", FORBIDDEN;
+    /// A checksum database that isn't passed on here.
+    UnknownDatabase = "unknown-database", NOT_FOUND;
+    /// The checksum database knows no such version, so it can't be verified.
+    SumdbUnknown = "sumdb-unknown", FORBIDDEN;
+    /// The checksum database can't be asked.
+    SumdbUnreachable = "sumdb-unreachable", SERVICE_UNAVAILABLE;
+    /// The checksum database answered with something that isn't of its protocol.
+    SumdbContent = "sumdb-content", BAD_GATEWAY;
+    /// The checksum database contradicts what it signed.
+    SumdbForged = "sumdb-forged", BAD_GATEWAY;
+    /// The body is not the one whose hash the checksum database has.
+    SumMismatch = "sum-mismatch", BAD_GATEWAY;
+
+    // Policy.
+    /// A rule of the origin's policy denies it.
+    PolicyDenied = "policy-denied", FORBIDDEN;
+    /// No rule of the origin's policy allows it.
+    PolicyNotAllowed = "policy-not-allowed", FORBIDDEN;
+    /// The version is newer than the origin's policy wants it.
+    PolicyCoolDown = "policy-cool-down", FORBIDDEN;
+    /// The author took the version back, and the origin's policy minds.
+    PolicyRetracted = "policy-retracted", FORBIDDEN;
+    /// The author gave the module up, and the origin's policy minds.
+    PolicyDeprecated = "policy-deprecated", FORBIDDEN;
+    /// What the origin's policy depends on can't be found out now.
+    PolicyUndecided = "policy-undecided", SERVICE_UNAVAILABLE;
 
     // Upstream failed.
     /// Upstream can't be reached.
@@ -141,17 +181,18 @@ impl Reason {
             .find(|reason| reason.name() == name)
     }
 
-    /// Whether upstream truly said that there is no such thing: the only "no" that may be stored.
+    /// Whether there truly is no such thing, by upstream's word or by configuration: the only "no"
+    /// that may be stored.
     #[must_use]
     pub const fn is_negative(self) -> bool {
-        matches!(self, Self::NotFound | Self::Gone)
+        matches!(self, Self::NotFound | Self::Gone | Self::UnknownDatabase)
     }
 
     /// Whether what came was whole and bad: asked for again at once, it would be again. It is kept
     /// aside for whoever looks into it.
     #[must_use]
     pub const fn is_bad_content(self) -> bool {
-        matches!(self, Self::ZipRules)
+        matches!(self, Self::ZipRules | Self::SumMismatch)
     }
 }
 
@@ -196,17 +237,17 @@ impl Refusal {
     /// ```
     #[must_use]
     pub fn text(&self) -> Bytes {
-        let mut text = String::new();
-        let _ = writeln!(
-            text,
-            "modcdn: {}: {}",
-            clip(&one_line(&self.asked), 160),
-            clip(&lines(&self.failed, MAX_LINES - 3), 280)
-        );
+        let mut behind = String::new();
         if !self.hint.is_empty() {
-            let _ = writeln!(text, "hint: {}", clip(&one_line(&self.hint), 140));
+            let _ = writeln!(behind, "hint: {}", clip(&one_line(&self.hint), MAX_HINT));
         }
-        let _ = writeln!(text, "reason: {}", self.reason.name());
+        let _ = writeln!(behind, "reason: {}", self.reason.name());
+        let asked = one_line(&self.asked);
+        let mut text = format!("modcdn: {}: ", clip(&asked, MAX_ASKED));
+        let room = MAX_BYTES - text.len() - behind.len() - 1;
+        text += &clip(&lines(&self.failed, MAX_LINES - 3), room);
+        text.push('\n');
+        text += &behind;
         debug_assert!(text.len() <= MAX_BYTES && text.lines().count() <= MAX_LINES);
         Bytes::from(text)
     }
@@ -273,7 +314,11 @@ mod tests {
             let falls_through = matches!(reason.status(), StatusCode::NOT_FOUND | StatusCode::GONE);
             let truly_absent = matches!(
                 reason,
-                Reason::NotFound | Reason::Gone | Reason::NotStored | Reason::NoSuchEndpoint
+                Reason::NotFound
+                    | Reason::Gone
+                    | Reason::NotStored
+                    | Reason::NoSuchEndpoint
+                    | Reason::UnknownDatabase
             );
             assert_eq!(falls_through, truly_absent, "{}", reason.name());
         }

@@ -7,6 +7,7 @@ use std::{
     process::{Command, Stdio},
 };
 
+use modcdn_core::gomod::Notices;
 use modcdn_core::goproxy::{
     FilePath, MAX_ELEMENT, ModulePath, Pattern, Pseudo, Request, Stamp, Tile, Version, split_major,
     tag,
@@ -287,6 +288,43 @@ fn patterns_match_as_x_mod_says() {
         assert_eq!(Some(ours.to_string()), theirs, "{pattern:?} {module}");
     }
     assert!((TEXTS / 20..TEXTS).contains(&matched), "{matched} match");
+}
+
+#[test]
+fn retractions_and_deprecations_are_those_that_x_mod_finds() {
+    let mut random = Random(12);
+    let pairs: Vec<_> = (0..TEXTS)
+        .map(|_| (random.go_mod(), random.minor_version()))
+        .collect();
+    let verdicts = x_mod(
+        pairs
+            .iter()
+            .map(|(text, version)| ("gomod", text.as_str(), version.as_str())),
+    );
+    assert_sane(&verdicts);
+    let found = |text: &str| {
+        verdicts
+            .iter()
+            .flatten()
+            .filter(|v| v.contains(text))
+            .count()
+    };
+    assert!(found("retracted") > TEXTS / 20 && found("new") > TEXTS / 20);
+    for ((text, version), theirs) in pairs.iter().zip(&verdicts) {
+        let version: Version = version.parse().expect("a version");
+        let ours = Notices::parse(text.as_bytes()).map(|notices| {
+            let deprecated = notices.deprecated.clone().unwrap_or_default();
+            match notices.retraction(&version) {
+                Some(one) => format!("{deprecated:?} retracted {:?}", one.rationale),
+                None => format!("{deprecated:?}"),
+            }
+        });
+        assert_eq!(
+            ours.as_ref().ok(),
+            theirs.as_ref(),
+            "{version}\n{text}\n{ours:?}"
+        );
+    }
 }
 
 /// The version or query of an `.info` request.

@@ -9,7 +9,7 @@
 //! - [`exchange`]: what passes between the front door and the engine.
 //! - [`engine`]: the store, fills, freshness: it knows the answers and nothing of connections.
 //! - [`origin`]: the origin, over few HTTP/2 connections shared by many requests.
-//! - `purge`: `POST /purge` on the admin listener.
+//! - `purge`: `POST /purge` on the admin listener; `follow`: the purges that the origin says.
 //! - `access` and [`metrics`]: what is logged and counted of it all.
 //! - `backoff`: pauses between tries.
 //!
@@ -23,6 +23,7 @@ pub mod config;
 mod descriptors;
 pub mod engine;
 pub mod exchange;
+mod follow;
 mod front;
 pub mod metrics;
 pub mod origin;

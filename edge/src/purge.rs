@@ -2,9 +2,6 @@
 //!
 //! The token file is read at each request: purges are rare, and a changed file counts at once.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -14,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 
 use modcdn_core::admin::{Endpoint, text};
-use modcdn_core::bearer::{Fingerprint, MAX_FILE, Tokens};
+use modcdn_core::bearer::{self, Denied, Fingerprint};
 
 use crate::engine::purge::{Purge, Purged};
 use crate::engine::{Engine, NotPurged};
@@ -64,14 +61,18 @@ impl PurgeEndpoint {
     }
 
     async fn admit(&self, headers: &HeaderMap) -> Result<Fingerprint, No> {
-        let path = self.engine.purge_token_file().ok_or(No::Off)?;
-        let reading = tokio::task::spawn_blocking(move || tokens(&path)).await;
-        let tokens = reading.unwrap_or_else(|error| Err(error.to_string()));
-        let tokens = tokens.map_err(No::TokenFile)?;
-        let authorization = headers.get(AUTHORIZATION).ok_or(No::Unauthorized)?;
-        tokens
-            .admit(authorization.as_bytes())
-            .ok_or(No::Unauthorized)
+        let path = self.engine.purge_token_file();
+        let field = headers.get(AUTHORIZATION).cloned();
+        let admitting = tokio::task::spawn_blocking(move || {
+            bearer::admit(path.as_deref(), field.as_ref().map(HeaderValue::as_bytes))
+        });
+        match admitting.await {
+            Ok(Ok(who)) => Ok(who),
+            Ok(Err(Denied::Closed)) => Err(No::Off),
+            Ok(Err(Denied::Unauthorized)) => Err(No::Unauthorized),
+            Ok(Err(Denied::File(why))) => Err(No::TokenFile(why.to_string())),
+            Err(error) => Err(No::TokenFile(error.to_string())),
+        }
     }
 }
 
@@ -157,16 +158,4 @@ fn json(purged: &Purged) -> Response<Full<Bytes>> {
         CONTENT_TYPE,
         HeaderValue::from_static("application/json"),
     )
-}
-
-/// Reads the token file. Blocks.
-fn tokens(path: &Path) -> Result<Tokens, String> {
-    let read = || -> io::Result<String> {
-        let mut text = String::new();
-        let most = MAX_FILE as u64 + 1;
-        File::open(path)?.take(most).read_to_string(&mut text)?;
-        Ok(text)
-    };
-    let text = read().map_err(|error| format!("{}: {error}", path.display()))?;
-    Tokens::parse(&text).map_err(|error| format!("{}: {error}", path.display()))
 }

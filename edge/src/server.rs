@@ -31,6 +31,7 @@ use crate::engine::config::EngineConfig;
 use crate::engine::metrics::EngineMetrics;
 use crate::engine::{Engine, Origins};
 use crate::exchange::{Answer, Answering, Asked, HttpAsked};
+use crate::follow::{self, FollowMetrics, Follower};
 use crate::front::certificate::{Certificates, TlsError};
 use crate::front::clients::Clients;
 use crate::front::drain::Drain;
@@ -131,6 +132,7 @@ pub fn run(config: &Config, start: Start, again: &Loader<'_>) -> Result<(), Erro
         takeover.retire_old()?;
     }
     let engine = open_engine(config, origins, &fills, &registry)?;
+    let follow = follow_purges(config, &engine, &fills, &registry);
     let handover = Handover {
         sockets: listeners.second_handles().map_err(Error::Threads)?,
         retire: retire(&engine),
@@ -152,7 +154,7 @@ pub fn run(config: &Config, start: Start, again: &Loader<'_>) -> Result<(), Erro
             again,
             service,
             certificates,
-            change_engine: change_engine(&engine, &fills, &metrics),
+            change_engine: change_engine(&engine, &fills, &metrics, follow),
         },
         admin: open_admin(registry, &engine),
         admin_socket,
@@ -237,6 +239,23 @@ fn open_engine(
     })
 }
 
+/// Follows the origin's purge log, for as long as the fills' runtime lives. What is given back changes
+/// how.
+fn follow_purges(
+    config: &Config,
+    engine: &Arc<Engine>,
+    fills: &Runtime,
+    registry: &Registry,
+) -> Arc<ArcSwap<follow::Settings>> {
+    let settings = follow::Settings::of(&config.origin);
+    let settings = Arc::new(ArcSwap::from_pointee(settings));
+    let metrics = FollowMetrics::new(registry);
+    let folder = config.store.dir.clone();
+    let follower = Follower::new(Arc::clone(engine), Arc::clone(&settings), folder, metrics);
+    fills.spawn(follower.run());
+    settings
+}
+
 /// A client for each plain HTTP mount.
 fn open_mounts(config: &Config, registry: &Registry) -> Result<Vec<Arc<dyn WebOrigin>>, Error> {
     let metrics = WebMetrics::new(registry);
@@ -267,6 +286,7 @@ fn change_engine(
     engine: &Arc<Engine>,
     fills: &Runtime,
     metrics: &Metrics,
+    follow: Arc<ArcSwap<follow::Settings>>,
 ) -> Box<reload::ChangeEngine> {
     let (engine, fills) = (Arc::clone(engine), fills.handle().clone());
     let metrics = metrics.origin.clone();
@@ -282,7 +302,11 @@ fn change_engine(
             Some(Arc::new(client))
         };
         let (engine, config) = (Arc::clone(&engine), engine_config(new));
-        Ok(Box::new(move || engine.adopt(config, origin)))
+        let (follow, following) = (Arc::clone(&follow), follow::Settings::of(&new.origin));
+        Ok(Box::new(move || {
+            engine.adopt(config, origin);
+            follow.store(Arc::new(following));
+        }))
     })
 }
 

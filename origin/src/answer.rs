@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::stream::{self, Stream};
 use http::header::{
     ACCEPT_RANGES, AGE, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
-    IF_NONE_MATCH, IF_RANGE, RANGE, TRAILER,
+    IF_NONE_MATCH, IF_RANGE, RANGE, TRAILER, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use http_body::Frame;
@@ -19,7 +19,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use modcdn_core::digest::Sha256;
 use modcdn_core::goproxy::{Request, SumDb, SumDbCall};
-use modcdn_core::headers::{DISABLE_MODULE_FETCH, MODCDN_SUM, REPR_DIGEST};
+use modcdn_core::headers::{DISABLE_MODULE_FETCH, MODCDN_SUM, MODCDN_UNVERIFIED, REPR_DIGEST};
 use modcdn_core::range::{self, ContentRange, RangeOutcome};
 use modcdn_core::refusal::{Reason, Refusal};
 
@@ -30,6 +30,7 @@ use crate::store::shelf::{Large, Pieces};
 use crate::store::spool::{Progress, Reader, Spool, Step};
 use crate::store::sum::Sum;
 use crate::store::tree::{Stored, StoredBody};
+use crate::sumdb::Standing;
 use crate::upstream::asked;
 
 /// A response's body; an error in it is a visible break.
@@ -100,6 +101,10 @@ pub(crate) fn refuse(refusal: &Refusal, freshness: &Freshness, method: &Method) 
     response
         .headers_mut()
         .insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
+    if refusal.reason == Reason::Unauthorized {
+        let bearer = HeaderValue::from_static("Bearer realm=\"modcdn\"");
+        response.headers_mut().insert(WWW_AUTHENTICATE, bearer);
+    }
     if refusal.reason == Reason::Method {
         let allowed = HeaderValue::from_static("GET, HEAD");
         response.headers_mut().insert(ALLOW, allowed);
@@ -120,6 +125,20 @@ pub(crate) fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
         HeaderValue::from_static("text/plain; charset=utf-8"),
     );
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Lines of JSON of our own, never cached.
+pub(crate) fn lines(lines: String, method: &Method) -> Response<Body> {
+    let mut response = Response::new(empty());
+    let headers = response.headers_mut();
+    let lines_of_json = HeaderValue::from_static("application/x-ndjson");
+    headers.insert(CONTENT_TYPE, lines_of_json);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(lines.len()));
+    if method != Method::HEAD {
+        *response.body_mut() = full(lines.into());
+    }
     response
 }
 
@@ -157,7 +176,7 @@ impl Answering<'_> {
     }
 
     fn mutable(&self, answer: &Answer) -> Response<Body> {
-        let mut headers = self.headers();
+        let mut headers = self.headers(true);
         headers.insert(ETAG, answer.digest.etag());
         headers.insert(REPR_DIGEST, answer.digest.repr_digest());
         headers.insert(AGE, HeaderValue::from(answer.confirmed.age().as_secs()));
@@ -166,7 +185,11 @@ impl Answering<'_> {
 
     async fn stored(&self, stored: Stored) -> Result<Response<Body>, Unfit> {
         let Stored { sum, body } = stored;
-        let mut headers = self.headers();
+        let standing = self.engine.sumdb.standing(self.request, sum.digest);
+        let mut headers = self.headers(!matches!(standing, Standing::Unverified(_)));
+        if let Standing::Unverified(cause) = standing {
+            headers.insert(MODCDN_UNVERIFIED, HeaderValue::from_static(cause.name()));
+        }
         identify(&mut headers, sum);
         let body = match body {
             StoredBody::Small(bytes) => return Ok(self.whole(headers, sum.digest, &bytes)),
@@ -220,7 +243,8 @@ impl Answering<'_> {
             }
             Progress::Growing(_) => {}
         }
-        let mut headers = self.headers();
+        // Whether it will be verified is known once it is whole.
+        let mut headers = self.headers(!self.engine.sumdb.tolerates(self.request));
         headers.insert(ETAG, spool.etag());
         if self.is_unchanged(&Tag::Spool(spool.id())) {
             return Ok(not_modified(headers));
@@ -306,13 +330,14 @@ impl Answering<'_> {
         response
     }
 
-    fn headers(&self) -> HeaderMap {
+    /// `settled`: nothing that is found out later can make it another body.
+    fn headers(&self, settled: bool) -> HeaderMap {
         let mut headers = HeaderMap::with_capacity(8);
         let content_type = HeaderValue::from_static(self.request.content_type());
         headers.insert(CONTENT_TYPE, content_type);
         headers.insert(
             CACHE_CONTROL,
-            cache_control(self.request, &self.engine.freshness),
+            cache_control(self.request, &self.engine.freshness, settled),
         );
         headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         headers
@@ -381,11 +406,15 @@ fn not_modified(headers: HeaderMap) -> Response<Body> {
 }
 
 /// What caches may do with an answer.
-fn cache_control(request: &Request, freshness: &Freshness) -> HeaderValue {
-    if request.is_immutable() {
+fn cache_control(request: &Request, freshness: &Freshness, settled: bool) -> HeaderValue {
+    if request.is_immutable() && settled {
         return HeaderValue::from_static("public, max-age=31536000, immutable");
     }
     let seconds = freshness.lifetime(request).as_secs();
+    if request.is_immutable() {
+        let text = format!("public, max-age={seconds}");
+        return HeaderValue::try_from(text).expect("digits are visible ASCII");
+    }
     let is_tile = matches!(
         request,
         Request::SumDb(SumDb {

@@ -7,6 +7,7 @@
 //! - `mounts`: which prefix a path lies below; each mount has an engine and a tree of its own, and
 //!   all share the bounds;
 //! - `fetch`: finds what answers it: the store, else one fetch for all who ask;
+//! - `sumdb`: what the checksum database proves of it, before it is kept or served whole;
 //! - `store`: the GOPROXY tree on disk, growing bodies, answers that may change;
 //! - [`upstream`]: the GOPROXY list that is asked, and what counts as an answer (`content`);
 //! - [`archive`]: what a module zip must be, its h1, and how one is made;
@@ -33,12 +34,16 @@ mod credentials;
 mod disk;
 mod fetch;
 pub mod git;
+mod lines;
 mod metrics;
 mod mounts;
+pub mod policy;
+pub mod purges;
 pub mod retention;
 mod secret;
 mod server;
 mod store;
+mod sumdb;
 pub mod upkeep;
 pub mod upstream;
 

@@ -55,6 +55,20 @@ pub(crate) struct Metrics {
     pub(crate) zip_check_seconds: Histogram,
     pub(crate) stale: IntCounterVec,
     pub(crate) revalidations: IntCounterVec,
+    /// By outcome.
+    pub(crate) sumdb_proofs: IntCounterVec,
+    /// By cause.
+    pub(crate) sumdb_alarms: IntCounterVec,
+    /// By database.
+    pub(crate) sumdb_records: IntGaugeVec,
+    /// By kind.
+    pub(crate) verified: IntCounterVec,
+    /// By kind and cause.
+    pub(crate) unverified: IntCounterVec,
+    /// By selector and mode.
+    pub(crate) purges: IntCounterVec,
+    pub(crate) purge_log_last: IntGauge,
+    pub(crate) purge_log_failures: IntCounter,
 }
 
 impl Metrics {
@@ -215,6 +229,49 @@ impl Metrics {
                 "modcdn_origin_upstream_revalidations_total",
                 "Answers asked for again, by outcome.",
                 &["outcome"],
+            ),
+            sumdb_proofs: vec(
+                "modcdn_origin_sumdb_proofs_total",
+                "What asking a checksum database ended in, by outcome.",
+                &["outcome"],
+            ),
+            sumdb_alarms: vec(
+                "modcdn_origin_sumdb_alarms_total",
+                "Security errors around the checksum database, by cause: somebody must look.",
+                &["cause"],
+            ),
+            sumdb_records: register(
+                registry,
+                IntGaugeVec::new(
+                    Opts::new(
+                        "modcdn_origin_sumdb_records",
+                        "Records of the largest proven tree of a checksum database.",
+                    ),
+                    &["database"],
+                ),
+            ),
+            verified: vec(
+                "modcdn_origin_verified_bodies_total",
+                "Bodies found to be what the checksum database has, by kind.",
+                &["kind"],
+            ),
+            unverified: vec(
+                "modcdn_origin_unverified_bodies_total",
+                "Bodies served though they were not verified, by kind and cause.",
+                &["kind", "cause"],
+            ),
+            purges: vec(
+                "modcdn_origin_purges_total",
+                "Purges written to the purge log, by selector and mode.",
+                &["selector", "mode"],
+            ),
+            purge_log_last: gauge(
+                "modcdn_origin_purge_log_sequence",
+                "Number of the purge log's newest entry.",
+            ),
+            purge_log_failures: counter(
+                "modcdn_origin_purge_log_failures_total",
+                "Purges that could not be written to the purge log: edges don't know of them.",
             ),
         }
     }

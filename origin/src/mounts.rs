@@ -125,6 +125,7 @@ mod tests {
     use super::*;
     use crate::config::Mount;
     use crate::metrics::Metrics;
+    use crate::purges::PurgeLog;
 
     async fn mounts(dir: &std::path::Path, prefixes: &[&str]) -> Mounts {
         let mut config = Config {
@@ -138,7 +139,9 @@ mod tests {
             ..Config::default()
         };
         config.store.dir = dir.to_owned();
-        let shared = Shared::new(&config, Metrics::new(&Registry::new())).unwrap();
+        let log = dir.join(crate::purges::FILE);
+        let log = Arc::new(PurgeLog::open(&log, &config.purges).unwrap());
+        let shared = Shared::new(&config, log, Metrics::new(&Registry::new())).unwrap();
         Mounts::open(&config, &shared).await.ok().unwrap()
     }
 

@@ -5,14 +5,18 @@
 mod harness;
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::{self, Read};
 use std::path::Path;
 
-use harness::judge::{MODULE, PREFIX, VERSION, judge};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use harness::judge::{MODULE, PREFIX, VERSION, judge, judge_within};
 use harness::random::Random;
 use harness::reference::x_mod;
 use harness::zip::{Form, Header, Item, Zip, extra, zip64};
-use modcdn_origin::archive::{Checked, Fault};
-use serde_json::json;
+use modcdn_core::h1::H1;
+use modcdn_origin::archive::{Checked, Fault, Input, Kind, Limits, write};
+use serde_json::{Value, json};
 
 /// How many archives of each kind are made.
 const ARCHIVES: usize = 600;
@@ -327,7 +331,7 @@ fn modules_from_a_proxy_are_taken_with_the_h1_of_go_sum() {
         "github.com/pkg/errors@v0.9.1",
         "rsc.io/quote@v1.5.2",
         "k8s.io/client-go@v0.31.1",
-        "google.golang.org/api@v0.200.0",
+        "golang.org/x/sys@v0.26.0",
     ];
     let downloaded = harness::reference::download(&modules);
     assert_eq!(downloaded.len(), modules.len());
@@ -338,7 +342,7 @@ fn modules_from_a_proxy_are_taken_with_the_h1_of_go_sum() {
             module.path.parse().unwrap(),
             module.version.parse().unwrap(),
         );
-        let limits = modcdn_origin::archive::Limits::default();
+        let limits = Limits::default();
         let checked = modcdn_origin::archive::check(&file, len, &path, &version, &limits);
         assert_eq!(
             checked.unwrap().h1.to_string(),
@@ -347,4 +351,337 @@ fn modules_from_a_proxy_are_taken_with_the_h1_of_go_sum() {
             module.path
         );
     }
+}
+
+/// A tree that may become a module: names and contents that the rules are about.
+fn module_tree(random: &mut Random) -> Vec<Value> {
+    let names = [
+        "a.go",
+        "b.go",
+        "LICENSE",
+        "sub/a.go",
+        "sub/deep/b.go",
+        "sub/go.mod",
+        "sub/deep/go.mod",
+        "vendor/modules.txt",
+        "vendor/x.go",
+        "vendor/a.b/c/c.go",
+        "sub/vendor/x.go",
+        "sub/vendor/a/x.go",
+        "a/vendor/vendor/x.go",
+        "longer/than/vendor/x.go",
+        "vendor",
+        "ä/vendor/x/y.go",
+        "vendors/a/b.go",
+        ".hg_archival.txt",
+        "sub/.hg_archival.txt",
+        ".git/config",
+        "日本/語",
+        "x y",
+        "go.mod/x",
+        "sub/GO.MOD",
+    ];
+    let bad = [
+        "A.go",
+        "sub/A.go",
+        "a.go",
+        "a.go/x",
+        "con",
+        "a//b",
+        "../x",
+        "/x",
+        "./x",
+        "x.",
+        "a:b",
+        "",
+        "vendor/a/con",
+        "vendor/a//b",
+        "Go.mod",
+        "sub",
+        "..",
+        ".",
+        "../vendor/a/b",
+    ];
+    let mut files: Vec<Value> = Vec::new();
+    if !random.one_in(5) {
+        let content = go_mod_text(random);
+        files.push(entry("go.mod", REGULAR, &content));
+    }
+    for _ in 0..random.below(8) {
+        let all = if random.one_in(12) {
+            &bad[..]
+        } else {
+            &names[..]
+        };
+        let mode = if random.one_in(10) {
+            *random.pick(&[SYMLINK, FOLDER, PIPE])
+        } else {
+            REGULAR
+        };
+        let name = random.pick(all);
+        let is_there = files.iter().any(|file| file["Name"] == *name);
+        if !is_there || random.one_in(20) {
+            let content = name.repeat(random.below(500));
+            files.push(entry(name, mode, content.as_bytes()));
+        }
+    }
+    files
+}
+
+const REGULAR: u32 = 0;
+const SYMLINK: u32 = 1 << 27;
+const FOLDER: u32 = 1 << 31;
+const PIPE: u32 = 1 << 25;
+
+fn entry(name: &str, mode: u32, content: &[u8]) -> Value {
+    let encoded = STANDARD.encode(content);
+    json!({"Name": name, "Mode": mode, "Size": content.len(), "Content": encoded})
+}
+
+fn go_mod_text(random: &mut Random) -> Vec<u8> {
+    let lines = [
+        "module example.com/M",
+        "module \"example.com/M\"",
+        "module example.com/M // deprecated",
+        "go 1.21",
+        "go 1.23",
+        "go 1.24",
+        "go 1.24.0",
+        "go 1.24rc1",
+        "go 1.25.1",
+        "go 2.0",
+        "go 1.24 // comment",
+        "go\t1.24\r",
+        "go v1.24.x",
+        "go v1.24",
+        "go 1",
+        "go 1.024",
+        "go 1.24x",
+        "go 1.24.",
+        "go (",
+        "1.24",
+        ")",
+        "require (",
+        "\ta.b/c v1.0.0",
+        "\ta.b/c v1.0.0 // indirect",
+        "require a.b/c v1",
+        "require a.b/c v1.2.3+incompatible",
+        "require a.b/c main",
+        "require a.b/c",
+        "require \"a.b/c\" \"v1.0.0\"",
+        "require 'a.b/c' v1.0.0",
+        "require a.b/c v1.0.0-x+y.z",
+        "require a.b/c v1.0-x",
+        "exclude a.b/c main",
+        "replace a.b/c => ../c",
+        "retract [v1, v2]",
+        "retract (",
+        "toolchain go1.24.0",
+        "future ( ) x",
+        "future x (",
+        "x ( y",
+        "// comment",
+        "",
+        "/* no */",
+        "x/*y",
+        "x//y",
+        "`raw`",
+        "`raw",
+        "\"a",
+        "\u{feff}go 1.24",
+        "ä 日本",
+        "x\u{a0}y",
+        "x\u{7}",
+        "go",
+        "( go 1.24",
+        "{",
+        "tool a.b/c",
+        "ignore ./x",
+        "godebug x=y",
+    ];
+    let mut text = String::new();
+    for at in 0..random.below(6) {
+        let likely = if at == 0 { 3 } else { 12 };
+        let all = if random.one_in(3) {
+            &lines[..]
+        } else {
+            &lines[..likely]
+        };
+        let line: &str = random.pick::<&str>(all);
+        text.push_str(line);
+        text.push('\n');
+    }
+    text.into_bytes()
+}
+
+/// A file of a tree, as ours wants it.
+struct TreeFile {
+    name: String,
+    kind: Kind,
+    content: Vec<u8>,
+}
+
+impl TreeFile {
+    fn of(value: &Value) -> Self {
+        let kind = match value["Mode"].as_u64().unwrap() as u32 {
+            REGULAR => Kind::File,
+            FOLDER => Kind::Folder,
+            _ => Kind::Other,
+        };
+        Self {
+            name: value["Name"].as_str().unwrap().to_owned(),
+            kind,
+            content: STANDARD.decode(value["Content"].as_str().unwrap()).unwrap(),
+        }
+    }
+}
+
+impl Input for TreeFile {
+    fn path(&self) -> &str {
+        &self.name
+    }
+
+    fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    fn size(&self) -> u64 {
+        self.content.len() as u64
+    }
+
+    fn open(&self) -> io::Result<Box<dyn Read + '_>> {
+        Ok(Box::new(&self.content[..]))
+    }
+}
+
+/// Makes a zip, twice, and has it checked.
+fn make(files: &[TreeFile], limits: &Limits) -> Result<(H1, Vec<u8>), Fault> {
+    let (module, version) = (MODULE.parse().unwrap(), VERSION.parse().unwrap());
+    let mut zip = Vec::new();
+    let h1 = write(&mut zip, &module, &version, files, limits)?;
+    let mut again = Vec::new();
+    write(&mut again, &module, &version, files, limits)?;
+    assert!(zip == again, "the same files make the same bytes");
+    assert_eq!(judge_within(&zip, limits)?.h1, h1);
+    Ok((h1, zip))
+}
+
+#[test]
+fn zips_are_made_as_x_mod_makes_them() {
+    let mut random = Random(5);
+    let trees: Vec<_> = (0..2 * ARCHIVES)
+        .map(|_| module_tree(&mut random))
+        .collect();
+    let theirs = x_mod(trees.iter().map(
+        |files| json!({"Op": "create", "Module": MODULE, "Version": VERSION, "Files": files}),
+    ));
+    let mut made = 0;
+    for (tree, theirs) in trees.iter().zip(theirs) {
+        let files: Vec<_> = tree.iter().map(TreeFile::of).collect();
+        let ours = make(&files, &Limits::default());
+        match (&ours, &theirs) {
+            (Ok((h1, _)), Ok(theirs)) => {
+                assert_eq!(h1.to_string(), *theirs, "{tree:#?}");
+                made += 1;
+            }
+            (Err(_), Err(_)) => {}
+            _ => panic!("we say {ours:?}, x/mod says {theirs:?}: {tree:#?}"),
+        }
+    }
+    let all = trees.len();
+    assert!(
+        made > all / 4 && made < all * 9 / 10,
+        "{made} of {all} were made"
+    );
+}
+
+#[test]
+fn what_is_too_large_is_not_made() {
+    let file = |name: &str, len: usize| TreeFile {
+        name: name.to_owned(),
+        kind: Kind::File,
+        content: vec![0; len],
+    };
+    let limits = Limits {
+        packed: 600,
+        unpacked: 10_000,
+        go_mod: 100,
+        license: 200,
+        files: 3,
+        directory: 300,
+    };
+    let fits = [file("go.mod", 100), file("LICENSE", 200), file("a", 9_700)];
+    assert!(make(&fits, &limits).is_ok());
+    for (files, fault) in [
+        (vec![file("go.mod", 101)], "file-too-large"),
+        (vec![file("LICENSE", 201)], "file-too-large"),
+        (
+            vec![file("a", 5_000), file("b", 5_001)],
+            "unpacked-too-large",
+        ),
+        (vec![file("a/b", 1), file("c/d", 1)], "too-many-files"),
+        (vec![file(&"x".repeat(280), 1)], "directory-too-large"),
+    ] {
+        let made = make(&files, &limits).map(|(h1, _)| h1);
+        assert_eq!(made.unwrap_err().name(), fault);
+    }
+    let limits = Limits {
+        packed: 300,
+        ..Limits::default()
+    };
+    assert!(make(&[file("a", 10)], &limits).is_ok());
+    let made = make(&[file(&"x".repeat(100), 1)], &limits);
+    assert_eq!(made.unwrap_err().name(), "too-large");
+}
+
+#[test]
+fn a_file_that_is_not_as_long_as_said_is_not_put_in() {
+    struct Lying(u64);
+    impl Input for Lying {
+        fn path(&self) -> &'static str {
+            "a.go"
+        }
+        fn kind(&self) -> Kind {
+            Kind::File
+        }
+        fn size(&self) -> u64 {
+            self.0
+        }
+        fn open(&self) -> io::Result<Box<dyn Read + '_>> {
+            match self.0 {
+                0 => Err(io::Error::other("gone")),
+                _ => Ok(Box::new(&b"package a"[..])),
+            }
+        }
+    }
+    let (module, version) = (MODULE.parse().unwrap(), VERSION.parse().unwrap());
+    for said in [0, 8, 10] {
+        let mut zip = Vec::new();
+        let made = write(
+            &mut zip,
+            &module,
+            &version,
+            &[Lying(said)],
+            &Limits::default(),
+        );
+        assert_eq!(made.unwrap_err().name(), "source", "{said}");
+    }
+}
+
+#[test]
+fn a_zip_of_many_files_says_how_many() {
+    let name = |n: usize| format!("f{n}");
+    let files: Vec<_> = (0..70_000)
+        .map(|n| TreeFile {
+            name: name(n),
+            kind: Kind::File,
+            content: Vec::new(),
+        })
+        .collect();
+    let (h1, zip) = make(&files, &Limits::default()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("many.zip");
+    std::fs::write(&path, zip).unwrap();
+    let question = json!({"Op": "hash", "Path": path});
+    assert_eq!(x_mod([question]), [Ok(h1.to_string())]);
 }

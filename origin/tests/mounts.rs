@@ -4,19 +4,11 @@ mod harness;
 
 use std::fs;
 
-use harness::{Case, Reply, Upstream, config};
-use modcdn_origin::config::Mount;
+use harness::{Case, Reply, Upstream, config, mount};
 use modcdn_origin::{Config, Origin};
 
 const MOD: &str = "/a.example/m/@v/v1.0.0.mod";
 const LIST: &str = "/a.example/m/@v/list";
-
-fn mount(prefix: &str, upstream: &str) -> Mount {
-    Mount {
-        prefix: prefix.parse().unwrap(),
-        ..Mount::at_root(upstream.parse().unwrap())
-    }
-}
 
 /// An origin with `/` and `/team-a/`, each with an upstream of its own.
 async fn two() -> (Upstream, Upstream, Case) {

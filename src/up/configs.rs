@@ -84,6 +84,7 @@ impl Source<'_> {
         config.store.dir = self.folders.edge(node.name);
         config.store.ram = EDGE_RAM;
         config.purge.token_file = Some(self.folders.purge_token());
+        config.origin.token_file = Some(self.folders.edge_token());
         config.timeouts.shutdown = SHUTDOWN;
         // A process that we did not start would outlive us.
         config.upgrade.enabled = false;
@@ -100,6 +101,8 @@ impl Source<'_> {
             ..Default::default()
         };
         config.store.dir = self.folders.origin();
+        config.purges.token_file = Some(self.folders.purge_token());
+        config.purges.edges = Some(self.folders.edge_token());
         config.timeouts.shutdown = SHUTDOWN;
         config
     }
@@ -213,6 +216,8 @@ mod tests {
             let upstream = String::from(origin.mounts[0].upstream.clone());
             assert_eq!(upstream, "https://u:secret@goproxy.cn/,off");
             assert_eq!(origin.store.dir, folders.origin());
+            let us: modcdn_edge::Config = read(folders, "us");
+            assert_eq!(origin.purges.edges, us.origin.token_file);
         });
     }
 

@@ -3,7 +3,8 @@
 //! ```text
 //! DATA/lock                   held while an `up` runs; holds its pid
 //! DATA/conf/NAME.yaml         configurations, written anew at every start (0700: may hold secrets)
-//! DATA/conf/purge.token        allows purges at the edges; made once
+//! DATA/conf/purge.token        allows purges, at the edges and at the origin; made once
+//! DATA/conf/edge.token         with it edges follow the origin's purge log; made once
 //! DATA/log/NAME.log           what a node says on stderr (JSON lines), with its predecessor NAME.log.1
 //! DATA/log/NAME.access.log    its access log (JSON lines)
 //! DATA/ca/                    with --tls: see `ca`
@@ -67,9 +68,14 @@ impl Folders {
         self.configs().join(format!("{name}.yaml"))
     }
 
-    /// The token that allows purges at the edges.
+    /// The token that allows purges.
     pub(crate) fn purge_token(&self) -> PathBuf {
         self.configs().join("purge.token")
+    }
+
+    /// The token that edges show to the origin.
+    pub(crate) fn edge_token(&self) -> PathBuf {
+        self.configs().join("edge.token")
     }
 
     /// The certificate authority's folder.

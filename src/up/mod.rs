@@ -85,6 +85,7 @@ async fn network(args: &UpArgs, mut stop: Stop) -> Result<(), Failure> {
         .map_err(|taken| Failure::Failed(with_hint(&taken, &wish)))?;
     let authority = authority(args.tls, &folders)?;
     token::ensure(&folders.purge_token())?;
+    token::ensure(&folders.edge_token())?;
     prepare(&plan, &folders, &upstream, authority.as_ref())?;
 
     let program = Program {

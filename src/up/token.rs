@@ -1,4 +1,4 @@
-//! The token that allows purges at the edges: made once, kept.
+//! Tokens by which nodes know each other and their operator: made once, kept.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};

@@ -14,6 +14,9 @@ use super::process::{Process, tail};
 use super::scratch::Scratch;
 use super::{MODCDN, ports, until};
 
+/// What a mount says that asks no checksum database.
+pub const UNVERIFIED: &str = "sumdb: {verify: off, direct: false}";
+
 /// A running node; killed when dropped.
 pub struct Node {
     role: &'static str,
@@ -36,7 +39,7 @@ impl Node {
     /// The same, with these environment variables.
     pub fn origin_in(environment: &[(&str, &str)], upstream: &str, overrides: &str) -> Node {
         let base = format!(
-            "mounts: [{{prefix: /, upstream: '{upstream}'}}]\n\
+            "mounts: [{{prefix: /, upstream: '{upstream}', {UNVERIFIED}}}]\n\
              store: {{dir: DATA/store, durable: false}}\n"
         );
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
@@ -48,7 +51,8 @@ impl Node {
     pub fn origin_on(disk: &FaultyDisk, upstream: &str, overrides: &str) -> Node {
         let dir = disk.folder();
         let base = format!(
-            "mounts: [{{prefix: /, upstream: '{upstream}'}}]\nstore: {{dir: '{}', durable: false}}\n",
+            "mounts: [{{prefix: /, upstream: '{upstream}', {UNVERIFIED}}}]\n\
+             store: {{dir: '{}', durable: false}}\n",
             dir.display()
         );
         Node::new("origin", &base, overrides, disk.environment())

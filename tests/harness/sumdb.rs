@@ -91,7 +91,7 @@ fn program() -> &'static Path {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("sumdb");
         std::fs::create_dir_all(&folder).expect("a folder for the program");
         let program = folder.join("sumdb");
-        // Go leaves a program alone that is what it would build; several may build it at once.
+        // Several test processes may build it at once: each under a name of its own.
         let own = folder.join(format!("sumdb-{}", std::process::id()));
         let go = std::env::var_os("MODCDN_TEST_GO").unwrap_or_else(|| "go".into());
         let built = Command::new(go)

@@ -204,7 +204,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		case <-ended:
 		case <-r.Context().Done():
 		}
-		return
+		panic(http.ErrAbortHandler)
 	case lie[0] == "fail":
 		http.Error(w, "told to fail", number(lie[1]))
 		return

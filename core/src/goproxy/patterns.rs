@@ -15,7 +15,7 @@ use std::str::FromStr;
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::ModulePath;
+use super::{ModulePath, escape::push_escaped};
 
 /// A pattern is no longer than this, in bytes.
 pub const MAX_PATTERN: usize = 1024;
@@ -73,6 +73,23 @@ impl Pattern {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// The path, escaped as in URLs, that everything it matches is or lies below: the elements before
+    /// the first one with a wildcard. None where that is the first.
+    #[must_use]
+    pub fn folder(&self) -> Option<String> {
+        let plain = |tokens: &[Token]| -> Option<String> {
+            let literal = |token: &Token| match token {
+                Token::Literal(c) => Some(*c),
+                _ => None,
+            };
+            tokens.iter().map(literal).collect()
+        };
+        let elements: Vec<String> = self.elements.iter().map_while(|e| plain(e)).collect();
+        let mut folder = String::new();
+        push_escaped(&mut folder, &elements.join("/"));
+        (!folder.is_empty()).then_some(folder)
     }
 
     fn matches_text(&self, target: &str) -> bool {
@@ -367,6 +384,21 @@ mod tests {
         }
         let long = "x".repeat(MAX_PATTERN + 1).parse::<Pattern>();
         assert_eq!(long, Err(PatternError::TooLong));
+    }
+
+    #[test]
+    fn the_folder_of_a_pattern_ends_before_its_first_wildcard() {
+        for (pattern, folder) in [
+            ("corp.example", Some("corp.example")),
+            ("github.com/Acme/", Some("github.com/!acme")),
+            ("github.com/acme/x-*/y", Some("github.com/acme")),
+            (r"a.b/\x", Some("a.b/x")),
+            ("*.corp.example/x", None),
+            ("[ab].c", None),
+        ] {
+            let pattern: Pattern = pattern.parse().unwrap();
+            assert_eq!(pattern.folder().as_deref(), folder, "{pattern}");
+        }
     }
 
     #[test]

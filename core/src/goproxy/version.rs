@@ -75,6 +75,15 @@ impl Version {
         all_digits(time) && is_revision && (has_base || has_none)
     }
 
+    /// Precedence alone, as x/mod's `semver.Compare` has it: `+incompatible` makes no difference.
+    pub fn cmp_precedence(&self, other: &Self) -> Ordering {
+        let (a, b) = (self.parts(), other.parts());
+        compare_numbers(a.major, b.major)
+            .then_with(|| compare_numbers(a.minor, b.minor))
+            .then_with(|| compare_numbers(a.patch, b.patch))
+            .then_with(|| compare_prereleases(a.prerelease, b.prerelease))
+    }
+
     fn parts(&self) -> Parts<'_> {
         Parts::of(&self.0).unwrap_or_default()
     }
@@ -109,11 +118,7 @@ impl FromStr for Version {
 
 impl Ord for Version {
     fn cmp(&self, other: &Self) -> Ordering {
-        let (a, b) = (self.parts(), other.parts());
-        compare_numbers(a.major, b.major)
-            .then_with(|| compare_numbers(a.minor, b.minor))
-            .then_with(|| compare_numbers(a.patch, b.patch))
-            .then_with(|| compare_prereleases(a.prerelease, b.prerelease))
+        self.cmp_precedence(other)
             .then_with(|| self.0.cmp(&other.0))
     }
 }
@@ -337,6 +342,8 @@ mod tests {
             "v18446744073709551616.0.0",
             "v18446744073709551617.0.0",
         ];
+        let (plain, marked) = (version("v2.0.0"), version("v2.0.0+incompatible"));
+        assert!(plain.cmp_precedence(&marked).is_eq() && plain < marked);
         for (i, a) in ascending.iter().enumerate() {
             for (j, b) in ascending.iter().enumerate() {
                 assert_eq!(version(a).cmp(&version(b)), i.cmp(&j), "{a} {b}");

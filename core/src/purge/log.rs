@@ -79,8 +79,9 @@ impl<'de> Deserialize<'de> for Epoch {
     }
 }
 
-/// How far a log was followed: everything up to `seq` is known. Written `EPOCH:SEQ`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// How far a log was followed: everything up to `seq` is known. Written `EPOCH:SEQ`, in JSON as an
+/// object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Position {
     /// Of which log.
     pub epoch: Epoch,

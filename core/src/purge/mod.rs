@@ -1,15 +1,18 @@
 //! Purges: which answers are meant, and what becomes of them. Pure.
 //!
 //! [`Purge`] is what an admin listener is asked for, what the origin's purge log holds, and what an
-//! edge carries out: one grammar for all three. [`log`] is how edges follow it.
+//! edge carries out: one grammar for all three. [`log`] is how edges follow it,
+//! [`Subject`] is an answer as selectors see it.
 
 pub mod log;
+mod subject;
 
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::subject::{Named, Subject};
 use crate::goproxy::{GrammarError, ModulePath, Prefix, PrefixError, Request, Version};
 
 /// A key or prefix is no longer than this, in bytes.
@@ -254,6 +257,29 @@ impl Selector {
                 Cow::Owned(version_name(&module, &version.escaped()))
             }
             Self::All => Cow::Borrowed(""),
+        }
+    }
+
+    /// Whether it selects an answer. What will be tagged isn't known before its head is here: it may
+    /// be any tag.
+    #[must_use]
+    pub fn selects(&self, subject: &Subject<'_>) -> bool {
+        match self {
+            Self::Key(key) => subject.key() == &**key,
+            Self::Module(..) => {
+                let named = subject.module().map(|named| named.modules());
+                named.is_some_and(|names| names.iter().any(|name| **name == *self.name()))
+            }
+            Self::Version(..) => {
+                let named = subject.module().and_then(|named| named.versions());
+                named.is_some_and(|names| names.iter().any(|name| **name == *self.name()))
+            }
+            Self::Prefix(prefix) => subject.prefixes().any(|found| found == &**prefix),
+            Self::Tag(tag) => match subject.tags() {
+                Some(mut tags) => tags.any(|found| found == &**tag),
+                None => true,
+            },
+            Self::All => true,
         }
     }
 
@@ -528,6 +554,34 @@ mod tests {
             Selector::key("/static/App.js?v=1").unwrap().name(),
             "/static/App.js?v=1"
         );
+    }
+
+    #[test]
+    fn selectors_mean_what_they_name() {
+        let subject = Subject::new("/t/a.b/!m/@v/v1.0.0.zip", b"red, blue");
+        for (json, means) in [
+            (r#"{"key":"/t/a.b/!m/@v/v1.0.0.zip"}"#, true),
+            (r#"{"key":"/a.b/!m/@v/v1.0.0.zip"}"#, false),
+            (r#"{"module":"a.b/M"}"#, true),
+            (r#"{"module":"a.b/M","mount":"/t/"}"#, true),
+            (r#"{"module":"a.b/M","mount":"/"}"#, false),
+            (r#"{"module":"a.b/m"}"#, false),
+            (r#"{"module":"a.b/M","version":"v1.0.0"}"#, true),
+            (r#"{"module":"a.b/M","version":"v1.0.1"}"#, false),
+            (r#"{"prefix":"/t/a.b"}"#, true),
+            (r#"{"prefix":"/t/a"}"#, false),
+            (r#"{"tag":"red"}"#, true),
+            (r#"{"tag":"re"}"#, false),
+            (r#"{"all":true}"#, true),
+        ] {
+            assert_eq!(
+                parsed(json).unwrap().selector.selects(&subject),
+                means,
+                "{json}"
+            );
+        }
+        let tag = Selector::tag("green").unwrap();
+        assert!(tag.selects(&Subject::awaited("/x")));
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub trait Io: Send + Sync {
     async fn keep_tile(&self, tile: &Tile, bytes: &Bytes);
 
     /// Keeps our tree head in place of all earlier ones, durably: the next start's
-    /// [`Client::new`] gets it. A store that can't is noted by the implementation; the head then
+    /// [`Client::resume`] gets it. A store that can't is noted by the implementation; the head then
     /// holds until the program's end.
     async fn keep_head(&self, note: &Bytes);
 }
@@ -103,26 +103,32 @@ struct Latest {
 }
 
 impl<I: Io> Client<I> {
-    /// A client that believes `key`. `kept` is the note that an earlier one's [`Io::keep_head`]
-    /// was given last; without one, it begins with whatever head it is shown first.
+    /// A client that believes `key`, and whatever head signed by it that it is shown first.
+    pub fn new(key: VerifierKey, io: I) -> Self {
+        let head = SignedHead {
+            tree: TreeHead::empty(),
+            note: Bytes::new(),
+        };
+        Self::at(key, head, io)
+    }
+
+    /// A client that goes on from the note that an earlier one's [`Io::keep_head`] was given last.
     ///
     /// # Errors
-    /// If `kept` isn't a tree head signed by that key.
-    pub fn new(key: VerifierKey, kept: Option<Bytes>, io: I) -> Result<Self, SumError> {
-        let head = match kept {
-            Some(note) => open(&key, note)?,
-            None => SignedHead {
-                tree: TreeHead::empty(),
-                note: Bytes::new(),
-            },
-        };
+    /// If that isn't a tree head signed by that key.
+    pub fn resume(key: VerifierKey, kept: Bytes, io: I) -> Result<Self, SumError> {
+        let head = open(&key, kept)?;
+        Ok(Self::at(key, head, io))
+    }
+
+    fn at(key: VerifierKey, head: SignedHead, io: I) -> Self {
         let head = Arc::new(head);
-        Ok(Self {
+        Self {
             key,
             io,
             latest: Mutex::new(Latest { head, kept: true }),
             keeping: tokio::sync::Mutex::default(),
-        })
+        }
     }
 
     /// The database's key.

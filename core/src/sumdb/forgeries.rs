@@ -13,7 +13,7 @@ use crate::digest::Sha256;
 use crate::goproxy::{SumDbCall, Tile};
 
 fn client(db: &Database) -> Client<&Database> {
-    Client::new(db.signer.key.clone(), None, db).unwrap()
+    Client::new(db.signer.key.clone(), db)
 }
 
 async fn lookup(client: &Client<&Database>, n: u64) -> Result<Proven, SumError> {

@@ -16,6 +16,7 @@ import (
 	"time"
 	"unicode"
 
+	"golang.org/x/mod/modfile"
 	"golang.org/x/mod/module"
 	"golang.org/x/mod/semver"
 	"golang.org/x/mod/sumdb/tlog"
@@ -101,6 +102,17 @@ func judge(op, a, b string) (result string, ok bool) {
 	case "pattern": // pattern of modules, module path
 		_, err := path.Match(a, "")
 		return fmt.Sprint(module.MatchPrefixPatterns(a, b)), err == nil
+	case "gomod": // go.mod, version: deprecation and the rationale of a retraction that means it
+		f, err := modfile.ParseLax("go.mod", []byte(a), nil)
+		if err != nil || f.Module == nil {
+			return "", false
+		}
+		for _, r := range f.Retract {
+			if semver.Compare(r.Low, b) <= 0 && semver.Compare(b, r.High) <= 0 {
+				return fmt.Sprintf("%q retracted %q", f.Module.Deprecated, r.Rationale), true
+			}
+		}
+		return fmt.Sprintf("%q", f.Module.Deprecated), true
 	case "ask": // module path, version or query: the path that the go command sends
 		escaped, err1 := module.EscapePath(a)
 		version, err2 := module.EscapeVersion(b)

@@ -121,6 +121,88 @@ impl Random {
         }
     }
 
+    pub(crate) fn minor_version(&mut self) -> String {
+        format!("v1.{}.{}", self.below(4), self.below(2))
+    }
+
+    /// A go.mod with something to say, now and then a broken one.
+    pub(crate) fn go_mod(&mut self) -> String {
+        let parts = [
+            "retract v1.1.0\n",
+            "retract v1.2.0 // two\n",
+            "retract [v1.0.0, v1.2.0]\n",
+            "retract [v1.2.0,v1.3.0] //three\n",
+            "retract v1.1 later\n",
+            "retract [v1, v1.1]\r\n",
+            "retract \"v1.0.0\"\n",
+            "retract [\"v1.0.0\" , v1.0.1 ] x\n",
+            "retract `v1.0.0`\n",
+            "retract (v1.0.0)\n",
+            "retract (v1.0.0\n",
+            "retract [v1.0.0]\n",
+            "retract ()\n",
+            "retract ( ) // none\n",
+            "retract\n",
+            "retract (\n\tv1.0.0\n\t// five\n\tv1.1.0\n\n\tv1.2.0 // six\n\n\n\t[v1.3.0, v1.3.1]\n)\n",
+            "retract ( // seven\n\n\t// eight\n\n\t// nine\n\tv1.3.0\n\t) // ten\n",
+            "retract (\n\tv1.0.0 // (\n\t( v1.1.0\n\t) \n",
+            "// eleven\n",
+            "// twelve\r\n//\n",
+            "  //thirteen\n",
+            "// Deprecated: new\n",
+            "// Deprecated:new\n//\n// end\n",
+            "\n",
+            " \t\r\n",
+            "godebug x=y\n",
+            "require a.b/c v1.0.0 // indirect\n",
+            "replace a.b/c => ../c\n",
+            "future x (\n\tretract v1.1.0\n)\n",
+            "future (\n\tretract v1.1.0\n)\n",
+        ];
+        let modules = [
+            "module a.b/m\n",
+            "module a.b/m // Deprecated: new\n",
+            "module \"a.b/m\"\n",
+            "module (\n\ta.b/m\n)\n",
+            "module (\n// Deprecated: newer\n\ta.b/m\n)\n",
+        ];
+        let odd = [
+            "module a.b/n\n",
+            "module\n",
+            "module 'a'\n",
+            ")\n",
+            "(\n",
+            "(\n)\n",
+            "\"\n",
+            "/*\n",
+            "retract (\n",
+            "retract (\n) v1.0.0\n",
+            "a/*b\n",
+            "[ ] , {}\n",
+            "x//y\n",
+            "`\n",
+            "\u{b}\n",
+        ];
+        let mut text = String::new();
+        let at = self.below(6);
+        for n in 0..7 {
+            text += if n == at {
+                self.pick(&modules)
+            } else {
+                self.pick(&parts)
+            };
+        }
+        if self.one_in(3) {
+            text += self.pick(&odd);
+            text += self.pick(&parts);
+        }
+        if self.one_in(10) {
+            text.trim_end().to_owned()
+        } else {
+            text
+        }
+    }
+
     pub(crate) fn escaped_path(&mut self) -> String {
         let path = self.module_path();
         self.escape(&path)

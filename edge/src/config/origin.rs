@@ -62,6 +62,8 @@ pub const DEFAULT_QUEUE_WAIT: Period = Period::secs(5);
 pub const DEFAULT_BREAKER_WINDOW: u32 = 20;
 /// So many failures among them open it.
 pub const DEFAULT_BREAKER_FAILURES: u32 = 10;
+/// How often the origin's purge log is looked at.
+pub const DEFAULT_PURGES_INTERVAL: Period = Period::secs(5);
 /// The first pause of an open breaker.
 pub const DEFAULT_BREAKER_PAUSE: Period = Period::secs(1);
 /// The longest, doubling with each try that fails.
@@ -76,6 +78,9 @@ pub struct OriginConfig {
     /// PEM file of the certificate authorities that may vouch for an `https` origin; none means
     /// the system's.
     pub ca: Option<PathBuf>,
+    /// File with the token that is shown to the origin where it wants one, for its purge log: the first
+    /// line counts. Read at each request. None: the purge log isn't followed.
+    pub token_file: Option<PathBuf>,
     /// DNS resolvers for the origin's name, with their ports; none means the system's.
     pub resolvers: Vec<SocketAddr>,
     /// Longest wait for a connection: name, TCP, TLS, HTTP/2.
@@ -117,6 +122,8 @@ pub struct OriginConfig {
     pub queue_wait: Period,
     /// The circuit breaker.
     pub breaker: BreakerConfig,
+    /// How the origin's purge log is followed.
+    pub purges: FollowConfig,
 }
 
 impl Default for OriginConfig {
@@ -124,6 +131,7 @@ impl Default for OriginConfig {
         Self {
             url: DEFAULT_ORIGIN_URL.to_owned(),
             ca: None,
+            token_file: None,
             resolvers: Vec::new(),
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             first_byte_timeout: DEFAULT_FIRST_BYTE_TIMEOUT,
@@ -144,6 +152,23 @@ impl Default for OriginConfig {
             queue: DEFAULT_QUEUE,
             queue_wait: DEFAULT_QUEUE_WAIT,
             breaker: BreakerConfig::default(),
+            purges: FollowConfig::default(),
+        }
+    }
+}
+
+/// How the origin's purge log is followed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FollowConfig {
+    /// How often it is looked at. Zero: never.
+    pub interval: Period,
+}
+
+impl Default for FollowConfig {
+    fn default() -> Self {
+        Self {
+            interval: DEFAULT_PURGES_INTERVAL,
         }
     }
 }

@@ -248,6 +248,16 @@ impl Engine {
         }
     }
 
+    /// Whom the engine asks for modules at present.
+    pub(crate) fn origin(&self) -> Arc<dyn Origin> {
+        self.settings.load().origin.clone()
+    }
+
+    /// Purges that are not on disk.
+    pub(crate) fn purges_unwritten(&self) -> usize {
+        self.store.purges_unwritten()
+    }
+
     /// The answer for a key. Waits for the disk only if there is an answer and it isn't warm.
     async fn look_up(&self, key: &str) -> Option<Arc<Entry>> {
         self.looked_up(key, self.store.look(key)).await

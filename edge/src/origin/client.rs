@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, HOST, IF_NONE_MATCH, IF_RANGE, RANGE};
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, HOST, IF_NONE_MATCH, IF_RANGE, RANGE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use pingora::http::RequestHeader;
 use tokio::runtime::Handle;
@@ -203,6 +203,9 @@ impl Client {
         if let Some(resume) = &request.resume {
             set(RANGE, resume.range())?;
             set(IF_RANGE, resume.if_range.clone())?;
+        }
+        if let Some(authorization) = &request.authorization {
+            set(AUTHORIZATION, authorization.clone())?;
         }
         if request.no_fetch {
             set(DISABLE_MODULE_FETCH, HeaderValue::from_static("true"))?;

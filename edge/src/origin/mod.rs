@@ -51,6 +51,8 @@ pub struct OriginRequest {
     pub no_fetch: bool,
     /// Its answer goes to one client, at that client's pace.
     pub relay: bool,
+    /// `Authorization`: for what only this edge may ask.
+    pub authorization: Option<HeaderValue>,
 }
 
 impl OriginRequest {
@@ -62,6 +64,7 @@ impl OriginRequest {
             resume: None,
             no_fetch: false,
             relay: false,
+            authorization: None,
         }
     }
 }

@@ -5,8 +5,9 @@
 //! the directory see the same files, and no byte escapes the hash.
 
 use super::Limits;
+use super::end::{Place, TAIL, find_directory};
 use super::fault::{Fault, shown};
-use super::record::{CENTRAL_LEN, Entry, Place, TAIL, find_directory};
+use super::record::{CENTRAL_LEN, Entry};
 use super::source::{Source, read_exactly};
 
 /// See the module.

@@ -14,21 +14,21 @@ macro_rules! faults {
         #[non_exhaustive]
         pub enum Fault {
             $($(#[$doc])* #[error($text)] $variant $(($($field),+))?,)*
-            /// The archive itself can't be read: our disk's fault, not the archive's.
-            #[error("can't be read: {0}")]
-            Read(#[from] io::Error),
+            /// The archive itself can't be read or written: our disk's fault, not the archive's.
+            #[error("can't be read or written: {0}")]
+            Io(#[from] io::Error),
         }
 
         impl Fault {
             /// Every name there is, for metrics.
-            pub const NAMES: &[&str] = &[$($name,)* "read"];
+            pub const NAMES: &[&str] = &[$($name,)* "io"];
 
             /// The stable name: in metrics, logs and reason files.
             #[must_use]
             pub const fn name(&self) -> &'static str {
                 match self {
                     $(faults!(@pattern $variant $(($($field),+))?) => $name,)*
-                    Self::Read(_) => "read",
+                    Self::Io(_) => "io",
                 }
             }
         }
@@ -98,7 +98,7 @@ impl Fault {
     /// Whether the archive is bad, rather than our disk.
     #[must_use]
     pub const fn is_content(&self) -> bool {
-        !matches!(self, Self::Read(_) | Self::Source(..))
+        !matches!(self, Self::Io(_) | Self::Source(..))
     }
 }
 

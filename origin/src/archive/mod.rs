@@ -3,12 +3,15 @@
 //! [`check`] says of a file whether it is a zip that the go command takes for this version of this
 //! module, and what its h1 is. In the order in which bytes are looked at:
 //!
-//! - `directory`: the directory at the end, its records (`record`) read as Go reads them;
+//! - `directory`: the directory at the end, its records (`end`, `record`) read as Go reads them;
 //! - `rules`: what x/mod's `CheckZip` asks of names and sizes (`fold`: names that are one where case
 //!   doesn't count);
 //! - `examine`: every entry read through: header, data (`unpack`), descriptor;
 //! - [`Scan`]: the same for an archive that is still coming in, so that at its end nothing but the
 //!   directory is left to be read ([`check_scanned`]).
+//!
+//! [`write`] makes a zip of a tree's files: those that x/mod's `Create` picks (`select`, `language`), in
+//! records of one form (`frame`), so that its h1 is what the go command computes of the same tree.
 //!
 //! Failure rule: what x/mod or Go's archive/zip refuses is refused; so is what they take but what other readers
 //! would see other files in: bytes outside of entries, entries that overlap, headers that differ,
@@ -16,14 +19,19 @@
 //! inflated piece by piece, and no further than declared.
 
 mod directory;
+mod end;
 mod examine;
 mod fault;
 mod fold;
+mod frame;
+mod language;
 mod record;
 mod rules;
 mod scan;
+mod select;
 mod source;
 mod unpack;
+mod write;
 
 use bytes::Bytes;
 use modcdn_core::goproxy::{ModulePath, Version};
@@ -33,7 +41,9 @@ use self::directory::Directory;
 use self::examine::Examiner;
 pub use self::fault::Fault;
 pub use self::scan::Scan;
+pub use self::select::{Input, Kind};
 pub use self::source::Source;
+pub use self::write::write;
 
 /// How much a module zip may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -262,3 +262,69 @@ impl Scan {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::{Input, Kind, write};
+
+    struct File(&'static str);
+
+    impl Input for File {
+        fn path(&self) -> &str {
+            self.0
+        }
+
+        fn kind(&self) -> Kind {
+            Kind::File
+        }
+
+        fn size(&self) -> u64 {
+            self.0.len() as u64
+        }
+
+        fn open(&self) -> std::io::Result<Box<dyn std::io::Read + '_>> {
+            Ok(Box::new(self.0.as_bytes()))
+        }
+    }
+
+    #[test]
+    fn all_that_came_was_found() {
+        let (module, version) = ("a.example/m".parse().unwrap(), "v1.0.0".parse().unwrap());
+        let mut zip = Vec::new();
+        let limits = Limits::default();
+        let files = [File("go.mod"), File("a.go"), File("b.go")];
+        write(&mut zip, &module, &version, &files, &limits).unwrap();
+        let mut scan = Scan::new(&module, &version, limits);
+        zip.chunks(10).for_each(|piece| scan.feed(piece));
+        assert_eq!(scan.records.len(), files.len());
+        assert_eq!(scan.kept.as_deref(), Some(&b"go.mod"[..]));
+        assert!(scan.has_stopped(), "at the directory");
+    }
+
+    #[test]
+    fn a_scan_stops_at_its_bounds() {
+        let (module, version) = ("a.example/m".parse().unwrap(), "v1.0.0".parse().unwrap());
+        let mut zip = Vec::new();
+        let files = [File("go.mod"), File("a.go"), File("b.go")];
+        write(&mut zip, &module, &version, &files, &Limits::default()).unwrap();
+        for limits in [
+            Limits {
+                files: 1,
+                ..Limits::default()
+            },
+            Limits {
+                unpacked: 9,
+                ..Limits::default()
+            },
+            Limits {
+                directory: 40,
+                ..Limits::default()
+            },
+        ] {
+            let mut scan = Scan::new(&module, &version, limits);
+            scan.feed(&zip);
+            assert!(scan.has_stopped() && scan.records.len() == 1, "{limits:?}");
+        }
+    }
+}

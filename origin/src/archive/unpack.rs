@@ -178,6 +178,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
         #[test]
         fn pieces_do_not_matter(
             content in prop::collection::vec(0..4u8, 0..150_000),

@@ -15,8 +15,11 @@ mod freshness;
 mod git;
 mod limits;
 mod mount;
+pub mod policy;
+mod purges;
 mod retention;
 mod s3;
+mod sumdb;
 mod timeouts;
 mod upstreams;
 
@@ -26,8 +29,13 @@ pub use self::freshness::Freshness;
 pub use self::git::{Git, GitCredential, GitFreshness, GitLimits, GitTimeouts};
 pub use self::limits::Limits;
 pub use self::mount::Mount;
+pub use self::policy::Policy;
+pub use self::purges::Purges;
 pub use self::retention::{Irreplaceable, Keep, Retention};
 pub use self::s3::S3;
+pub use self::sumdb::{
+    DatabaseKey, DatabaseKeyError, DatabaseUrl, DatabaseUrlError, SumDb, Unreachable, Verify,
+};
 pub use self::timeouts::Timeouts;
 pub use self::upstreams::{HttpProxy, HttpProxyError, Upstreams};
 
@@ -62,6 +70,8 @@ pub struct Config {
     pub credentials: Vec<Credential>,
     /// What is kept, and where.
     pub store: Store,
+    /// What edges are told to forget.
+    pub purges: Purges,
     /// How long answers that may change are used.
     pub freshness: Freshness,
     /// How long anything may take.
@@ -111,6 +121,7 @@ impl Default for Config {
             upstreams: Upstreams::default(),
             credentials: Vec::new(),
             store: Store::default(),
+            purges: Purges::default(),
             freshness: Freshness::default(),
             timeouts: Timeouts::default(),
             limits: Limits::default(),
@@ -157,6 +168,7 @@ impl modcdn_core::config::Config for Config {
             s3.check(&mut require);
         }
         mount::check(&self.mounts, &self.store.dir, &mut require);
+        self.purges.check(&mut require);
         self.upstreams.check(&mut require);
         credentials::check(&self.credentials, &mut require);
         self.timeouts.check(&mut require);
@@ -287,6 +299,11 @@ mod tests {
             (
                 "store: {s3: {bucket: b, endpoint: 'http://s3'}}",
                 "store.s3.endpoint",
+            ),
+            ("mounts: [{private: ['corp.example/[']}]", "corp.example/["),
+            (
+                "mounts: [{sumdb: {timeout: 0s}}]",
+                "mounts[0].sumdb.timeout",
             ),
         ] {
             let error = parse(text).unwrap_err().to_string();

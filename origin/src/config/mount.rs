@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use modcdn_core::goproxy::{ModulePath, Prefix};
+use modcdn_core::goproxy::{ModulePath, Patterns, Prefix};
 use serde::{Deserialize, Serialize};
 
-use super::{Retention, Store};
+use super::{Retention, Store, SumDb};
 use crate::upstream::chain::{Upstream, UpstreamChain};
 
 /// Modules below one prefix. Each mount has a tree of its own; the same module may be another one
@@ -17,6 +17,11 @@ pub struct Mount {
     pub prefix: Prefix,
     /// Whom to ask for what isn't stored.
     pub upstream: UpstreamChain,
+    /// Which modules are private, as `GOPRIVATE` has them: the checksum database is never asked
+    /// about them.
+    pub private: Patterns,
+    /// Which checksum database vouches for all others.
+    pub sumdb: SumDb,
     /// What is removed from its part of the store.
     pub retention: Option<Retention>,
 }
@@ -34,15 +39,18 @@ impl Mount {
         Self {
             prefix: Prefix::root(),
             upstream,
+            private: Patterns::default(),
+            sumdb: SumDb::default(),
             retention: None,
         }
     }
 
-    /// Whether what is removed of a module could be fetched again.
+    /// Whether what is removed of a module can be fetched again for sure: public proxies keep what
+    /// they have, and private repositories vanish.
     #[must_use]
-    pub fn can_fetch(&self, _module: &ModulePath) -> bool {
+    pub fn can_fetch(&self, module: &ModulePath) -> bool {
         let mut links = self.upstream.links().iter();
-        links.any(|link| link.upstream != Upstream::Off)
+        !self.private.matches(module) && links.any(|link| link.upstream != Upstream::Off)
     }
 
     /// The mount's folder in the store.
@@ -92,6 +100,7 @@ pub(super) fn check(mounts: &[Mount], store: &Path, require: &mut impl FnMut(boo
                 folder.display()
             ),
         );
+        mount.sumdb.check(&format!("{key}.sumdb"), require);
     }
 }
 

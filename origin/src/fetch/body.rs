@@ -15,6 +15,7 @@ use crate::disk;
 use crate::store::shelf::Local;
 use crate::store::spool::{self, Spool, Writer};
 use crate::store::sum::Sum;
+use crate::sumdb::Pending;
 use crate::upstream::{Body, Fetched, asked};
 
 impl Engine {
@@ -24,9 +25,9 @@ impl Engine {
         landing: Landing<String, News>,
     ) {
         // Another flight may have landed since its asker looked.
-        match self.stored(request).await {
-            Ok(Some(stored)) => return landing.say(Ok(Found::Stored(stored))),
+        match self.stored(request, false).await {
             Ok(None) => {}
+            Ok(Some(stored)) => return landing.say(Ok(Found::Stored(stored))),
             Err(refusal) => return landing.say(Err(refusal)),
         }
         let _place = match self.place(request).await {
@@ -34,16 +35,23 @@ impl Engine {
             Err(refusal) => return landing.say(Err(refusal)),
         };
         let deadline = Instant::now() + self.timeouts.request.get();
+        // Beside the fetch, not after it.
+        let proof = self.sumdb.begin(request);
         match self
             .within(request, self.upstreams.fetch(request, None))
             .await
         {
             Ok(Fetched::Whole { body, .. }) => {
-                let stored = self.keep(request, body).await;
-                landing.say(Ok(Found::Stored(stored)));
+                landing.say(self.take_whole(request, body, proof).await);
             }
             Ok(Fetched::Opened { first, rest }) => {
-                self.pour(request, first, rest, landing, deadline).await;
+                let pouring = Pouring {
+                    first,
+                    rest,
+                    proof,
+                    deadline,
+                };
+                self.pour(request, pouring, landing).await;
             }
             Ok(Fetched::NotModified) => landing.say(Err(super::crashed(request))),
             Err(refusal) => {
@@ -54,25 +62,27 @@ impl Engine {
     }
 
     /// Lets a body grow under the eyes of its readers, then commits it.
-    async fn pour(
-        &self,
-        request: &Request,
-        first: Bytes,
-        rest: Body,
-        landing: Landing<String, News>,
-        deadline: Instant,
-    ) {
+    async fn pour(&self, request: &Request, pouring: Pouring, landing: Landing<String, News>) {
+        let Pouring {
+            first,
+            rest,
+            proof,
+            deadline,
+        } = pouring;
         let asked = asked(request);
         let (mut writer, spool) = match spool::start(&self.tree, rest.announced(), &asked).await {
             Ok(started) => started,
             Err(refusal) => return landing.say(Err(refusal)),
         };
-        let following = self.follow(request, &spool);
+        let proofs = Proofs {
+            following: self.follow(request, &spool),
+            database: proof,
+        };
         landing.say(Ok(Found::Growing(spool.clone())));
         let poured = timeout_at(deadline, pour_all(&mut writer, first, rest, &asked)).await;
         let poured = poured.unwrap_or_else(|_| Err(too_long(request, self.timeouts.request.get())));
         let failed = match poured {
-            Ok(()) => self.finish(request, writer, &spool, following).await.err(),
+            Ok(()) => self.finish(request, writer, &spool, proofs).await.err(),
             Err(refusal) => Some((writer, refusal)),
         };
         if let Some((writer, refusal)) = failed {
@@ -89,16 +99,18 @@ impl Engine {
         }
     }
 
-    /// Proves a body of which all bytes are there, then commits it.
+    /// Proves a body of which all bytes are there: by itself, then against the checksum database.
+    /// Then commits it.
     async fn finish(
         &self,
         request: &Request,
         writer: Writer,
         spool: &Spool,
-        following: Option<Following>,
+        proofs: Proofs,
     ) -> Result<Sum, (Writer, Refusal)> {
         let proven = match writer.whole(request) {
             Ok(len) => {
+                let following = proofs.following;
                 let body = Local::File(spool.file().clone());
                 self.prove(request, &body, len, following).await
             }
@@ -108,9 +120,34 @@ impl Engine {
             Ok(h1) => h1,
             Err(refusal) => return Err((writer, refusal)),
         };
-        let named = |sum| self.provisional.put(spool.id(), sum);
+        let standing = match Self::verify(request, h1, proofs.database).await {
+            Ok(standing) => standing,
+            Err(refusal) => return Err((writer, refusal)),
+        };
+        let named = |sum: Sum| {
+            self.provisional.put(spool.id(), sum);
+            if let Some(standing) = standing {
+                self.sumdb.settle(request, sum.digest, standing);
+            }
+        };
         writer.commit(request, h1, named).await
     }
+}
+
+/// A body that begins to come.
+struct Pouring {
+    first: Bytes,
+    rest: Body,
+    proof: Option<Pending>,
+    deadline: Instant,
+}
+
+/// What goes on beside a body's coming.
+struct Proofs {
+    /// Of a zip: that it is one.
+    following: Option<Following>,
+    /// That it is the one that the checksum database has.
+    database: Option<Pending>,
 }
 
 /// Writes a body as it comes; what has come already is written at once.

@@ -10,13 +10,15 @@ mod following;
 mod proof;
 mod provisional;
 mod shared;
+mod vouch;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use modcdn_core::digest::Sha256;
-use modcdn_core::goproxy::Request;
+use modcdn_core::goproxy::{Prefix, Request, SumDb};
+use modcdn_core::purge::{Mode, Subject};
 use modcdn_core::refusal::{Reason, Refusal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -27,12 +29,14 @@ pub(crate) use self::shared::Shared;
 use crate::archive;
 use crate::config::{Freshness, Mount, Timeouts};
 use crate::metrics::Metrics;
+use crate::purges::PurgeLog;
 use crate::retention::used::Uses;
 use crate::store::mutable::{Answer, Mutables, Since, Use};
 use crate::store::negative::Negatives;
 use crate::store::spool::Spool;
 use crate::store::sum::Sum;
 use crate::store::tree::{self, Look, OutOfReach, Stored, StoredBody, Tree, Unsummed};
+use crate::sumdb::Database;
 use crate::upstream::{Fetched, Upstreams, asked};
 
 /// Everything that finding below one mount needs.
@@ -42,14 +46,18 @@ pub(crate) struct Engine {
     pub(crate) freshness: Freshness,
     pub(crate) provisional: Provisional,
     pub(crate) metrics: Metrics,
+    pub(crate) sumdb: Arc<Database>,
     negatives: Negatives,
     bad: Negatives,
     archives: archive::Limits,
     processors: Arc<Semaphore>,
-    upstreams: Upstreams,
+    upstreams: Arc<Upstreams>,
     timeouts: Timeouts,
     flights: Flights<String, News>,
     places: Arc<Semaphore>,
+    purges: Arc<PurgeLog>,
+    /// Where the mount begins.
+    prefix: Prefix,
     /// When versions are asked for, where somebody wants to know.
     uses: Option<Arc<Uses>>,
 }
@@ -77,19 +85,23 @@ impl Engine {
         shared: &Shared,
     ) -> Arc<Self> {
         let prefix = mount.prefix.clone();
+        let upstreams = Arc::new(Upstreams::new(mount, shared));
         Arc::new(Self {
             mutables: Mutables::new(tree.clone(), prefix.clone(), shared.memory.clone()),
             negatives: shared.negatives.of(prefix.clone()),
             bad: shared.bad.of(prefix),
             archives: shared.archives,
             processors: shared.processors.clone(),
+            sumdb: Database::open(mount, tree.clone(), upstreams.clone(), shared),
             tree,
             freshness: shared.freshness.clone(),
             provisional: Provisional::default(),
-            upstreams: Upstreams::new(mount, shared),
+            upstreams,
             timeouts: shared.timeouts.clone(),
             flights: Flights::default(),
             places: shared.places.clone(),
+            purges: shared.purges.clone(),
+            prefix: mount.prefix.clone(),
             uses,
             metrics: shared.metrics.clone(),
         })
@@ -100,6 +112,9 @@ impl Engine {
     /// # Errors
     /// The refusal to answer with.
     pub(crate) async fn find(self: &Arc<Self>, request: &Request, only_stored: bool) -> News {
+        if let Request::SumDb(call) = request {
+            return self.find_of_database(request, call, only_stored).await;
+        }
         if tree::keeps(request) {
             let found = self.find_body(request, only_stored).await;
             if let Some(uses) = self.uses.as_ref().filter(|_| found.is_ok()) {
@@ -116,19 +131,32 @@ impl Engine {
         self.uses.as_ref()
     }
 
+    async fn find_of_database(&self, request: &Request, call: &SumDb, only_stored: bool) -> News {
+        let path = request.path();
+        if let Some(refusal) = self.absent(&path) {
+            return Err(refusal);
+        }
+        let found = self.sumdb.find(call, only_stored).await;
+        found.inspect_err(|refusal| self.negatives.put(&path, refusal))
+    }
+
     async fn find_body(self: &Arc<Self>, request: &Request, only_stored: bool) -> News {
         match self.tree.look(request).await {
-            Look::Found(stored) => return Ok(Found::Stored(stored)),
+            Look::Found(stored) => {
+                if let Some(stored) = self.vouched(request, stored, only_stored).await? {
+                    return Ok(Found::Stored(stored));
+                }
+            }
             Look::Unknown => return Err(out_of_reach(request)),
             Look::Unsummed(_) | Look::Absent => {}
         }
         if only_stored {
-            let stored = self.stored(request).await?.map(Found::Stored);
+            let stored = self.stored(request, true).await?.map(Found::Stored);
             return stored.ok_or_else(|| not_stored(request));
         }
         let path = request.path();
-        let known = self.negatives.get(&path);
-        if let Some(refusal) = known.or_else(|| self.bad.get(&path)) {
+        let known = self.absent(&path);
+        if let Some(refusal) = known.or_else(|| self.unless_purged(&path, self.bad.get(&path))) {
             return Err(refusal);
         }
         let (engine, asked) = (self.clone(), request.clone());
@@ -142,7 +170,8 @@ impl Engine {
         let lifetime = self.freshness.lifetime(request);
         let known = self.mutables.get(&path).await;
         let usage = known.as_ref().map_or(Use::Never, |answer| {
-            self.freshness.usage(lifetime, answer.confirmed.age())
+            let usage = self.freshness.usage(lifetime, answer.confirmed.age());
+            self.after_purges(&path, answer.confirmed.age(), usage)
         });
         let (engine, asked) = (self.clone(), request.clone());
         let fly = |landing| async move { engine.fly_for_answer(&asked, landing).await };
@@ -172,7 +201,7 @@ impl Engine {
                 }
             }
             _ => {
-                if let Some(refusal) = self.negatives.get(&path) {
+                if let Some(refusal) = self.absent(&path) {
                     return Err(refusal);
                 }
                 let joined = self.flights.join(&path, fly).await;
@@ -181,13 +210,43 @@ impl Engine {
         }
     }
 
+    /// What upstream said of this path, unless it was purged since.
+    fn absent(&self, path: &str) -> Option<Refusal> {
+        self.unless_purged(path, self.negatives.get(path))
+    }
+
+    fn unless_purged(&self, path: &str, known: Option<(Refusal, Duration)>) -> Option<Refusal> {
+        let (refusal, age) = known?;
+        let usage = self.after_purges(path, age, Use::Fresh);
+        (usage == Use::Fresh).then_some(refusal)
+    }
+
+    /// What is left of an answer's use after the purges since it was confirmed.
+    fn after_purges(&self, path: &str, age: Duration, usage: Use) -> Use {
+        let key = format!("{}{path}", self.prefix.before());
+        let confirmed = SystemTime::now().checked_sub(age).unwrap_or(UNIX_EPOCH);
+        match self.purges.judge(&Subject::new(&key, b""), confirmed) {
+            Some(Mode::Hard) => Use::Never,
+            Some(Mode::Soft) if usage != Use::Never => Use::IfError,
+            Some(Mode::Soft) | None => usage,
+        }
+    }
+
     /// What the tree has, taken over from the go command if need be.
-    async fn stored(&self, request: &Request) -> Result<Option<Stored>, Refusal> {
-        match self.tree.look(request).await {
-            Look::Found(stored) => Ok(Some(stored)),
-            Look::Unsummed(body) => self.adopt(request, body).await,
-            Look::Absent => Ok(None),
-            Look::Unknown => Err(out_of_reach(request)),
+    async fn stored(
+        &self,
+        request: &Request,
+        only_stored: bool,
+    ) -> Result<Option<Stored>, Refusal> {
+        let stored = match self.tree.look(request).await {
+            Look::Found(stored) => Some(stored),
+            Look::Unsummed(body) => self.adopt(request, body).await?,
+            Look::Absent => None,
+            Look::Unknown => return Err(out_of_reach(request)),
+        };
+        match stored {
+            Some(stored) => self.vouched(request, stored, only_stored).await,
+            None => Ok(None),
         }
     }
 
@@ -344,7 +403,7 @@ impl Drop for Place {
     }
 }
 
-fn not_stored(request: &Request) -> Refusal {
+pub(crate) fn not_stored(request: &Request) -> Refusal {
     Refusal::new(
         Reason::NotStored,
         asked(request),

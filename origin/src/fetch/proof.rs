@@ -24,8 +24,8 @@ impl Engine {
         Some(Following::start(spool, scan, self.processors.clone()))
     }
 
-    /// Proves a whole body: `None` for what needs no proof, else the h1 of a zip that follows the
-    /// rules and was approved.
+    /// Checks a whole body: `None` for what needs no check, else the h1 of a zip that follows the
+    /// rules.
     ///
     /// # Errors
     /// The refusal to tell. Of [bad content](Reason::is_bad_content) nothing may be kept but in
@@ -49,7 +49,6 @@ impl Engine {
         let seconds = started.elapsed().as_secs_f64();
         self.metrics.zip_check_seconds.observe(seconds);
         let checked = checked.map_err(|fault| self.refuse(request, &fault))?;
-        self.approve(module, version, &checked).await?;
         Ok(Some(checked.h1))
     }
 
@@ -71,21 +70,10 @@ impl Engine {
         .await?
     }
 
-    /// Whether a module's zip of this hash may be given out and kept. Every zip that follows the
-    /// rules may.
-    async fn approve(
-        &self,
-        _module: &ModulePath,
-        _version: &Version,
-        _checked: &Checked,
-    ) -> Result<(), Refusal> {
-        Ok(())
-    }
-
     /// Counts a fault, and puts it into words.
     fn refuse(&self, request: &Request, fault: &Fault) -> Refusal {
         let asked = asked(request);
-        if let Fault::Read(error) = fault {
+        if let Fault::Io(error) = fault {
             self.tree.note("check", error);
             return disk_failed(&asked, error);
         }

@@ -9,6 +9,7 @@ use crate::archive;
 use crate::config::{Archive, Config, Freshness, Limits, Timeouts};
 use crate::credentials::Credentials;
 use crate::metrics::Metrics;
+use crate::purges::PurgeLog;
 use crate::store::budget::Budget;
 use crate::store::mutable::Memory;
 use crate::store::negative::Absences;
@@ -38,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) places: Arc<Semaphore>,
     /// Absent where no upstream is asked by HTTP.
     pub(crate) client: Option<Arc<Client>>,
+    /// What is to be asked for again.
+    pub(crate) purges: Arc<PurgeLog>,
 }
 
 impl Shared {
@@ -45,7 +48,11 @@ impl Shared {
     ///
     /// # Errors
     /// If one of them can't be used, or the HTTP client can't be set up.
-    pub(crate) fn new(config: &Config, metrics: Metrics) -> Result<Self, SetupError> {
+    pub(crate) fn new(
+        config: &Config,
+        purges: Arc<PurgeLog>,
+        metrics: Metrics,
+    ) -> Result<Self, SetupError> {
         let limits = config.limits.clone();
         let credentials = Arc::new(Credentials::open(&config.credentials)?);
         let client = asks_http(config)
@@ -71,6 +78,7 @@ impl Shared {
             archive: config.archive.clone(),
             places: Arc::new(Semaphore::new(limits.fetches)),
             client,
+            purges,
             limits,
             metrics,
         })
@@ -78,9 +86,11 @@ impl Shared {
 }
 
 fn asks_http(config: &Config) -> bool {
-    let mut links = config
-        .mounts
-        .iter()
-        .flat_map(|mount| mount.upstream.links());
-    links.any(|link| matches!(link.upstream, Upstream::Http(_)))
+    config.mounts.iter().any(|mount| {
+        let mut links = mount.upstream.links().iter();
+        let is_off = links.clone().any(|link| link.upstream == Upstream::Off);
+        links.any(|link| matches!(link.upstream, Upstream::Http(_)))
+            || mount.sumdb.url.is_some()
+            || mount.sumdb.direct && !is_off
+    })
 }

@@ -12,6 +12,7 @@ use http::request::Parts;
 use http::{Method, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use modcdn_core::goproxy::MAX_PATH;
+use modcdn_core::purge::log::PURGES_PATH;
 use modcdn_core::refusal::{Reason, Refusal};
 use modcdn_core::telemetry::AccessLog;
 
@@ -21,10 +22,12 @@ use crate::answer::{self, Asker, Body};
 use crate::config::Freshness;
 use crate::metrics::Metrics;
 use crate::mounts::Mounts;
+use crate::purges::endpoint::Reading;
 
 /// What all connections share.
 pub(crate) struct Handler {
-    pub(crate) mounts: Mounts,
+    pub(crate) mounts: Arc<Mounts>,
+    pub(crate) purges: Reading,
     pub(crate) freshness: Freshness,
     pub(crate) metrics: Metrics,
     pub(crate) log: AccessLog,
@@ -32,7 +35,7 @@ pub(crate) struct Handler {
     pub(crate) max_headers: usize,
 }
 
-/// The one endpoint of ours on the public listener.
+/// Whether we live, for whoever asks.
 const HEALTH: &str = "/-/healthz";
 
 impl Handler {
@@ -75,6 +78,13 @@ impl Handler {
         if path == HEALTH {
             return ("health", answer::plain(StatusCode::OK, "ok\n"));
         }
+        if path == PURGES_PATH {
+            let response = match self.purges.answer(head).await {
+                Ok(page) => answer::lines(page.to_lines(), &head.method),
+                Err(refusal) => self.refuse(head, &refusal),
+            };
+            return ("purges", response);
+        }
         if path.starts_with("/-/") {
             let refusal = Refusal::new(Reason::NoSuchEndpoint, path, "no such endpoint");
             return ("other", self.refuse(head, &refusal));
@@ -112,7 +122,7 @@ impl Handler {
         if !has_host {
             return refused(Reason::BadRequest, "exactly one Host header is needed");
         }
-        if head.uri.query().is_some() {
+        if head.uri.query().is_some() && path != PURGES_PATH {
             let failed = "a module request has no query string";
             return refused(Reason::BadRequest, failed);
         }

@@ -32,6 +32,8 @@ use crate::disk;
 use crate::fetch::{Engine, Shared};
 use crate::metrics::Metrics;
 use crate::mounts::{Mounts, Unusable};
+use crate::purges::endpoint::{Appending, Reading};
+use crate::purges::{self, PurgeLog, Purger};
 use crate::retention;
 use crate::store::tree::Tree;
 use crate::upstream::SetupError;
@@ -146,8 +148,18 @@ impl Origin {
     pub async fn start(config: Config) -> Result<Self, Error> {
         let registry = Registry::new();
         let metrics = Metrics::new(&registry);
-        let admin = Admin::new("origin", registry);
-        let mounts = open_mounts(&config, &metrics).await?;
+        let log = open_purge_log(&config).await?;
+        let mounts = Arc::new(open_mounts(&config, &log, &metrics).await?);
+        let purger = Arc::new(Purger::new(log.clone(), metrics.clone()));
+        let appending = Appending {
+            purger: purger.clone(),
+            tokens: config.purges.token_file.clone(),
+        };
+        let purges = Reading {
+            log,
+            edges: config.purges.edges.clone(),
+        };
+        let admin = Admin::with("origin", registry, vec![Box::new(appending)]);
         let trees: Vec<_> = mounts.engines().iter().map(|e| e.tree.clone()).collect();
         let log = AccessLog::open(&config.access_log).map_err(|error| Error::AccessLog {
             target: config.access_log.to_string(),
@@ -173,6 +185,7 @@ impl Origin {
         };
         let handler = Arc::new(Handler {
             mounts,
+            purges,
             freshness: config.freshness.clone(),
             metrics,
             log,
@@ -257,9 +270,13 @@ impl Origin {
     }
 }
 
-async fn open_mounts(config: &Config, metrics: &Metrics) -> Result<Mounts, Error> {
-    let (read, counted) = (config.clone(), metrics.clone());
-    let shared = tokio::task::spawn_blocking(move || Shared::new(&read, counted)).await;
+async fn open_mounts(
+    config: &Config,
+    log: &Arc<PurgeLog>,
+    metrics: &Metrics,
+) -> Result<Mounts, Error> {
+    let (read, log, counted) = (config.clone(), log.clone(), metrics.clone());
+    let shared = tokio::task::spawn_blocking(move || Shared::new(&read, log, counted)).await;
     let shared = shared.map_err(io::Error::other)??;
     let mounts = Mounts::open(config, &shared).await;
     let mounts = mounts.map_err(|Unusable { dir, error }| Error::Store { dir, error })?;
@@ -290,6 +307,16 @@ fn keep_stores_small(
         )));
     }
     keepers
+}
+
+async fn open_purge_log(config: &Config) -> Result<Arc<PurgeLog>, Error> {
+    let (path, purges) = (config.store.dir.join(purges::FILE), config.purges.clone());
+    let opening = disk::blocking(move || PurgeLog::open(&path, &purges)).await;
+    let log = opening.map_err(|error| Error::Store {
+        dir: config.store.dir.clone(),
+        error,
+    })?;
+    Ok(Arc::new(log))
 }
 
 /// Removes, once, answers that are too old for any use.

@@ -45,10 +45,11 @@ impl Absences {
         }
     }
 
-    fn get(&self, key: &str) -> Option<Refusal> {
+    fn get(&self, key: &str) -> Option<(Refusal, Duration)> {
         let refusals = self.refusals.lock();
         let (refusal, since) = refusals.get(key)?;
-        (since.elapsed() < self.lifetime).then(|| refusal.clone())
+        let age = since.elapsed();
+        (age < self.lifetime).then(|| (refusal.clone(), age))
     }
 
     fn put(&self, key: String, refusal: &Refusal) {
@@ -67,8 +68,8 @@ impl Absences {
 }
 
 impl Negatives {
-    /// What upstream said of this path, if that is still to be believed.
-    pub(crate) fn get(&self, path: &str) -> Option<Refusal> {
+    /// What upstream said of this path, if that is still to be believed, and how long ago.
+    pub(crate) fn get(&self, path: &str) -> Option<(Refusal, Duration)> {
         self.all.get(&self.key(path))
     }
 
@@ -101,7 +102,7 @@ mod tests {
             negatives.put("/m", &refusal(reason));
             let kept = negatives
                 .get("/m")
-                .is_some_and(|kept| kept.reason == reason);
+                .is_some_and(|(kept, _)| kept.reason == reason);
             assert_eq!(kept, reason.is_negative(), "{}", reason.name());
         }
     }

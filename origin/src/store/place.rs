@@ -6,7 +6,9 @@ use modcdn_core::goproxy::{Request, SumDbCall};
 pub(crate) fn place(request: &Request) -> Option<String> {
     let stored = match request {
         Request::Info(..) | Request::Mod(..) | Request::Zip(..) => true,
-        Request::SumDb(sumdb) => matches!(sumdb.call, SumDbCall::Tile(_)),
+        Request::SumDb(sumdb) => {
+            matches!(sumdb.call, SumDbCall::Tile(_) | SumDbCall::Lookup(..))
+        }
         Request::List(_) | Request::Latest(_) | Request::Query(..) => false,
     };
     stored.then(|| request.path().trim_start_matches('/').to_owned())

@@ -7,13 +7,14 @@
 //! whose sum has no h1: nobody has proven it yet.
 
 use std::collections::HashMap;
+use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use modcdn_core::goproxy::Request;
+use modcdn_core::goproxy::{Request, SumDbName};
 use modcdn_core::h1::H1;
 use modcdn_core::refusal::Refusal;
 use parking_lot::Mutex;
@@ -153,6 +154,12 @@ impl Tree {
     /// The folder of answers that may change.
     pub(crate) fn mutable_dir(&self) -> PathBuf {
         self.work.dir().join(".mutable")
+    }
+
+    /// Where our head of a checksum database is kept.
+    pub(crate) fn head_file(&self, database: &SumDbName) -> PathBuf {
+        let folder = self.work.dir().join(".sumdb").join(database.as_str());
+        folder.join("head")
     }
 
     /// A new name in the spool.
@@ -414,6 +421,35 @@ impl Tree {
         }
     }
 
+    /// Takes a stored body that turned out to be bad out of the tree.
+    pub(crate) async fn expel(&self, request: &Request, refusal: &Refusal) {
+        let Some(place) = place(request) else {
+            return;
+        };
+        self.checked.lock().remove(&place);
+        let reason = String::from_utf8_lossy(&refusal.text()).into_owned();
+        let expelled = async {
+            if let Some(opened) = self.shelf.open(&place).await? {
+                let stamp = opened.stamp;
+                self.shelf.quarantine(&place, &stamp, &reason).await?;
+            }
+            Ok(())
+        };
+        if let Err(error) = expelled.await {
+            self.note("quarantine", &error);
+        }
+    }
+
+    /// Keeps bad content that is in memory in quarantine.
+    pub(crate) async fn put_aside(&self, body: Bytes, refusal: &Refusal) {
+        let temp = self.spool_name();
+        let written = temp.clone();
+        match disk::blocking(move || fs::write(written, body)).await {
+            Ok(()) => self.take_aside(&temp, refusal).await,
+            Err(error) => self.note("quarantine", &error),
+        }
+    }
+
     /// Moves a file with bad content, which never was in the tree, to quarantine.
     pub(crate) async fn take_aside(&self, path: &Path, refusal: &Refusal) {
         let (quarantine, path) = (self.quarantine.clone(), path.to_owned());
@@ -493,8 +529,6 @@ fn bounded<K, V>(map: &mut HashMap<K, V>) -> &mut HashMap<K, V> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use modcdn_core::refusal::Reason;
     use prometheus::Registry;
 

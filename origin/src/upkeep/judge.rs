@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 
 use bytes::Bytes;
-use modcdn_core::goproxy::Request;
+use modcdn_core::goproxy::{Request, SumDbCall};
 use modcdn_core::h1::H1;
 use serde::Serialize;
 
@@ -12,6 +12,9 @@ use crate::archive::{self, Checked};
 use crate::config::Limits;
 use crate::store::shelf::Local;
 use crate::{content, disk};
+
+/// Bytes of a hash in a tile.
+const HASH_BYTES: usize = 32;
 
 /// In which way a body is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -31,8 +34,8 @@ pub enum Wrong {
     Mod,
     /// It isn't the go.mod of the zip beside it; nobody can say which of the two is wrong.
     ModDiffers,
-    /// It is no tile.
-    Tile,
+    /// It is no tile, or no record, of a checksum database.
+    Database,
     /// It can't be read: nothing is known of it.
     Unreadable,
 }
@@ -47,7 +50,7 @@ impl fmt::Display for Wrong {
             Self::Info => "info",
             Self::Mod => "mod",
             Self::ModDiffers => "mod-differs",
-            Self::Tile => "tile",
+            Self::Database => "database",
             Self::Unreadable => "unreadable",
         })
     }
@@ -100,7 +103,7 @@ fn judge_now(
     if let Request::Zip(module, version) = request {
         let checked = archive::check(body, len, module, version, &archives);
         return checked.map(Some).map_err(|fault| match fault {
-            archive::Fault::Read(error) => error.into(),
+            archive::Fault::Io(error) => error.into(),
             fault => Fault::new(Wrong::Zip, fault.to_string()),
         });
     }
@@ -108,14 +111,36 @@ fn judge_now(
     let wrong = match request {
         Request::Info(..) => Wrong::Info,
         Request::Mod(..) => Wrong::Mod,
-        _ => Wrong::Tile,
+        _ => Wrong::Database,
     };
     let said = |text: String| Fault::new(wrong, format!("is {text}"));
     let bytes = content::check(request, bytes).map_err(said)?;
+    if let Request::SumDb(sumdb) = request {
+        return is_of_database(&sumdb.call, &bytes).map(|()| None);
+    }
     if matches!(request, Request::Mod(..)) && !is_go_mod(&bytes) {
         return Err(said("no go.mod: it names no module".to_owned()));
     }
     Ok(None)
+}
+
+/// Whether a tile or a record can be one: what it says was proven when it was stored.
+fn is_of_database(call: &SumDbCall, bytes: &[u8]) -> Result<(), Fault> {
+    let is_one = match call {
+        SumDbCall::Tile(tile) if !tile.is_data() => {
+            bytes.len() == tile.width() as usize * HASH_BYTES
+        }
+        SumDbCall::Lookup(module, version) => {
+            let wanted = format!("\n{} {} h1:", module.as_str(), version.as_str());
+            String::from_utf8_lossy(bytes).contains(&wanted)
+        }
+        _ => true,
+    };
+    if is_one {
+        return Ok(());
+    }
+    let text = "is nothing that a checksum database says there";
+    Err(Fault::new(Wrong::Database, text))
 }
 
 fn whole(body: &Local, len: u64) -> Result<Bytes, Fault> {
@@ -188,7 +213,7 @@ mod tests {
             );
         }
         let tile = "/sumdb/sum.example/tile/8/0/000.p/2";
-        assert_eq!(judged(tile, "short").await.err(), Some(Wrong::Tile));
+        assert_eq!(judged(tile, "short").await.err(), Some(Wrong::Database));
     }
 
     #[test]

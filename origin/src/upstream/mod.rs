@@ -18,10 +18,11 @@ use ::http::HeaderValue;
 use bytes::Bytes;
 use modcdn_core::goproxy::Request;
 use modcdn_core::refusal::{Reason, Refusal};
+use reqwest::Url;
 
 pub(crate) use self::body::Body;
 use self::body::{Pieces, Rules};
-use self::chain::{Upstream, UpstreamChain};
+use self::chain::{Link, Upstream, UpstreamChain};
 pub(crate) use self::http::{Client, SetupError};
 use self::http::{Got, Told};
 pub(crate) use self::walk::Trouble;
@@ -52,6 +53,46 @@ pub(crate) enum Fetched {
     Opened { first: Bytes, rest: Body },
     /// What the validator stands for is still right.
     NotModified,
+}
+
+/// A good answer's announced length, its body and its entity tag.
+type Head = (Option<u64>, Pieces, Option<HeaderValue>);
+
+/// Who is asked.
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    /// An upstream of the list.
+    Upstream(&'a Upstream),
+    /// A checksum database itself.
+    Database(&'a Url),
+}
+
+impl Source<'_> {
+    fn label(self) -> String {
+        self.upstream().label()
+    }
+
+    /// Tells it from others that could give the same entity tag to another body.
+    fn name(self) -> String {
+        self.upstream().to_string()
+    }
+
+    fn upstream(self) -> Upstream {
+        match self {
+            Self::Upstream(upstream) => upstream.clone(),
+            Self::Database(url) => Upstream::Http(url.clone()),
+        }
+    }
+}
+
+/// The path of a call at the database itself, which knows nothing of `/sumdb/<name>`.
+fn path_at_database(request: &Request) -> String {
+    let path = request.path();
+    let name = match request {
+        Request::SumDb(sumdb) => format!("/sumdb/{}", sumdb.name),
+        _ => String::new(),
+    };
+    path.strip_prefix(&name).unwrap_or(&path).to_owned()
 }
 
 /// An entity tag, good only for the upstream that gave it.
@@ -99,7 +140,10 @@ impl Upstreams {
         let asked = asked(request);
         let mut walk = Walk::default();
         for link in self.chain.links() {
-            let trouble = match self.ask(&link.upstream, request, &asked, validator).await {
+            let trouble = match self
+                .ask(Source::Upstream(&link.upstream), request, &asked, validator)
+                .await
+            {
                 Ok(fetched) => return Ok(fetched),
                 Err(trouble) => trouble,
             };
@@ -116,43 +160,71 @@ impl Upstreams {
         Err(walk.verdict(&asked))
     }
 
+    /// The upstreams in the order in which they are asked.
+    pub(crate) fn links(&self) -> &[Link] {
+        self.chain.links()
+    }
+
+    /// Asks one of the links' upstreams for something that isn't a zip.
+    pub(crate) async fn ask_one(&self, at: usize, request: &Request) -> Result<Bytes, Trouble> {
+        let link = self.chain.links().get(at).ok_or(Trouble::Off)?;
+        self.ask_whole(Source::Upstream(&link.upstream), request)
+            .await
+    }
+
+    /// Asks a checksum database at a URL of its own.
+    pub(crate) async fn ask_database(
+        &self,
+        base: &Url,
+        request: &Request,
+    ) -> Result<Bytes, Trouble> {
+        self.ask_whole(Source::Database(base), request).await
+    }
+
+    async fn ask_whole(&self, source: Source<'_>, request: &Request) -> Result<Bytes, Trouble> {
+        match self.ask(source, request, &asked(request), None).await? {
+            Fetched::Whole { body, .. } => Ok(body),
+            Fetched::Opened { .. } | Fetched::NotModified => Err(Trouble::Off),
+        }
+    }
+
     /// Asks one upstream, and once more if the connection broke.
     async fn ask(
         &self,
-        upstream: &Upstream,
+        source: Source<'_>,
         request: &Request,
         asked: &str,
         validator: Option<&Validator>,
     ) -> Result<Fetched, Trouble> {
-        let label = upstream.label();
+        let label = source.label();
         let told = Told {
             asked,
             upstream: &label,
         };
-        match self.ask_once(upstream, request, &told, validator).await {
+        match self.ask_once(source, request, &told, validator).await {
             Err(Trouble::Failed {
                 connection_broke: true,
                 ..
-            }) => self.ask_once(upstream, request, &told, validator).await,
+            }) => self.ask_once(source, request, &told, validator).await,
             other => other,
         }
     }
 
     async fn ask_once(
         &self,
-        upstream: &Upstream,
+        source: Source<'_>,
         request: &Request,
         told: &Told<'_>,
         validator: Option<&Validator>,
     ) -> Result<Fetched, Trouble> {
         let started = Instant::now();
         let kind = request.kind();
-        let got = self.head(upstream, request, told, validator).await;
+        let got = self.head(source, request, told, validator).await;
         let seconds = started.elapsed().as_secs_f64();
         let result = match got {
             Ok(Some((announced, pieces, etag))) => {
                 let validator = etag.map(|etag| Validator {
-                    upstream: upstream.to_string(),
+                    upstream: source.name(),
                     etag,
                 });
                 self.take(request, told, announced, pieces, validator).await
@@ -172,23 +244,23 @@ impl Upstreams {
     /// The head of an upstream's good answer; `None` if nothing changed.
     async fn head(
         &self,
-        upstream: &Upstream,
+        source: Source<'_>,
         request: &Request,
         told: &Told<'_>,
         validator: Option<&Validator>,
-    ) -> Result<Option<(Option<u64>, Pieces, Option<HeaderValue>)>, Trouble> {
+    ) -> Result<Option<Head>, Trouble> {
+        let upstream = match source {
+            Source::Database(base) => {
+                return self.get(base, &path_at_database(request), told, None).await;
+            }
+            Source::Upstream(upstream) => upstream,
+        };
         match upstream {
             Upstream::Http(base) => {
-                let Some(client) = &self.client else {
-                    return Err(Trouble::Off);
-                };
                 let etag = validator
                     .filter(|validator| validator.upstream == upstream.to_string())
                     .map(|validator| &validator.etag);
-                match client.get(base, request, told, etag).await? {
-                    Got::Fresh(answer) => Ok(Some((answer.announced, answer.pieces, answer.etag))),
-                    Got::NotModified => Ok(None),
-                }
+                self.get(base, &request.path(), told, etag).await
             }
             // Neither a tree nor a repository passes a checksum database on; the go command
             // takes the same view of `off` and `direct`.
@@ -199,12 +271,26 @@ impl Upstreams {
         }
     }
 
+    async fn get(
+        &self,
+        base: &Url,
+        path: &str,
+        told: &Told<'_>,
+        etag: Option<&HeaderValue>,
+    ) -> Result<Option<Head>, Trouble> {
+        let client = self.client.as_ref().ok_or(Trouble::Off)?;
+        match client.get(base, path, told, etag).await? {
+            Got::Fresh(answer) => Ok(Some((answer.announced, answer.pieces, answer.etag))),
+            Got::NotModified => Ok(None),
+        }
+    }
+
     async fn open_file(
         &self,
         folder: &Path,
         request: &Request,
         told: &Told<'_>,
-    ) -> Result<(Option<u64>, Pieces, Option<HeaderValue>), Trouble> {
+    ) -> Result<Head, Trouble> {
         match file::open(folder, request, self.limits.max_list.as_u64()).await {
             Ok(Some(opened)) => Ok((Some(opened.announced), opened.pieces, None)),
             Ok(None) => Err(Trouble::Absent(Refusal::new(

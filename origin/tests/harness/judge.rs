@@ -31,7 +31,7 @@ pub(crate) fn judge_as(
     let len = bytes.len() as u64;
     let verdict = check(&file, len, &module, &version, limits);
     for size in [1, 7, 100, 70_000] {
-        if bytes.len() / size > 200_000 {
+        if bytes.len() / size > 20_000 {
             continue;
         }
         let mut scan = Scan::new(&module, &version, *limits);

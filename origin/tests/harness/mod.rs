@@ -5,6 +5,9 @@
 pub(crate) mod judge;
 pub(crate) mod random;
 pub(crate) mod reference;
+#[allow(unreachable_pub, reason = "other packages' tests share it")]
+#[path = "../../../tests/harness/sumdb.rs"]
+pub(crate) mod sumdb;
 pub(crate) mod zip;
 
 use std::collections::HashMap;
@@ -25,7 +28,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use modcdn_core::telemetry::AccessTarget;
 use modcdn_core::units::Period;
-use modcdn_origin::config::Mount;
+use modcdn_origin::config::{Mount, SumDb};
 use modcdn_origin::{Config, Origin};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -136,6 +139,12 @@ impl Upstream {
         let (gate, pieces) = mpsc::unbounded_channel();
         self.on(path, Reply::Gated(len, pieces));
         gate
+    }
+
+    /// The same in place of all replies for the path.
+    pub(crate) fn gate_instead(&self, path: &str, len: u64) -> Gate {
+        self.state.lock().unwrap().replies.remove(path);
+        self.gate(path, Some(len))
     }
 
     /// How often a path was asked for.
@@ -256,13 +265,22 @@ fn text(status: StatusCode, text: &'static str) -> Response<Body> {
     response
 }
 
+/// A mount whose modules nobody vouches for.
+pub(crate) fn mount(prefix: &str, upstream: &str) -> Mount {
+    Mount {
+        prefix: prefix.parse().unwrap(),
+        sumdb: SumDb::off(),
+        ..Mount::at_root(upstream.parse().unwrap())
+    }
+}
+
 /// A configuration for free ports and quick failures.
 pub(crate) fn config(dir: &Path, upstream: &str) -> Config {
     let mut config = Config {
         listen: vec!["127.0.0.1:0".parse().unwrap()],
         admin: "127.0.0.1:0".parse().unwrap(),
         access_log: AccessTarget::Off,
-        mounts: vec![Mount::at_root(upstream.parse().unwrap())],
+        mounts: vec![mount("/", upstream)],
         ..Config::default()
     };
     config.store.dir = dir.to_owned();

@@ -88,6 +88,8 @@ func answer(q question) (string, error) {
 		return check(q)
 	case "create":
 		return create(q)
+	case "hash":
+		return dirhash.HashZip(q.Path, dirhash.Hash1)
 	case "fold":
 		return folds(), nil
 	}

@@ -5,7 +5,7 @@ use super::*;
 use crate::sumdb::testing::{Database, module, record, version};
 
 fn client(db: &Database) -> Client<&Database> {
-    Client::new(db.signer.key.clone(), None, db).unwrap()
+    Client::new(db.signer.key.clone(), db)
 }
 
 fn tile(path: &str) -> Tile {
@@ -57,10 +57,10 @@ async fn a_proven_answer_can_be_proven_again_without_the_database() {
         answers.push((size - 1, proven));
     }
     db.lie(|_, _| Err(Remote::Unreachable("down".to_owned())));
-    let kept = db.heads.lock().last().cloned();
-    let restarted = Client::new(db.signer.key.clone(), kept, &db).unwrap();
+    let kept = db.heads.lock().last().cloned().unwrap();
+    let restarted = Client::resume(db.signer.key.clone(), kept, &db).unwrap();
     // And by someone who knows nothing yet, in any order.
-    let newcomer = Client::new(db.signer.key.clone(), None, &db).unwrap();
+    let newcomer = Client::new(db.signer.key.clone(), &db);
     for (n, before) in answers.iter().rev().chain(&answers) {
         for client in [&restarted, &newcomer] {
             let again = client.prove(&before.answer, &module(*n), &version()).await;
@@ -162,8 +162,8 @@ async fn a_lookup_that_is_dropped_leaves_nothing_half_done() {
 async fn a_kept_head_that_isnt_signed_is_an_error() {
     let db = Database::new(1);
     for kept in ["", "junk", "go.sum database tree\n0\n\n"] {
-        let kept = Some(Bytes::from_static(kept.as_bytes()));
-        assert!(Client::new(db.signer.key.clone(), kept, &db).is_err());
+        let kept = Bytes::from_static(kept.as_bytes());
+        assert!(Client::resume(db.signer.key.clone(), kept, &db).is_err());
     }
 }
 
@@ -287,7 +287,7 @@ proptest! {
         // Once to count the answers, once with a lie in one of them.
         let ask = |lie_at: Option<usize>| {
             let db = Database::new(earlier);
-            let client = Client::new(db.signer.key.clone(), None, &db).unwrap();
+            let client = Client::new(db.signer.key.clone(), &db);
             runtime.block_on(async {
                 if earlier > 0 {
                     client.latest().await.unwrap();

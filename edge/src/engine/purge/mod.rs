@@ -5,18 +5,17 @@
 //! number is below its own, wherever they are: in RAM, on disk, or still arriving. So a purge takes
 //! effect with one insertion, and needs no walk through the cache.
 //!
-//! - [`Selector`], [`Mode`], [`Purge`]: what can be asked, strictly parsed; shared with the origin.
-//! - `subject`: an answer as selectors see it.
+//! - [`Selector`], [`Mode`], [`Purge`]: what can be asked, strictly parsed; shared with the origin, as
+//!   is `Subject`, an answer as selectors see it.
 //! - `bans`: the numbered purges that still matter.
 
 pub(crate) mod bans;
-mod subject;
 
 use serde::{Deserialize, Serialize};
 
 pub use modcdn_core::purge::{Kind, Mode, Purge, PurgeError, Selector};
 
-pub(crate) use self::subject::Subject;
+pub(crate) use modcdn_core::purge::Subject;
 
 /// What came of a purge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -169,6 +169,11 @@ impl Store {
         self.bans.awaited()
     }
 
+    /// How many purges are not on disk.
+    pub(crate) fn purges_unwritten(&self) -> usize {
+        self.unwritten.0.lock().numbers.len()
+    }
+
     /// The purges that are held.
     pub(crate) fn bans(&self) -> &Bans {
         &self.bans

@@ -248,11 +248,13 @@ async fn the_request_says_what_was_asked_for() {
         }),
         no_fetch: true,
         relay: true,
+        authorization: Some(HeaderValue::from_static("Bearer c")),
     };
     let mut response = fake.client(|_| {}).send(request).await.unwrap();
     let text = String::from_utf8(whole(&mut response).await.unwrap()).unwrap();
     for line in [
         "accept-encoding: identity",
+        "authorization: Bearer c",
         "if-none-match: \"a\"",
         "range: bytes=42-",
         "if-range: \"b\"",

@@ -16,7 +16,6 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, IF_NONE_MATCH};
-use modcdn_core::goproxy::Request;
 use reqwest::{Certificate, ClientBuilder, NoProxy, Proxy, Response, Url};
 use tokio::time::timeout;
 
@@ -113,15 +112,15 @@ impl Client {
         })
     }
 
-    /// One GET, once.
+    /// One GET of a path below a base, once.
     pub(crate) async fn get(
         &self,
         base: &Url,
-        request: &Request,
+        path: &str,
         told: &Told<'_>,
         validator: Option<&HeaderValue>,
     ) -> Result<Got, Trouble> {
-        let reached = self.reach(base, request, told, validator);
+        let reached = self.reach(base, path, told, validator);
         let reached = match timeout(self.head_wait, reached).await {
             Ok(reached) => reached?,
             Err(_) => return Err(told.silence(self.head_wait)),
@@ -139,11 +138,11 @@ impl Client {
     async fn reach(
         &self,
         base: &Url,
-        request: &Request,
+        path: &str,
         told: &Told<'_>,
         validator: Option<&HeaderValue>,
     ) -> Result<Reached, Trouble> {
-        let mut asked = vec![url_of(base, request)];
+        let mut asked = vec![url_of(base, path)];
         loop {
             let url = &asked[asked.len() - 1];
             let shown = self.shown(base, url).await;
@@ -236,15 +235,17 @@ fn is_loopback(url: &Url) -> bool {
 }
 
 /// Without what the base carries as `name:password@`.
-fn url_of(base: &Url, request: &Request) -> Url {
+fn url_of(base: &Url, path: &str) -> Url {
     let mut url = redacted(base);
-    let path = format!("{}{}", base.path().trim_end_matches('/'), request.path());
+    let path = format!("{}{path}", base.path().trim_end_matches('/'));
     url.set_path(&path);
     url
 }
 
 #[cfg(test)]
 mod tests {
+    use modcdn_core::goproxy::Request;
+
     use super::*;
 
     #[test]
@@ -260,7 +261,8 @@ mod tests {
                 "https://a.example/base/github.com/!burnt/x/@v/v1.0.0.mod",
             ),
         ] {
-            assert_eq!(url_of(&base.parse().unwrap(), &request).as_str(), url);
+            let path = request.path();
+            assert_eq!(url_of(&base.parse().unwrap(), &path).as_str(), url);
         }
     }
 

@@ -1,14 +1,14 @@
 //! An answer as selectors see it: the names that a purge of each kind may know it by.
 
-use modcdn_core::goproxy::Prefix;
-use modcdn_core::purge::version_name;
+use super::version_name;
+use crate::goproxy::Prefix;
 
 /// Between a key and its variant's name.
 const VARIANT: char = '\t';
 
 /// An answer that a purge may concern.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Subject<'a> {
+pub struct Subject<'a> {
     /// The store's key without the variant.
     key: &'a str,
     tags: Tags<'a>,
@@ -24,7 +24,7 @@ enum Tags<'a> {
 
 /// A module as a key names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Named<'a> {
+pub struct Named<'a> {
     /// The mount's prefix without the slash at its end.
     mount: &'a str,
     /// Escaped.
@@ -35,13 +35,15 @@ pub(super) struct Named<'a> {
 
 impl Named<'_> {
     /// The names by which purges of modules may know it: in all mounts, and in its own.
-    pub(super) fn modules(&self) -> [String; 2] {
+    #[must_use]
+    pub fn modules(&self) -> [String; 2] {
         let Self { mount, module, .. } = self;
         [(*module).to_owned(), format!("{mount}/{module}")]
     }
 
     /// The same for purges of versions.
-    pub(super) fn versions(&self) -> Option<[String; 2]> {
+    #[must_use]
+    pub fn versions(&self) -> Option<[String; 2]> {
         let version = self.version?;
         Some(self.modules().map(|module| version_name(&module, version)))
     }
@@ -49,7 +51,8 @@ impl Named<'_> {
 
 impl<'a> Subject<'a> {
     /// The answer of that key whose `Cache-Tag` has that value.
-    pub(crate) fn new(key: &'a str, tags: &'a [u8]) -> Self {
+    #[must_use]
+    pub fn new(key: &'a str, tags: &'a [u8]) -> Self {
         Self {
             key: base(key),
             tags: Tags::Known(tags),
@@ -57,19 +60,23 @@ impl<'a> Subject<'a> {
     }
 
     /// The answer of that key that isn't here yet.
-    pub(crate) fn awaited(key: &'a str) -> Self {
+    #[must_use]
+    pub fn awaited(key: &'a str) -> Self {
         Self {
             key: base(key),
             tags: Tags::Unknown,
         }
     }
 
-    pub(super) fn key(&self) -> &'a str {
+    /// The store's key without the variant.
+    #[must_use]
+    pub fn key(&self) -> &'a str {
         self.key
     }
 
     /// The module that the answer is about, if it is about one.
-    pub(super) fn module(&self) -> Option<Named<'a>> {
+    #[must_use]
+    pub fn module(&self) -> Option<Named<'a>> {
         let (mount, path) = Prefix::split(self.key);
         let path = path.strip_prefix('/')?;
         if let Some(sumdb) = path.strip_prefix("sumdb/") {
@@ -97,14 +104,14 @@ impl<'a> Subject<'a> {
     }
 
     /// The path and each path above it, without the query.
-    pub(super) fn prefixes(&self) -> impl Iterator<Item = &'a str> {
+    pub fn prefixes(&self) -> impl Iterator<Item = &'a str> {
         let path = self.key.split('?').next().unwrap_or_default();
         let ends = path.match_indices('/').map(|(at, _)| at).skip(1);
         ends.chain([path.len()]).map(|end| &path[..end])
     }
 
     /// The tags, if they are known.
-    pub(super) fn tags(&self) -> Option<impl Iterator<Item = &'a str>> {
+    pub fn tags(&self) -> Option<impl Iterator<Item = &'a str>> {
         match self.tags {
             Tags::Unknown => None,
             Tags::Known(field) => {
@@ -122,10 +129,10 @@ fn base(key: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use modcdn_core::goproxy::{ModulePath, Request, Version};
     use proptest::prelude::*;
 
     use super::*;
+    use crate::goproxy::{ModulePath, Request, Version};
 
     fn subject(key: &str) -> Subject<'_> {
         Subject::new(key, b"")
