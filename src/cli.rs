@@ -262,12 +262,14 @@ Examples:
   modcdn verify --config origin.yaml --fix --rate 50MiB  set aside what is wrong; at most 50 MiB a second
 
 Of every body: its sum, and whether it is what its name says; of a zip the rules of modules' zips, its
-h1 against its .ziphash, and its go.mod against the one beside it. --fix moves what is wrong to
+h1 against its .ziphash, and its go.mod against the one beside it; of zips and go.mods the hash that the
+checksum database proved to the origin. Nobody is asked without --sumdb. --fix moves what is wrong to
 .quarantine/ in the store, with its reason; an origin fetches it anew. It may run beside an origin.
 
 --json prints a line a wrong body, and one at the end:
   {\"bad\":{\"mount\":\"/\",\"place\":PLACE,\"wrong\":KIND,\"text\":TEXT,\"quarantined\":false}}
-  {\"summary\":{\"checked\":N,\"bytes\":N,\"unsummed\":N,\"bad\":N,\"quarantined\":N,\"unreadable\":N}}
+  {\"summary\":{\"checked\":N,\"bytes\":N,\"unsummed\":N,\"proven\":N,\"unproven\":N,
+              \"bad\":N,\"quarantined\":N,\"unreadable\":N}}
 
 Exit codes:
   0  all is right
@@ -290,6 +292,10 @@ pub(crate) struct VerifyArgs {
     /// Move what is wrong to .quarantine/
     #[arg(long)]
     pub(crate) fix: bool,
+
+    /// Ask the checksum database for what it hasn't proven to the origin so far
+    #[arg(long, requires = "config")]
+    pub(crate) sumdb: bool,
 
     /// Bodies checked at once [default: as many as there are processors]
     #[arg(long, value_name = "N")]
@@ -394,8 +400,8 @@ Examples:
   modcdn warm go.mod example.com/m@v1.0.0 --url http://127.0.0.11:8080
   modcdn warm go.sum --url https://go.example.com --state warm.state   may be cut off and begun again
 
-Asks for .info, .mod and .zip of every version: of a go.sum a zip only where it has a line of one, of a
-go.mod all that it requires. What go.sum has a hash of is hashed; nothing is kept. What fails is asked for
+Asks for .mod, .info and .zip of every version, as a build will: of a go.sum the .mod alone where it has no
+line of a zip, of a go.mod all that it requires. What go.sum has a hash of is hashed; nothing is kept. What fails is asked for
 again twice.
 
 --json prints a line a failure (with --dry-run, a line a path), and one at the end:

@@ -33,6 +33,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failure> {
     };
     let options = Options {
         fix: args.fix,
+        ask: args.sumdb,
         jobs: args.jobs.map_or_else(processors, NonZero::get),
         bytes_per_second: args.rate.map(|rate| rate.as_u64()),
     };
@@ -92,7 +93,17 @@ fn report(summary: &Summary, args: &VerifyArgs) -> Result<(), Failure> {
         json(&Line::Summary(summary));
     } else {
         let checked = format!("{} bodies, {}", summary.checked, size(summary.bytes));
-        print(&format!("{checked}: {} wrong", summary.bad));
+        let mut text = format!(
+            "{checked}: {} wrong, {} proven",
+            summary.bad, summary.proven
+        );
+        if summary.unproven > 0 {
+            text += &format!(
+                "; about {} the checksum database could not be asked",
+                summary.unproven
+            );
+        }
+        print(&text);
     }
     if summary.bad == 0 {
         return Ok(());

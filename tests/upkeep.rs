@@ -15,6 +15,7 @@ use harness::node::{Node, UNVERIFIED, files};
 use harness::process::Process;
 use harness::s3::S3;
 use harness::scratch::Scratch;
+use harness::sumdb::SumDb;
 use harness::upstream::Upstream;
 use harness::zip::module_zip;
 use harness::{MODCDN, until_true};
@@ -523,4 +524,55 @@ fn retention_without_bounds_is_a_mistake() {
     let (_upstream, origin) = stored("");
     let ran = modcdn(&["retention", "--config", text(&origin.config())]).ends(2);
     assert!(ran.stderr.contains("no mount"), "{}", ran.stderr);
+}
+
+#[test]
+fn what_the_checksum_database_proved_is_compared_and_asked_for_on_demand() {
+    let upstream = Upstream::start();
+    upstream.module("example.com/m", &["v1.0.0", "v1.1.0"], b"");
+    let mut database = SumDb::start(&upstream.url());
+    let with = |verify: &str| {
+        format!(
+            "mounts: [{{prefix: /, upstream: '{}', sumdb: {{key: '{}', url: '{}', direct: false, verify: {verify}}}}}]\n",
+            upstream.url(),
+            database.key(),
+            database.url(),
+        )
+    };
+    let (required, off) = (with("required"), with("off"));
+    let mut origin = Node::origin(&upstream.url(), &required);
+    let client = Client::h2(origin.url());
+    for kind in ["info", "mod", "zip"] {
+        client.get(&format!("/example.com/m/@v/v1.0.0.{kind}")).ok();
+    }
+    // Another version came while nobody was asked, and it isn't the one that the database knows.
+    database.tell("wrong-zip example.com/m@v1.1.0");
+    origin.stop();
+    origin.configure(&off);
+    origin.start();
+    Client::h2(origin.url())
+        .get("/example.com/m/@v/v1.1.0.zip")
+        .ok();
+    origin.stop();
+    origin.configure(&required);
+
+    let config = origin.config();
+    let asked = database.requests();
+    let offline = modcdn(&["verify", "--config", text(&config), "--json"]).ends(0);
+    assert_eq!(offline.summary()["proven"], 2, "{}", offline.stdout);
+    assert_eq!(database.requests(), asked, "nobody was asked");
+
+    let online = ["verify", "--config", text(&config), "--sumdb", "--json"];
+    let ran = modcdn(&online).ends(1);
+    assert_eq!(ran.lines()[0]["bad"]["wrong"], "proof");
+    assert_eq!(
+        ran.lines()[0]["bad"]["place"],
+        "example.com/m/@v/v1.1.0.zip"
+    );
+
+    // What was proven is there for the next time; what can't be asked is no fault of the store.
+    database.tell("fail 500");
+    modcdn(&["verify", "--config", text(&config), "--fix"]).ends(1);
+    let ran = modcdn(&online).ends(0);
+    assert_eq!(ran.summary()["unproven"], 0, "{}", ran.stdout);
 }

@@ -27,7 +27,7 @@ pub(super) struct Item {
 }
 
 impl Wanted {
-    /// A `go.sum`: a zip only where there is a line of one.
+    /// A `go.sum`: more than a go.mod only where there is a line of a zip.
     ///
     /// # Errors
     /// The line that isn't one, by number.
@@ -143,14 +143,15 @@ impl Wanted {
             let of =
                 |make: fn(ModulePath, Version) -> Request| make(module.clone(), version.clone());
             items.push(Item {
-                request: of(Request::Info),
-                h1: None,
-            });
-            items.push(Item {
                 request: of(Request::Mod),
                 h1: sums.mod_h1,
             });
+            // Of what is only in the module graph, the go command asks for the go.mod alone.
             if sums.zip {
+                items.push(Item {
+                    request: of(Request::Info),
+                    h1: None,
+                });
                 items.push(Item {
                     request: of(Request::Zip),
                     h1: sums.zip_h1,
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_go_sum_wants_a_zip_only_where_it_has_one() {
+    fn a_go_sum_wants_only_the_go_mod_of_what_it_has_no_zip_of() {
         let mut wanted = Wanted::default();
         let text = format!(
             "a.example/A v1.0.0 {H}\na.example/A v1.0.0/go.mod {H}\n\nb.example/b v0.1.0/go.mod {H}\n\
@@ -195,10 +196,9 @@ mod tests {
         assert_eq!(
             paths(&wanted),
             [
-                "/a.example/!a/@v/v1.0.0.info",
                 "/a.example/!a/@v/v1.0.0.mod h1",
+                "/a.example/!a/@v/v1.0.0.info",
                 "/a.example/!a/@v/v1.0.0.zip h1",
-                "/b.example/b/@v/v0.1.0.info",
                 "/b.example/b/@v/v0.1.0.mod h1",
             ]
         );

@@ -28,7 +28,7 @@ use super::quarantine::Quarantine;
 use super::shelf::{Large, Local, Opened, OpenedBytes, Shelf, Stamp};
 use super::sum::{Sum, ziphash_place};
 use super::work::Work;
-use crate::config::{Archive, Limits, Store};
+use crate::config::{Archive, Config, Limits, Store};
 use crate::metrics::Metrics;
 use crate::{content, disk};
 
@@ -136,6 +136,30 @@ impl Tree {
             checking: Default::default(),
             hash: RandomState::new(),
         }))
+    }
+
+    /// A tree over a shelf that somebody else looks after; `work` is for what isn't a body.
+    pub(crate) fn over(
+        shelf: Arc<dyn Shelf>,
+        work: Work,
+        config: &Config,
+        metrics: &Metrics,
+    ) -> Arc<Self> {
+        let quarantine = Arc::new(Quarantine::unbounded(work.dir()));
+        Arc::new(Self {
+            shelf,
+            work,
+            durable: config.store.durable,
+            limits: config.limits.clone(),
+            budget: Budget::unbounded(),
+            metrics: metrics.clone(),
+            checked: Mutex::default(),
+            unwritten: Mutex::default(),
+            unfit: Mutex::default(),
+            quarantine,
+            checking: Default::default(),
+            hash: RandomState::new(),
+        })
     }
 
     /// Tries whether bodies can be put.

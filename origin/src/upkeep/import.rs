@@ -26,7 +26,7 @@ use serde::Serialize;
 use self::layout::Candidate;
 pub use self::layout::Layout;
 pub use super::judge::Wrong;
-use super::judge::{Fault, is_recorded, judge};
+use super::judge::{Fault, Judged, is_recorded, judge};
 use super::part::{Part, Target};
 pub use super::verify::Progress;
 use crate::archive;
@@ -257,7 +257,7 @@ impl Taker {
     ) -> Result<Sum, Fault> {
         let local = Local::File(file);
         let judged = judge(request, local, sum.len, &self.limits, self.archives).await?;
-        let Some(checked) = judged else {
+        let Judged::Zip(checked) = judged else {
             return Ok(sum);
         };
         if let Some(path) = candidate.ziphash.clone() {

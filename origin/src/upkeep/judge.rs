@@ -28,6 +28,8 @@ pub enum Wrong {
     Zip,
     /// Its content hashes to something else than was written down of it.
     H1,
+    /// The checksum database proved another hash.
+    Proof,
     /// It is no `.info` of its version.
     Info,
     /// It is no go.mod.
@@ -47,6 +49,7 @@ impl fmt::Display for Wrong {
             Self::Length => "length",
             Self::Zip => "zip",
             Self::H1 => "h1",
+            Self::Proof => "proof",
             Self::Info => "info",
             Self::Mod => "mod",
             Self::ModDiffers => "mod-differs",
@@ -76,14 +79,33 @@ impl From<io::Error> for Fault {
     }
 }
 
-/// Judges a body by what it is alone; of a zip, what it holds.
+/// What a good body is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Judged {
+    Zip(Checked),
+    Mod(H1),
+    Other,
+}
+
+impl Judged {
+    /// As go.sum has it.
+    pub(super) fn h1(&self) -> Option<H1> {
+        match self {
+            Self::Zip(checked) => Some(checked.h1),
+            Self::Mod(h1) => Some(*h1),
+            Self::Other => None,
+        }
+    }
+}
+
+/// Judges a body by what it is alone.
 pub(super) async fn judge(
     request: &Request,
     body: Local,
     len: u64,
     limits: &Limits,
     archives: archive::Limits,
-) -> Result<Option<Checked>, Fault> {
+) -> Result<Judged, Fault> {
     let most = limits.of(request);
     if len == 0 || len > most {
         let text = format!("is {len} bytes long, of at most {most}");
@@ -99,10 +121,10 @@ fn judge_now(
     body: &Local,
     len: u64,
     archives: archive::Limits,
-) -> Result<Option<Checked>, Fault> {
+) -> Result<Judged, Fault> {
     if let Request::Zip(module, version) = request {
         let checked = archive::check(body, len, module, version, &archives);
-        return checked.map(Some).map_err(|fault| match fault {
+        return checked.map(Judged::Zip).map_err(|fault| match fault {
             archive::Fault::Io(error) => error.into(),
             fault => Fault::new(Wrong::Zip, fault.to_string()),
         });
@@ -116,12 +138,13 @@ fn judge_now(
     let said = |text: String| Fault::new(wrong, format!("is {text}"));
     let bytes = content::check(request, bytes).map_err(said)?;
     if let Request::SumDb(sumdb) = request {
-        return is_of_database(&sumdb.call, &bytes).map(|()| None);
+        return is_of_database(&sumdb.call, &bytes).map(|()| Judged::Other);
     }
-    if matches!(request, Request::Mod(..)) && !is_go_mod(&bytes) {
-        return Err(said("no go.mod: it names no module".to_owned()));
+    match request {
+        Request::Mod(..) if is_go_mod(&bytes) => Ok(Judged::Mod(H1::of_mod(&bytes))),
+        Request::Mod(..) => Err(said("no go.mod: it names no module".to_owned())),
+        _ => Ok(Judged::Other),
     }
-    Ok(None)
 }
 
 /// Whether a tile or a record can be one: what it says was proven when it was stored.
@@ -185,7 +208,7 @@ pub(super) fn is_recorded(h1: H1, recorded: Option<H1>, whence: &str) -> Result<
 mod tests {
     use super::*;
 
-    async fn judged(path: &str, body: &'static str) -> Result<Option<Checked>, Wrong> {
+    async fn judged(path: &str, body: &'static str) -> Result<Judged, Wrong> {
         let (limits, archives) = (Limits::default(), archive::Limits::default());
         let request = Request::parse(path).unwrap();
         let local = Local::Bytes(Bytes::from_static(body.as_bytes()));

@@ -8,6 +8,7 @@ pub mod import;
 mod judge;
 pub(crate) mod pace;
 mod part;
+mod proof;
 pub mod verify;
 
 pub use self::part::Target;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use modcdn_core::goproxy::Prefix;
 
 use crate::archive;
-use crate::config::{Archive, Config, Limits, Store};
+use crate::config::{Archive, Config, Limits, Mount, Store};
 use crate::store::budget::Budget;
 use crate::store::quarantine::Quarantine;
 use crate::store::shelf::Shelf;
@@ -66,6 +66,14 @@ impl Target {
                     Part::open(mount.prefix.clone(), &store, &budget)
                 })
                 .collect(),
+        }
+    }
+
+    /// The mounts whose parts these are; a folder is as a mount with every default.
+    pub(crate) fn mounts(&self) -> Vec<Mount> {
+        match self {
+            Self::Folder(_) => vec![Mount::default()],
+            Self::Configured(config) => config.mounts.clone(),
         }
     }
 

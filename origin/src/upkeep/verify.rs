@@ -1,20 +1,23 @@
 //! Proves again what is in a store.
 //!
 //! Of every body: its sum, and what its name says it is ([`Wrong`]); of a zip the rules, its h1
-//! against the one written down beside it, and its go.mod against the one beside it. Only bodies
-//! that are known to be wrong are moved away, never what can't be read.
+//! against the one written down beside it, and its go.mod against the one beside it; of a zip and a
+//! go.mod the hash against the checksum database's word, where it is stored, or asked for. Only
+//! bodies that are known to be wrong are moved away, never what can't be read.
 
 use std::io;
 use std::sync::Arc;
 
 use futures::TryStreamExt;
 use modcdn_core::goproxy::Request;
+use modcdn_core::h1::H1;
 use serde::Serialize;
 
 pub use super::judge::Wrong;
-use super::judge::{Fault, is_recorded, judge};
+use super::judge::{Fault, Judged, is_recorded, judge};
 use super::pace::Pace;
 use super::part::{Part, Target};
+use super::proof::{Proof, Prover};
 use crate::archive::{self, Checked};
 use crate::config::Limits;
 use crate::store::place;
@@ -27,6 +30,8 @@ use crate::store::tree::recorded_h1;
 pub struct Options {
     /// Whether what is wrong is moved to quarantine.
     pub fix: bool,
+    /// Whether the checksum database is asked for what it hasn't proven to the origin so far.
+    pub ask: bool,
     /// Bodies checked at once.
     pub jobs: usize,
     /// Bytes read in a second.
@@ -80,6 +85,10 @@ pub struct Summary {
     pub bytes: u64,
     /// Of them, those without a sum: nobody asked an origin for them yet.
     pub unsummed: u64,
+    /// Of them, those for whose hash the checksum database vouches.
+    pub proven: u64,
+    /// Of them, those about which it could not be asked.
+    pub unproven: u64,
     /// Of them, those that are wrong.
     pub bad: u64,
     /// Of those, the ones that are in quarantine now.
@@ -121,8 +130,13 @@ pub async fn run(
         done: Progress::default(),
         summary: Summary::default(),
     };
-    for part in &parts {
-        run.over(part, &checker, options.jobs.max(1)).await?;
+    for (part, mount) in parts.iter().zip(target.mounts()) {
+        let prover = match target {
+            Target::Configured(config) if options.ask => Prover::online(config, &mount, part)?,
+            _ => Prover::offline(&mount),
+        };
+        let pair = Arc::new((part.clone(), prover));
+        run.over(&pair, &checker, options.jobs.max(1)).await?;
     }
     Ok(run.summary)
 }
@@ -136,18 +150,19 @@ struct Run<'a> {
 impl Run<'_> {
     async fn over(
         &mut self,
-        part: &Arc<Part>,
+        pair: &Arc<(Arc<Part>, Prover)>,
         checker: &Arc<Checker>,
         jobs: usize,
     ) -> io::Result<()> {
-        let entries = part.shelf.walk().try_filter_map(|entry| async move {
+        let entries = pair.0.shelf.walk().try_filter_map(|entry| async move {
             let request = place::request(&entry.place);
             Ok(request.map(|request| (request, entry)))
         });
         let checks = entries.map_ok(|(request, entry)| {
-            let (part, checker) = (part.clone(), checker.clone());
+            let (pair, checker) = (pair.clone(), checker.clone());
             async move {
-                let found = checker.check(&part, &request, &entry.place, entry.len);
+                let (part, prover) = &*pair;
+                let found = checker.check(part, prover, &request, &entry.place, entry.len);
                 Ok::<_, io::Error>((found.await, entry.len))
             }
         });
@@ -163,10 +178,12 @@ impl Run<'_> {
         self.done.bytes += len;
         match found {
             Found::Gone => {}
-            Found::Good { summed } => {
+            Found::Good { summed, proof } => {
                 self.summary.checked += 1;
                 self.summary.bytes += len;
                 self.summary.unsummed += u64::from(!summed);
+                self.summary.proven += u64::from(matches!(proof, Proof::Is(_)));
+                self.summary.unproven += u64::from(matches!(proof, Proof::Unknown(_)));
             }
             Found::Bad(bad) => {
                 self.summary.checked += 1;
@@ -186,6 +203,7 @@ enum Found {
     Gone,
     Good {
         summed: bool,
+        proof: Proof,
     },
     Bad(Bad),
 }
@@ -198,7 +216,14 @@ struct Checker {
 }
 
 impl Checker {
-    async fn check(&self, part: &Part, request: &Request, place: &str, len: u64) -> Found {
+    async fn check(
+        &self,
+        part: &Part,
+        prover: &Prover,
+        request: &Request,
+        place: &str,
+        len: u64,
+    ) -> Found {
         self.pace.take(len).await;
         let opened = match part.shelf.open(place).await {
             Ok(Some(opened)) => opened,
@@ -206,8 +231,9 @@ impl Checker {
             Err(error) => return Found::Bad(bad(part, place, error.into())),
         };
         let (stamp, summed) = (opened.stamp.clone(), opened.sum.is_some());
-        match self.judge(part, request, place, opened).await {
-            Ok(()) => Found::Good { summed },
+        let proof = prover.hash(part, request).await;
+        match self.judge(part, request, place, opened, &proof).await {
+            Ok(()) => Found::Good { summed, proof },
             Err(fault) => Found::Bad(self.settle(part, place, &stamp, fault).await),
         }
     }
@@ -218,6 +244,7 @@ impl Checker {
         request: &Request,
         place: &str,
         opened: Opened,
+        proof: &Proof,
     ) -> Result<(), Fault> {
         let Opened { len, sum, .. } = opened;
         if let Some(sum) = sum {
@@ -227,8 +254,9 @@ impl Checker {
             OpenedBytes::Small(bytes) => Local::Bytes(bytes),
             OpenedBytes::Large(large) => large.local(len, &part.work).await?,
         };
-        let checked = judge(request, local, len, &self.limits, self.archives).await?;
-        let Some(checked) = checked else {
+        let judged = judge(request, local, len, &self.limits, self.archives).await?;
+        is_proven(judged.h1(), proof)?;
+        let Judged::Zip(checked) = judged else {
             return Ok(());
         };
         is_recorded(checked.h1, sum.and_then(|sum| sum.h1), "its sum")?;
@@ -277,6 +305,17 @@ async fn is_summed(bytes: &OpenedBytes, len: u64, sum: Sum) -> Result<(), Fault>
     }
     let text = "has other bytes than were stored";
     Err(Fault::new(Wrong::Bytes, text))
+}
+
+/// Whether a hash is the one that the checksum database proved.
+fn is_proven(h1: Option<H1>, proof: &Proof) -> Result<(), Fault> {
+    match (h1, proof) {
+        (Some(h1), Proof::Is(proven)) if h1 != *proven => {
+            let text = format!("has {h1}, but the checksum database proved {proven}");
+            Err(Fault::new(Wrong::Proof, text))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether the go.mod beside a zip is the one in it.
