@@ -129,7 +129,7 @@ impl Bucket {
             .0
             .client
             .put_opts(key, PutPayload::from_bytes(bytes), options);
-        Ok(self.order(put).await?.ok_or_else(lost)?)
+        self.order(put).await?.ok_or_else(lost)
     }
 
     async fn put_in_parts(&self, key: &Path, file: Arc<File>, sum: Sum) -> io::Result<PutResult> {
@@ -205,7 +205,7 @@ impl Bucket {
         parts: Vec<PartId>,
     ) -> io::Result<PutResult> {
         let made = self.0.client.complete_multipart(key, upload, parts);
-        Ok(self.order(made).await?.ok_or_else(lost)?)
+        self.order(made).await?.ok_or_else(lost)
     }
 
     async fn abort(&self, note: &Note) -> io::Result<()> {
