@@ -238,7 +238,7 @@ fn links_are_made_on_demand() {
 /// A store as Athens lays it out: one module with an upper-case letter, three faults.
 fn athens(scratch: &Scratch) -> PathBuf {
     let root = scratch.path().join("athens");
-    let mut put = |module: &str, version: &str, zip: &[u8]| {
+    let put = |module: &str, version: &str, zip: &[u8]| {
         let folder = root.join(module).join(version);
         fs::create_dir_all(&folder).expect("a folder");
         fs::write(folder.join("source.zip"), zip).expect("written");

@@ -16,7 +16,7 @@ use crate::store::shelf::Local;
 use crate::store::spool::{self, Spool, Writer};
 use crate::store::sum::Sum;
 use crate::sumdb::Pending;
-use crate::upstream::{Body, Fetched, asked};
+use crate::upstream::{Ask, Body, Fetched, asked};
 
 impl Engine {
     pub(super) async fn fly_for_body(
@@ -34,11 +34,12 @@ impl Engine {
             Ok(place) => place,
             Err(refusal) => return landing.say(Err(refusal)),
         };
+        let asked = std::time::Instant::now();
         let deadline = Instant::now() + self.timeouts.request.get();
         // Beside the fetch, not after it.
         let proof = self.sumdb.begin(request);
         match self
-            .within(request, self.upstreams.fetch(request, None))
+            .within(request, self.upstreams.fetch(request, &Ask::default()))
             .await
         {
             Ok(Fetched::Whole { body, .. }) => {
@@ -55,7 +56,7 @@ impl Engine {
             }
             Ok(Fetched::NotModified) => landing.say(Err(super::crashed(request))),
             Err(refusal) => {
-                self.negatives.put(&request.path(), &refusal);
+                self.negatives.put(&request.path(), &refusal, asked);
                 landing.say(Err(refusal));
             }
         }
@@ -92,7 +93,8 @@ impl Engine {
                 failed = refusal.failed,
                 "fetch broke off"
             );
-            self.bad.put(&request.path(), &refusal);
+            self.bad
+                .put(&request.path(), &refusal, std::time::Instant::now());
             // First nobody may join any more, then those who did are told.
             drop(landing);
             writer.fail(refusal).await;

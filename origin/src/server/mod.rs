@@ -12,7 +12,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures::future::join_all;
 use modcdn_core::admin::{self, Admin};
@@ -27,9 +27,11 @@ use tokio_rustls::TlsAcceptor;
 
 use self::connection::Server;
 use self::handler::Handler;
+use crate::changes::Changes;
 use crate::config::{Config, Freshness, Mount};
 use crate::disk;
-use crate::fetch::{Engine, Shared};
+use crate::fetch::{Engine, Refresher, Shared};
+use crate::hooks::Hooks;
 use crate::metrics::Metrics;
 use crate::mounts::{Mounts, Unusable};
 use crate::purges::endpoint::{Appending, Reading};
@@ -149,7 +151,7 @@ impl Origin {
         let registry = Registry::new();
         let metrics = Metrics::new(&registry);
         let log = open_purge_log(&config).await?;
-        let mounts = Arc::new(open_mounts(&config, &log, &metrics).await?);
+        let (mounts, refresher) = open_mounts(&config, &log, &metrics).await?;
         let purger = Arc::new(Purger::new(log.clone(), metrics.clone()));
         let appending = Appending {
             purger: purger.clone(),
@@ -160,6 +162,7 @@ impl Origin {
             edges: config.purges.edges.clone(),
         };
         let admin = Admin::with("origin", registry, vec![Box::new(appending)]);
+        let changes = mounts.changes().clone();
         let trees: Vec<_> = mounts.engines().iter().map(|e| e.tree.clone()).collect();
         let log = AccessLog::open(&config.access_log).map_err(|error| Error::AccessLog {
             target: config.access_log.to_string(),
@@ -184,6 +187,7 @@ impl Origin {
             shutdown: config.timeouts.shutdown.get(),
         };
         let handler = Arc::new(Handler {
+            hooks: Hooks::new(&config.hooks, mounts.clone(), metrics.clone()),
             mounts,
             purges,
             freshness: config.freshness.clone(),
@@ -207,6 +211,8 @@ impl Origin {
         let until_dropped = dropped(stopped.clone());
         tokio::spawn(admin::serve(admin_listener, admin.clone(), until_dropped));
         admin.readiness().set_ready();
+        tokio::spawn(refresher.run(stopped.clone()));
+        tokio::spawn(tell_edges(changes, purger, stopped.clone()));
         tokio::spawn(watch_store(trees, admin, stopped.clone()));
         origin.keepers = keep_stores_small(&config.mounts, &server.handler, &stopped);
         tracing::info!(
@@ -274,7 +280,7 @@ async fn open_mounts(
     config: &Config,
     log: &Arc<PurgeLog>,
     metrics: &Metrics,
-) -> Result<Mounts, Error> {
+) -> Result<(Arc<Mounts>, Refresher), Error> {
     let (read, log, counted) = (config.clone(), log.clone(), metrics.clone());
     let shared = tokio::task::spawn_blocking(move || Shared::new(&read, log, counted)).await;
     let shared = shared.map_err(io::Error::other)??;
@@ -283,7 +289,23 @@ async fn open_mounts(
     for engine in mounts.engines() {
         tokio::spawn(sweep(engine.clone(), config.freshness.clone()));
     }
-    Ok(mounts)
+    let mounts = Arc::new(mounts);
+    Ok((mounts.clone(), Refresher::new(mounts, &shared)))
+}
+
+/// Writes what is said to have changed to the purge log.
+async fn tell_edges(changes: Arc<Changes>, purger: Arc<Purger>, mut stop: watch::Receiver<bool>) {
+    loop {
+        let changed = tokio::select! {
+            changed = changes.next() => changed,
+            _ = stop.wait_for(|stop| *stop) => return,
+        };
+        for purge in changed {
+            let purger = purger.clone();
+            // A log that can't be written is noted there; edges ask again when they must.
+            let _ = disk::blocking(move || purger.purge(purge, SystemTime::now())).await;
+        }
+    }
 }
 
 /// Begins the retention of those mounts that have one.

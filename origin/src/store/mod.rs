@@ -14,6 +14,7 @@
 //!   .mutable/ab/<sha-256 of path>     answers that may change, with their time
 //!   .spool/                           bodies being fetched; emptied at start
 //!   .quarantine/                      bodies that were bad, each with its reason
+//!   .used                             when each version was asked for last (where that is of use)
 //! ```
 //!
 //! With a bucket ([`bucket`]), the tree and `.quarantine/` are there instead; the folder holds the
@@ -27,6 +28,7 @@
 mod bucket;
 pub(crate) mod budget;
 mod folder;
+pub(crate) mod marks;
 pub(crate) mod mutable;
 pub(crate) mod negative;
 pub(crate) mod place;

@@ -31,7 +31,6 @@ use modcdn_core::digest::Sha256;
 use modcdn_core::goproxy::{ModulePath, Patterns, Request, SumDb as Asked, SumDbCall, Version};
 use modcdn_core::h1::H1;
 use modcdn_core::refusal::Refusal;
-use modcdn_core::sumdb::record::{self, Lookup};
 use modcdn_core::sumdb::{Client, Proven, SumError};
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
@@ -160,7 +159,8 @@ impl Database {
         news.unwrap_or_else(|| Err(SumError::Unreachable("the proof crashed".to_owned())))
     }
 
-    /// What was proven and stored.
+    /// What was proven and stored, proven again: with the tiles that were stored then it costs
+    /// no request, and whoever brought a record into the tree by another way gains nothing by it.
     async fn stored_proof(&self, module: &ModulePath, version: &Version) -> Option<Proven> {
         let Look::Found(stored) = self.tree.look(&self.lookup(module, version)).await else {
             return None;
@@ -168,15 +168,11 @@ impl Database {
         let StoredBody::Small(answer) = stored.body else {
             return None;
         };
-        let lookup = Lookup::parse(&answer)?;
-        let (zip, go_mod) = record::hashes(lookup.record, module, version).ok()?;
-        let record = lookup.id;
-        Some(Proven {
-            zip,
-            go_mod,
-            record,
-            answer,
-        })
+        let proof = self.bounded(self.client.prove(&answer, module, version));
+        let proven = proof.await.inspect_err(|error| {
+            tracing::warn!(%module, %version, %error, "a stored record can't be proven");
+        });
+        proven.ok()
     }
 
     async fn prove(&self, module: ModulePath, version: Version) -> Result<Proven, SumError> {
@@ -280,7 +276,10 @@ impl Database {
             Err(denied) if denied.cause == Cause::Mismatch => return Err(denied.refusal),
             Err(denied) => Standing::Unverified(denied.cause),
         };
-        self.settle(request, digest, standing);
+        // Where nobody was asked, nothing was found out.
+        if !only_stored || standing == Standing::Verified {
+            self.settle(request, digest, standing);
+        }
         Ok(())
     }
 
