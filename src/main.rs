@@ -9,15 +9,23 @@
 //! - [`roles`]: `modcdn origin|edge|dns --config FILE`.
 //! - [`check`]: `modcdn check FILE`.
 //! - [`purge`]: `modcdn purge`, for the admin listeners of edges.
+//! - [`verify`], [`import`], [`retention`]: `modcdn verify|import|retention`, for an origin's store.
+//! - [`warm`]: `modcdn warm`, for edges and origins before a build.
+//! - [`bar`]: how far these have come.
 //! - [`up`]: `modcdn up`, a whole network on one machine.
 
+mod bar;
 mod check;
 mod cli;
 mod failure;
+mod import;
 mod purge;
+mod retention;
 mod roles;
 mod terminal;
 mod up;
+mod verify;
+mod warm;
 
 use std::process::ExitCode;
 
@@ -61,5 +69,9 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Dns(args) => roles::run(roles::Role::Dns, &args.config),
         Command::Check(args) => check::run(&args.file, args.role),
         Command::Purge(args) => purge::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Import(args) => import::run(&args),
+        Command::Retention(args) => retention::run(&args),
+        Command::Warm(args) => warm::run(&args),
     }
 }
