@@ -28,6 +28,7 @@ fn cluster() -> Shared {
         let options = Options {
             upstream: Some(list),
             tls: true,
+            flags: vec!["--sumdb".to_owned(), "off".to_owned()],
             ..Options::default()
         };
         (Cluster::with(&options), upstream)
@@ -191,43 +192,6 @@ fn a_direct_upstream_is_a_failure_with_a_text_and_no_404() {
 }
 
 #[test]
-fn the_checksum_database_is_passed_through() {
-    let upstream = Upstream::start();
-    let lookup = "/sumdb/sum.golang.org/lookup/github.com/!burnt!sushi/toml@v1.3.2";
-    let tile = "/sumdb/sum.golang.org/tile/8/0/x001/234";
-    upstream.body("/sumdb/sum.golang.org/supported", "");
-    upstream.body(
-        "/sumdb/sum.golang.org/latest",
-        "go.sum database tree\n5\nabc=\n\n— x y=\n",
-    );
-    let record = format!(
-        "4\n{}\nhead\n",
-        sums_of("github.com/BurntSushi/toml v1.3.2")
-    );
-    upstream.body(lookup, record.clone());
-    upstream.body(tile, vec![0xa5; 8192]);
-    let origin = Node::origin(&upstream.url(), "");
-    let edge = Node::edge(&origin, "");
-    let client = Client::h1(edge.url());
-    client.get("/sumdb/sum.golang.org/supported").ok();
-    assert!(
-        client
-            .get("/sumdb/sum.golang.org/latest")
-            .ok()
-            .text()
-            .starts_with("go.sum database")
-    );
-    assert_eq!(client.get(&lookup.replace('!', "%21")).ok().text(), record);
-    let full = client.get(tile).ok();
-    assert_eq!(full.body, vec![0xa5; 8192]);
-    assert_eq!(
-        full.header("cache-control"),
-        "public, max-age=31536000, immutable"
-    );
-    assert_eq!(client.get("/sumdb/sum.example.com/supported").status, 404);
-}
-
-#[test]
 fn a_module_cache_tree_supports_no_checksum_database() {
     let cluster = Node::origin(&Modules::fetch().url(), "");
     let edge = Node::edge(&cluster, "");
@@ -239,11 +203,4 @@ fn a_module_cache_tree_supports_no_checksum_database() {
         answer.status,
         answer.text()
     );
-}
-
-/// The pinned go.sum's lines for a module version, as a record of the checksum database has them.
-fn sums_of(module_version: &str) -> String {
-    let sums = fs::read_to_string(project().join("go.sum")).expect("tests/project/go.sum");
-    let lines = sums.lines().filter(|line| line.starts_with(module_version));
-    lines.map(|line| format!("{line}\n")).collect()
 }

@@ -94,7 +94,7 @@ pub(super) fn modcdn(dir: &Path, setup: Setup) -> Outcome<Contender> {
         &origin_conf,
         format!(
             "listen: ['127.0.0.1:{origin}']\nadmin: 127.0.0.1:{origin_admin}\naccess_log: off\n\
-             mounts: [{{upstream: 'file://{dir_text}/tree'}}]\nstore: {{dir: {home_text}/origin}}\n"
+             mounts: [{{upstream: 'file://{dir_text}/tree', sumdb: {{verify: off}}}}]\nstore: {{dir: {home_text}/origin}}\n"
         ),
     )?;
     let edge_conf = home.join("edge.yaml");

@@ -57,7 +57,11 @@ reasons! {
     BadRequest = "bad-request", BAD_REQUEST;
     /// The path is longer than any module's.
     PathTooLong = "path-too-long", URI_TOO_LONG;
-    /// A method other than GET and HEAD.
+    /// A signature or secret that isn't right.
+    BadSignature = "bad-signature", FORBIDDEN;
+    /// A body that is larger than what is read.
+    BodyTooLarge = "body-too-large", PAYLOAD_TOO_LARGE;
+    /// A method that isn't answered there.
     Method = "method", METHOD_NOT_ALLOWED;
     /// Headers too many or too large.
     HeadersTooLarge = "headers-too-large", REQUEST_HEADER_FIELDS_TOO_LARGE;
@@ -123,6 +127,8 @@ reasons! {
     UpstreamUnreachable = "upstream-unreachable", BAD_GATEWAY;
     /// Upstream did not answer, or stalled, within its time.
     UpstreamTimeout = "upstream-timeout", GATEWAY_TIMEOUT;
+    /// Upstream failed again and again, or asked for a pause, and isn't asked for a moment.
+    UpstreamSuspended = "upstream-suspended", SERVICE_UNAVAILABLE;
     /// What is to be shown to upstream can't be read.
     UpstreamCredentials = "upstream-credentials", BAD_GATEWAY;
     /// Upstream answered with an error of its own.
@@ -141,8 +147,6 @@ reasons! {
     GitFailed = "git-failed", BAD_GATEWAY;
     /// The module is in a version control system other than Git.
     VcsUnsupported = "vcs-unsupported", BAD_GATEWAY;
-    /// The upstream list says `direct`: Git, which this version can't.
-    DirectUnsupported = "direct-unsupported", BAD_GATEWAY;
 
     // The origin failed, seen from an edge.
     /// The origin can't be reached.

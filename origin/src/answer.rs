@@ -6,6 +6,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures::stream::{self, Stream};
@@ -19,14 +20,20 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use modcdn_core::digest::{Hasher, Sha256};
 use modcdn_core::goproxy::{Request, SumDb, SumDbCall};
-use modcdn_core::headers::{DISABLE_MODULE_FETCH, MODCDN_SUM, MODCDN_UNVERIFIED, REPR_DIGEST};
+use modcdn_core::headers::{
+    CACHE_TAG, DISABLE_MODULE_FETCH, MODCDN_NOTICE, MODCDN_SUM, MODCDN_UNVERIFIED, REPR_DIGEST,
+};
 use modcdn_core::range::{self, ContentRange, RangeOutcome};
 use modcdn_core::refusal::{Reason, Refusal};
+use serde::Serialize;
 
+use crate::changes;
 use crate::config::Freshness;
 use crate::disk;
 use crate::fetch::{Engine, Found};
-use crate::store::mutable::Answer;
+use crate::policy::Warning;
+use crate::policy::govern::Governed;
+use crate::store::mutable::Known;
 use crate::store::spool::{Progress, Reader, Spool, Step};
 use crate::store::sum::Sum;
 use crate::store::tree::{Stored, StoredBody};
@@ -46,8 +53,21 @@ pub(crate) struct Asker<'a> {
     pub(crate) headers: &'a HeaderMap,
 }
 
-/// Answers a request of the GOPROXY protocol.
+/// Answers a request of the GOPROXY protocol. What is said of private modules is for nobody but the
+/// asker: caches that serve many may not keep it.
 pub(crate) async fn answer(
+    engine: &Arc<Engine>,
+    request: &Request,
+    asker: &Asker<'_>,
+) -> Response<Body> {
+    let mut response = answer_publicly(engine, request, asker).await;
+    if engine.is_private(request) {
+        make_private(response.headers_mut());
+    }
+    response
+}
+
+async fn answer_publicly(
     engine: &Arc<Engine>,
     request: &Request,
     asker: &Asker<'_>,
@@ -58,9 +78,11 @@ pub(crate) async fn answer(
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
     let mut refetches = REFETCHES;
     loop {
-        let found = match engine.find(request, only_stored).await {
-            Ok(found) => found,
-            Err(refusal) => return refuse(&refusal, &engine.freshness, asker.method),
+        let now = SystemTime::now();
+        let governed = engine.governor.find(engine, request, only_stored, now);
+        let Governed { found, warnings } = match governed.await {
+            Ok(governed) => governed,
+            Err(refusal) => return refuse_request(&refusal, engine, request, asker.method),
         };
         let answering = Answering {
             engine,
@@ -69,6 +91,7 @@ pub(crate) async fn answer(
         };
         match answering.with(found).await {
             Ok(mut response) => {
+                warn(&mut response, &warnings);
                 if only_stored {
                     // It says what is stored now, not what there is.
                     let headers = response.headers_mut();
@@ -92,6 +115,40 @@ pub(crate) async fn answer(
     }
 }
 
+/// What the author says of what he is given.
+fn warn(response: &mut Response<Body>, warnings: &[Warning]) {
+    if warnings.is_empty() {
+        return;
+    }
+    let names: Vec<&str> = warnings.iter().map(Warning::name).collect();
+    if let Ok(names) = HeaderValue::try_from(names.join(", ")) {
+        response.headers_mut().insert(MODCDN_NOTICE, names);
+    }
+}
+
+/// As [`refuse`]. What isn't there may come, so it is tagged as what changes is.
+fn refuse_request(
+    refusal: &Refusal,
+    engine: &Engine,
+    request: &Request,
+    method: &Method,
+) -> Response<Body> {
+    let mut response = refuse(refusal, &engine.freshness, method);
+    if refusal.reason.is_negative() {
+        add_tags(response.headers_mut(), engine, request);
+    }
+    response
+}
+
+fn add_tags(headers: &mut HeaderMap, engine: &Engine, request: &Request) {
+    let tags = request
+        .module()
+        .and_then(|module| changes::tags(&engine.prefix, module));
+    if let Some(tags) = tags {
+        headers.insert(CACHE_TAG, tags);
+    }
+}
+
 /// Turns a refusal into its response.
 pub(crate) fn refuse(refusal: &Refusal, freshness: &Freshness, method: &Method) -> Response<Body> {
     let text = refusal.text();
@@ -112,6 +169,19 @@ pub(crate) fn refuse(refusal: &Refusal, freshness: &Freshness, method: &Method) 
     if method != Method::HEAD {
         *response.body_mut() = full(text);
     }
+    response
+}
+
+/// JSON of our own, never cached.
+pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
+    // What is answered so has only texts and numbers in it: always JSON.
+    let mut text = serde_json::to_vec(value).unwrap_or_default();
+    text.push(b'\n');
+    let mut response = Response::new(full(text.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
@@ -170,16 +240,23 @@ impl Answering<'_> {
     async fn with(&self, found: Found) -> Result<Response<Body>, Unfit> {
         match found {
             Found::Stored(stored) => self.stored(stored).await,
-            Found::Answer(answer) => Ok(self.mutable(&answer)),
+            Found::Answer(known) => Ok(self.mutable(&known)),
             Found::Growing(spool) => self.growing(&spool).await,
         }
     }
 
-    fn mutable(&self, answer: &Answer) -> Response<Body> {
+    fn mutable(&self, known: &Known) -> Response<Body> {
+        let answer = &known.answer;
+        let mut age = answer.confirmed.age();
+        if known.changed.is_some() {
+            // Whoever keeps it must not take it for fresh.
+            age = age.max(self.engine.freshness.lifetime(self.request).get());
+        }
         let mut headers = self.headers(true);
         headers.insert(ETAG, answer.digest.etag());
         headers.insert(REPR_DIGEST, answer.digest.repr_digest());
-        headers.insert(AGE, HeaderValue::from(answer.confirmed.age().as_secs()));
+        headers.insert(AGE, HeaderValue::from(age.as_secs()));
+        add_tags(&mut headers, self.engine, self.request);
         self.whole(headers, answer.digest, &answer.body)
     }
 
@@ -403,6 +480,18 @@ fn not_modified(headers: HeaderMap) -> Response<Body> {
     *response.headers_mut() = headers;
     response.headers_mut().remove(CONTENT_TYPE);
     response
+}
+
+/// Takes the leave to keep it from all caches but the asker's.
+fn make_private(headers: &mut HeaderMap) {
+    let control = headers
+        .get(CACHE_CONTROL)
+        .and_then(|value| value.to_str().ok());
+    let rest = control.and_then(|control| control.strip_prefix("public"));
+    if let Some(rest) = rest {
+        let control = HeaderValue::try_from(format!("private{rest}"));
+        headers.insert(CACHE_CONTROL, control.expect("it was a value before"));
+    }
 }
 
 /// What caches may do with an answer.

@@ -11,7 +11,8 @@
 //! - `store`: the GOPROXY tree on disk, growing bodies, answers that may change;
 //! - [`upstream`]: the GOPROXY list that is asked, and what counts as an answer (`content`);
 //! - [`archive`]: what a module zip must be, its h1, and how one is made;
-//! - `answer`: the one place that writes status and headers.
+//! - `answer`: the one place that writes status and headers;
+//! - `hooks`: somebody says that a module has changed (`changes`), so what is known of it is doubted.
 //!
 //! Three rules hold everywhere. A body is nobody's until it is whole: its last bytes wait for the
 //! commit, and one that breaks is cut off visibly. Only an upstream's own 404 or 410 becomes one
@@ -22,23 +23,26 @@
 //!     mounts: vec![modcdn_origin::config::Mount::at_root("https://goproxy.cn".parse()?)],
 //!     ..Default::default()
 //! };
-//! modcdn_origin::run(config)?;
+//! modcdn_origin::run(config.clone(), &|| Ok(config.clone()))?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 mod answer;
 pub mod archive;
+mod changes;
 pub mod config;
 mod content;
 mod credentials;
 mod disk;
 mod fetch;
 pub mod git;
+mod hooks;
 mod lines;
 mod metrics;
 mod mounts;
 pub mod policy;
 pub mod purges;
+mod reload;
 mod secret;
 mod server;
 mod store;
@@ -46,5 +50,6 @@ mod sumdb;
 pub mod upstream;
 
 pub use config::Config;
+pub use reload::{Loader, ReloadError};
 pub use server::{Error, Origin, run};
 pub use upstream::chain::{ChainError, UpstreamChain};

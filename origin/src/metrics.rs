@@ -38,6 +38,11 @@ pub(crate) struct Metrics {
     pub(crate) upstream_requests: IntCounterVec,
     pub(crate) upstream_seconds: HistogramVec,
     pub(crate) upstream_bytes: IntCounter,
+    /// By git command and outcome.
+    pub(crate) git_runs: IntCounterVec,
+    pub(crate) git_seconds: HistogramVec,
+    pub(crate) git_mirror_bytes: IntGauge,
+    pub(crate) git_mirrors_dropped: IntCounterVec,
     pub(crate) joins: IntCounterVec,
     pub(crate) fetches: IntGauge,
     pub(crate) spool_bytes: IntGauge,
@@ -50,6 +55,17 @@ pub(crate) struct Metrics {
     pub(crate) zip_check_seconds: Histogram,
     pub(crate) stale: IntCounterVec,
     pub(crate) revalidations: IntCounterVec,
+    /// By cause and outcome.
+    pub(crate) refreshes: IntCounterVec,
+    pub(crate) partial_lists: IntCounter,
+    pub(crate) mutable_bytes: IntGauge,
+    pub(crate) remembered_not_found: IntCounter,
+    pub(crate) remembered_bad: IntCounter,
+    /// By source and outcome.
+    pub(crate) hooks: IntCounterVec,
+    /// By cause.
+    pub(crate) backoffs: IntCounterVec,
+    pub(crate) resting: IntGauge,
     /// By outcome.
     pub(crate) sumdb_proofs: IntCounterVec,
     /// By cause.
@@ -60,6 +76,9 @@ pub(crate) struct Metrics {
     pub(crate) verified: IntCounterVec,
     /// By kind and cause.
     pub(crate) unverified: IntCounterVec,
+    pub(crate) policy_notices: IntCounterVec,
+    pub(crate) policy_unknown: IntCounterVec,
+    pub(crate) reloads: IntCounterVec,
     /// By selector and mode.
     pub(crate) purges: IntCounterVec,
     pub(crate) purge_log_last: IntGauge,
@@ -152,6 +171,31 @@ impl Metrics {
                 "modcdn_origin_upstream_bytes_total",
                 "Body bytes received from upstreams.",
             ),
+            git_runs: vec(
+                "modcdn_origin_git_runs_total",
+                "Runs of git, by command and outcome: ok, failed, cut (time, size, memory).",
+                &["command", "outcome"],
+            ),
+            git_seconds: register(
+                registry,
+                HistogramVec::new(
+                    HistogramOpts::new(
+                        "modcdn_origin_git_seconds",
+                        "How long runs of git took, waiting for a place included, by command.",
+                    )
+                    .buckets(REQUEST_SECONDS.to_vec()),
+                    &["command"],
+                ),
+            ),
+            git_mirror_bytes: gauge(
+                "modcdn_origin_git_mirror_bytes",
+                "All mirrors of Git repositories, on disk.",
+            ),
+            git_mirrors_dropped: vec(
+                "modcdn_origin_git_mirrors_dropped_total",
+                "Mirrors of Git repositories thrown away, by cause: damaged, room.",
+                &["cause"],
+            ),
             joins: vec(
                 "modcdn_origin_joins_total",
                 "Requests that joined a fetch already under way, by kind of object.",
@@ -206,6 +250,41 @@ impl Metrics {
                 "Answers asked for again, by outcome.",
                 &["outcome"],
             ),
+            refreshes: vec(
+                "modcdn_origin_refreshes_total",
+                "Answers refreshed in the background, by cause (ahead of being stale, or changed) and outcome.",
+                &["cause", "outcome"],
+            ),
+            partial_lists: counter(
+                "modcdn_origin_partial_lists_total",
+                "Merged lists and @latest without the word of an upstream that failed.",
+            ),
+            mutable_bytes: gauge(
+                "modcdn_origin_mutable_memory_bytes",
+                "Memory taken by answers that may change.",
+            ),
+            remembered_not_found: counter(
+                "modcdn_origin_remembered_not_found_total",
+                "Requests answered by a remembered \"not found\".",
+            ),
+            remembered_bad: counter(
+                "modcdn_origin_remembered_bad_total",
+                "Requests answered by what was bad when it was last fetched.",
+            ),
+            hooks: vec(
+                "modcdn_origin_hooks_total",
+                "Calls of /-/hooks/module, by source and outcome.",
+                &["source", "outcome"],
+            ),
+            backoffs: vec(
+                "modcdn_origin_upstream_backoffs_total",
+                "Pauses given to upstreams, by cause (failures in a row, or asked for).",
+                &["cause"],
+            ),
+            resting: gauge(
+                "modcdn_origin_upstreams_resting",
+                "Upstreams that aren't asked now.",
+            ),
             sumdb_proofs: vec(
                 "modcdn_origin_sumdb_proofs_total",
                 "What asking a checksum database ended in, by outcome.",
@@ -235,6 +314,21 @@ impl Metrics {
                 "modcdn_origin_unverified_bodies_total",
                 "Bodies served though they were not verified, by kind and cause.",
                 &["kind", "cause"],
+            ),
+            policy_notices: vec(
+                "modcdn_origin_policy_notices_total",
+                "Versions given out although their author took them back, or gave their module up.",
+                &["notice"],
+            ),
+            policy_unknown: vec(
+                "modcdn_origin_policy_unknown_total",
+                "Facts that a decision of the policy depends on and that could not be had, by fact.",
+                &["fact"],
+            ),
+            reloads: vec(
+                "modcdn_origin_reloads_total",
+                "Reloads of the configuration, by outcome.",
+                &["outcome"],
             ),
             purges: vec(
                 "modcdn_origin_purges_total",

@@ -8,13 +8,17 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use modcdn_core::goproxy::{GrammarError, Prefix, Request};
 use modcdn_core::refusal::{Reason, Refusal};
 
+use crate::changes::{Below, Changed, Changes};
 use crate::config::{Config, Mount, Store};
 use crate::disk;
 use crate::fetch::{Engine, Shared};
+use crate::store::marks::Marks;
+use crate::store::mutable::Memory;
 use crate::store::tree::Tree;
 
 /// How many mounts a refusal names.
@@ -22,6 +26,9 @@ const NAMED: usize = 10;
 
 /// See the module.
 pub(crate) struct Mounts {
+    memory: Arc<Memory>,
+    marks: Arc<Marks>,
+    changes: Arc<Changes>,
     prefixes: Vec<Prefix>,
     /// In the order of the prefixes.
     engines: Vec<Arc<Engine>>,
@@ -46,6 +53,9 @@ impl Mounts {
         }
         let prefixes = config.mounts.iter().map(|mount| mount.prefix.clone());
         Ok(Self {
+            memory: shared.memory.clone(),
+            marks: shared.marks.clone(),
+            changes: shared.changes.clone(),
             prefixes: prefixes.collect(),
             engines,
         })
@@ -59,6 +69,34 @@ impl Mounts {
         let (at, rest) = Prefix::longest(&self.prefixes, path).ok_or_else(|| self.outside(path))?;
         let request = Request::parse(rest).map_err(|fault| self.unparsed(path, fault))?;
         Ok((&self.engines[at], request))
+    }
+
+    /// Everything at and below these paths has changed, in one mount or in all: what is known of it is
+    /// doubted, refreshed at once, and edges are to ask again. How many answers were known; `None` if
+    /// there is no such mount.
+    pub(crate) fn changed(&self, mount: Option<&Prefix>, paths: &[Below]) -> Option<usize> {
+        let meant = |prefix: &&Prefix| mount.is_none_or(|mount| mount == *prefix);
+        let mounts: Vec<&Prefix> = self.prefixes.iter().filter(meant).collect();
+        let mut known = 0;
+        for mount in &mounts {
+            for below in paths {
+                let changed = Changed {
+                    mount: Prefix::clone(mount),
+                    below: below.clone(),
+                };
+                let beginning = changed.beginning();
+                // First the mark: what is put into memory from now on knows of it.
+                self.marks.put(&beginning, Instant::now());
+                known += self.memory.change(&beginning);
+                self.changes.put(changed);
+            }
+        }
+        (!mounts.is_empty()).then_some(known)
+    }
+
+    /// What edges are to be told.
+    pub(crate) fn changes(&self) -> &Arc<Changes> {
+        &self.changes
     }
 
     /// The engines of all mounts.
@@ -119,7 +157,8 @@ mod tests {
     use super::*;
     use crate::config::Mount;
     use crate::metrics::Metrics;
-    use crate::purges::PurgeLog;
+    use crate::policy::sight::Sight;
+    use crate::purges::{PurgeLog, Purger};
 
     async fn mounts(dir: &std::path::Path, prefixes: &[&str]) -> Mounts {
         let mut config = Config {
@@ -135,7 +174,11 @@ mod tests {
         config.store.dir = dir.to_owned();
         let log = dir.join(crate::purges::FILE);
         let log = Arc::new(PurgeLog::open(&log, &config.purges).unwrap());
-        let shared = Shared::new(&config, log, Metrics::new(&Registry::new())).unwrap();
+        let metrics = Metrics::new(&Registry::new());
+        let purger = Arc::new(Purger::new(log, metrics.clone()));
+        let sight = dir.join(crate::policy::sight::FILE);
+        let sight = Arc::new(Sight::open(&sight, 10).unwrap());
+        let shared = Shared::new(&config, purger, sight, metrics).unwrap();
         Mounts::open(&config, &shared).await.ok().unwrap()
     }
 

@@ -88,15 +88,9 @@ async fn unreachable_upstreams_are_502_and_silent_ones_504() {
 }
 
 #[tokio::test]
-async fn direct_is_502_and_off_is_403_never_404() {
+async fn off_is_403_unless_others_truly_had_nothing() {
     let absent = answering(404).await;
     for (chain, status, reason) in [
-        ("direct".to_owned(), 502, "direct-unsupported"),
-        (
-            format!("{},direct", absent.url()),
-            502,
-            "direct-unsupported",
-        ),
         ("off".to_owned(), 403, "off"),
         (format!("{},off", absent.url()), 404, "not-found"),
     ] {
@@ -107,8 +101,6 @@ async fn direct_is_502_and_off_is_403_never_404() {
             assert_eq!(told, (status, reason), "{chain} {path}");
         }
     }
-    let case = Case::start("direct").await;
-    assert!(case.get(MOD).await.text().contains("Git"));
 }
 
 #[tokio::test]

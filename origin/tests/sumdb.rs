@@ -405,6 +405,57 @@ async fn a_stored_body_that_is_proven_wrong_is_taken_away() {
     );
 }
 
+/// Someone who may write to the store writes down what he likes to be proven.
+#[tokio::test]
+async fn a_record_that_came_into_the_store_by_another_way_proves_nothing() {
+    let (upstream, db) = world().await;
+    let case = origin(&upstream, section(&db)).await;
+    let record = case.get(&lookup()).await;
+    let zip_sum = record.text().split_whitespace().nth(3).unwrap();
+    let mod_sum = record.text().split_whitespace().nth(6).unwrap();
+    let forged = record.text().replace(mod_sum, zip_sum);
+    let Case { dir, origin } = case;
+    origin.stop().await;
+    let place = dir.path().join(&lookup()[1..]);
+    let sum = modcdn_core::digest::Sha256::of(forged.as_bytes());
+    std::fs::write(
+        format!("{}.sha256", place.display()),
+        format!("{sum} {}\n", forged.len()),
+    )
+    .unwrap();
+    std::fs::write(&place, forged).unwrap();
+    let mut config = harness::config(dir.path(), &upstream.url());
+    config.mounts[0].sumdb = section(&db);
+    let origin = modcdn_origin::Origin::start(config).await.unwrap();
+    let case = Case { dir, origin };
+    assert_eq!(case.get(MOD).await.text(), GO_MOD);
+    assert_eq!(case.get(&lookup()).await.body, record.body);
+}
+
+#[tokio::test]
+async fn who_wants_only_what_is_stored_spoils_nothing_for_others() {
+    let (_upstream, db) = world().await;
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join(&MOD[1..]);
+    std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+    std::fs::write(&place, GO_MOD).unwrap();
+    let mut config = harness::config(dir.path(), "off");
+    config.mounts[0].sumdb = section(&db);
+    let origin = modcdn_origin::Origin::start(config).await.unwrap();
+    let case = Case { dir, origin };
+    let only = [("disable-module-fetch", "true")];
+    let unasked = case.get_with(MOD, &only).await;
+    assert_eq!(
+        (unasked.text(), unasked.header("modcdn-unverified")),
+        (GO_MOD, "unreachable")
+    );
+    let asked = case.get(MOD).await;
+    assert_eq!(
+        (asked.text(), asked.header("modcdn-unverified")),
+        (GO_MOD, "")
+    );
+}
+
 #[tokio::test]
 async fn warn_serves_what_is_proven_wrong_and_raises_the_alarm() {
     let (upstream, mut db) = world().await;
@@ -501,6 +552,7 @@ async fn private_modules_are_refused_before_anyone_is_asked() {
     let private = |config: &mut Config| {
         config.mounts[0].sumdb = named;
         config.mounts[0].private = "a.example,*.corp.example".parse().unwrap();
+        config.mounts[0].private_upstream = config.mounts[0].upstream.clone();
     };
     let case = Case::with(&upstream.url(), private).await;
     for module in ["a.example/m", "a.example/!x/y", "git.corp.example/x"] {

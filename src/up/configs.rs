@@ -11,7 +11,7 @@ use modcdn_core::telemetry::AccessTarget;
 use modcdn_core::units::{ByteSize, Period};
 use modcdn_dns::config::Pop;
 use modcdn_origin::UpstreamChain;
-use modcdn_origin::config::Mount;
+use modcdn_origin::config::{Mount, SumDb};
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -41,6 +41,8 @@ pub(crate) struct Source<'a> {
     pub(crate) folders: &'a Folders,
     /// Where modules come from.
     pub(crate) upstream: &'a UpstreamChain,
+    /// Who vouches for them.
+    pub(crate) sumdb: &'a SumDb,
 }
 
 impl Source<'_> {
@@ -97,7 +99,10 @@ impl Source<'_> {
             listen: vec![http],
             admin: node.admin,
             access_log: self.access_log(node),
-            mounts: vec![Mount::at_root(self.upstream.clone())],
+            mounts: vec![Mount {
+                sumdb: self.sumdb.clone(),
+                ..Mount::at_root(self.upstream.clone())
+            }],
             ..Default::default()
         };
         config.store.dir = self.folders.origin();
@@ -167,6 +172,7 @@ mod tests {
             plan: &plan,
             folders: &folders,
             upstream: &"https://u:secret@goproxy.cn/,off".parse().unwrap(),
+            sumdb: &SumDb::off(),
         };
         let leaf = Leaf {
             certificate: "/c.pem".into(),
@@ -215,6 +221,7 @@ mod tests {
             let origin: modcdn_origin::Config = read(folders, "origin");
             let upstream = String::from(origin.mounts[0].upstream.clone());
             assert_eq!(upstream, "https://u:secret@goproxy.cn/,off");
+            assert_eq!(origin.mounts[0].sumdb, SumDb::off());
             assert_eq!(origin.store.dir, folders.origin());
             let us: modcdn_edge::Config = read(folders, "us");
             assert_eq!(origin.purges.edges, us.origin.token_file);

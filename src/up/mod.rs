@@ -33,8 +33,6 @@ use std::env;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use modcdn_origin::UpstreamChain;
-
 use crate::cli::UpArgs;
 use crate::failure::Failure;
 use crate::terminal::{notice, print};
@@ -46,6 +44,7 @@ use crate::up::plan::{Duty, EDGE_NAMES, Plan, Wish};
 use crate::up::report::Report;
 use crate::up::stop::{Stop, Stopper};
 use crate::up::supervise::Started;
+use crate::up::upstream::Chosen;
 
 /// Ports tried for the hint after a taken one: `--port` + 100, + 200 …
 const HINT_STEP: u16 = 100;
@@ -74,7 +73,8 @@ pub(crate) fn run(args: &UpArgs) -> Result<(), Failure> {
 async fn network(args: &UpArgs, mut stop: Stop) -> Result<(), Failure> {
     let wish = wish(args)?;
     let plan = Plan::new(&wish).map_err(Failure::Usage)?;
-    let upstream = upstream::choose(args.upstream.as_deref()).await?;
+    let Chosen { upstream, sumdb } =
+        upstream::choose(args.upstream.as_deref(), args.sumdb.as_deref()).await?;
     let listeners: Vec<_> = plan.nodes.iter().flat_map(plan::Node::listeners).collect();
     let ours: Vec<_> = listeners.iter().map(|(_, address)| *address).collect();
     upstream::refuse_loop(&upstream, &ours)?;
@@ -86,7 +86,13 @@ async fn network(args: &UpArgs, mut stop: Stop) -> Result<(), Failure> {
     let authority = authority(args.tls, &folders)?;
     token::ensure(&folders.purge_token())?;
     token::ensure(&folders.edge_token())?;
-    prepare(&plan, &folders, &upstream, authority.as_ref())?;
+    let source = Source {
+        plan: &plan,
+        folders: &folders,
+        upstream: &upstream,
+        sumdb: &sumdb,
+    };
+    prepare(&source, authority.as_ref())?;
 
     let program = Program {
         binary: env::current_exe()
@@ -166,18 +172,9 @@ fn now() -> ca::UnixTime {
 }
 
 /// Writes certificates and configurations, and sets large logs aside.
-fn prepare(
-    plan: &Plan,
-    folders: &Folders,
-    upstream: &UpstreamChain,
-    authority: Option<&Authority>,
-) -> Result<(), Failure> {
-    let source = Source {
-        plan,
-        folders,
-        upstream,
-    };
-    for node in &plan.nodes {
+fn prepare(source: &Source<'_>, authority: Option<&Authority>) -> Result<(), Failure> {
+    let folders = source.folders;
+    for node in &source.plan.nodes {
         let leaf = match (&node.duty, authority) {
             (Duty::Edge { http, .. }, Some(authority)) => Some(
                 authority

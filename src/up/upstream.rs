@@ -1,10 +1,13 @@
-//! Where modules come from: `--upstream`, or else what the go command uses.
+//! Where modules come from and who vouches for them: `--upstream` and `--sumdb`, or else what the go
+//! command uses.
 
 use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::Duration;
 
 use modcdn_origin::UpstreamChain;
+use modcdn_origin::config::SumDb;
+use modcdn_origin::upstream::chain::Upstream;
 use tokio::process::Command;
 
 use crate::failure::Failure;
@@ -16,21 +19,50 @@ const GO_ENV_BOUND: Duration = Duration::from_secs(10);
 
 const HINT: &str = "name an upstream, for example: --upstream https://goproxy.cn";
 
-/// The chain that was asked for, or else the one that the machine's own go command uses.
+/// What was chosen.
+#[derive(Debug)]
+pub(crate) struct Chosen {
+    pub(crate) upstream: UpstreamChain,
+    pub(crate) sumdb: SumDb,
+}
+
+/// What the machine's go command says of itself.
+struct OfGo {
+    proxy: String,
+    /// Empty if it is too old to say.
+    sumdb: String,
+}
+
+/// The chain that was asked for, or else the one that the machine's own go command uses; with its
+/// checksum database.
 ///
-/// Of the latter, a final `direct` is left out. Every go command has it in its list, and every
-/// `go get` of a package below its module's root asks for modules that don't exist: `direct` can't
-/// be asked yet, so each of these would be a failure (never a 404) and with it the whole command.
-/// Who writes `direct` into `--upstream` gets it.
+/// Folders pass no database on, and hold what their owner put there: nobody vouches for it unless
+/// asked for. Of the go command's own chain, a final `direct` is left out. Every go command has it in its list, and every
+/// `go get` of a package below its module's root asks for modules that don't exist: for each of them
+/// a repository would be fetched, and where none can be reached, that would be a failure (never a 404)
+/// and with it the whole command. Who writes `direct` into `--upstream` gets it.
 ///
 /// # Errors
 /// It is no GOPROXY list, or none was asked for and there is no `go` to ask: the text names the
 /// flag.
-pub(crate) async fn choose(flag: Option<&str>) -> Result<UpstreamChain, Failure> {
-    if let Some(list) = flag {
-        return (list.parse()).map_err(|error| Failure::Usage(format!("--upstream: {error}")));
-    }
-    let list = of_go().await?;
+pub(crate) async fn choose(upstream: Option<&str>, sumdb: Option<&str>) -> Result<Chosen, Failure> {
+    let (upstream, of_go) = match upstream {
+        Some(list) => {
+            let chain = list.parse();
+            let chain = chain.map_err(|error| Failure::Usage(format!("--upstream: {error}")))?;
+            (chain, None)
+        }
+        None => {
+            let of_go = of_go().await?;
+            (chain_of(&of_go.proxy)?, Some(of_go.sumdb))
+        }
+    };
+    let sumdb = database(&upstream, sumdb, of_go.as_deref())?;
+    Ok(Chosen { upstream, sumdb })
+}
+
+/// The go command's own chain.
+fn chain_of(list: &str) -> Result<UpstreamChain, Failure> {
     let chain: UpstreamChain = list
         .parse()
         .map_err(|error| Failure::Usage(format!("`go env GOPROXY`: {error}; {HINT}")))?;
@@ -38,14 +70,41 @@ pub(crate) async fn choose(flag: Option<&str>) -> Result<UpstreamChain, Failure>
         return Ok(chain);
     };
     notice(format_args!(
-        "`go env GOPROXY` ends in direct, which comes with Git support: left out for now"
+        "`go env GOPROXY` ends in direct, which is left out: for Git repositories, write it into --upstream"
     ));
     Ok(without_direct)
 }
 
-async fn of_go() -> Result<String, Failure> {
+/// Who vouches for what the chain gives.
+fn database(
+    upstream: &UpstreamChain,
+    flag: Option<&str>,
+    of_go: Option<&str>,
+) -> Result<SumDb, Failure> {
+    let usage = |what: &str, error: &str| Failure::Usage(format!("{what}: {error}"));
+    if let Some(text) = flag {
+        return SumDb::of_gosumdb(text).map_err(|error| usage("--sumdb", &error));
+    }
+    let is_remote = |upstream: &Upstream| matches!(upstream, Upstream::Http(_) | Upstream::Direct);
+    if !upstream
+        .links()
+        .iter()
+        .any(|link| is_remote(&link.upstream))
+    {
+        return Ok(SumDb::off());
+    }
+    match of_go {
+        Some(text) if !text.is_empty() => {
+            let read = SumDb::of_gosumdb(text);
+            read.map_err(|error| usage("`go env GOSUMDB`", &format!("{error}; give --sumdb")))
+        }
+        _ => Ok(SumDb::default()),
+    }
+}
+
+async fn of_go() -> Result<OfGo, Failure> {
     let output = Command::new("go")
-        .args(["env", "GOPROXY"])
+        .args(["env", "GOPROXY", "GOSUMDB"])
         // Neither a go.mod of the working folder nor its toolchain line has a say.
         .current_dir("/")
         .env("GOTOOLCHAIN", "local")
@@ -66,15 +125,20 @@ async fn of_go() -> Result<String, Failure> {
             )));
         }
     };
-    let list = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    if !output.status.success() || list.is_empty() {
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let mut lines = said.lines().map(|line| line.trim().to_owned());
+    let proxy = lines.next().unwrap_or_default();
+    if !output.status.success() || proxy.is_empty() {
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         return Err(Failure::Usage(format!(
             "no --upstream, and `go env GOPROXY` failed ({}) {said}; {HINT}",
             output.status
         )));
     }
-    Ok(list)
+    Ok(OfGo {
+        proxy,
+        sumdb: lines.next().unwrap_or_default(),
+    })
 }
 
 /// Refuses an upstream list that leads back to this network: the origin would ask its own edges.
@@ -108,6 +172,27 @@ fn is_ours(label: &str, ours: &[SocketAddr]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn modules_are_vouched_for_unless_they_come_from_folders() {
+        let database = |chain: &str, flag, of_go| {
+            let chosen = database(&chain.parse().unwrap(), flag, of_go);
+            chosen.ok()
+        };
+        let (proxy, folder) = ("https://goproxy.cn,off", "file:///srv/tree");
+        let pinned = Some(SumDb::default());
+        let off = Some(SumDb::off());
+        assert_eq!(database(proxy, None, None), pinned);
+        assert_eq!(database(proxy, None, Some("")), pinned);
+        assert_eq!(database(proxy, None, Some("off")), off);
+        assert_eq!(database(proxy, Some("off"), None), off);
+        assert_eq!(database(proxy, Some("sum.golang.org"), Some("off")), pinned);
+        assert_eq!(database(folder, None, Some("sum.golang.org")), off);
+        assert_eq!(database(folder, Some("sum.golang.org"), None), pinned);
+        assert_eq!(database("direct", None, None), pinned);
+        assert_eq!(database(proxy, Some("junk"), None), None);
+        assert_eq!(database(proxy, None, Some("junk")), None);
+    }
 
     #[test]
     fn an_upstream_that_leads_back_is_refused() {

@@ -1,5 +1,5 @@
 //! What the end-to-end tests share, in the order a test meets it: [`modules`] brings real modules,
-//! [`upstream`] plays a proxy with faults, [`sumdb`] a checksum database, [`certificate`] an authority, [`cluster`] runs `modcdn up`, [`node`] a single role, [`faulty_disk`] gives it a disk that fails,
+//! [`upstream`] plays a proxy with faults, [`sumdb`] a checksum database, [`forge`] a site with Git repositories ([`repository`]), [`certificate`] an authority, [`cluster`] runs `modcdn up`, [`node`] a single role, [`faulty_disk`] gives it a disk that fails,
 //! [`go`], [`dig`], [`http`] and [`raw`] are the clients, [`observe`] reads metrics and access logs.
 //!
 //! Nothing here sleeps for a fixed time: a test waits for a fact with [`until`], under a deadline.
@@ -17,6 +17,7 @@ pub mod certificate;
 pub mod cluster;
 pub mod dig;
 pub mod faulty_disk;
+pub mod forge;
 pub mod go;
 pub mod http;
 pub mod modules;
@@ -26,6 +27,7 @@ pub mod observe;
 pub mod ports;
 pub mod process;
 pub mod raw;
+pub mod repository;
 pub mod scratch;
 pub mod sumdb;
 pub mod upstream;

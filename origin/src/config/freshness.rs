@@ -16,6 +16,9 @@ pub struct Freshness {
     pub stale_while_revalidate: Period,
     /// For this long after it was fresh, it is used if upstream fails.
     pub stale_if_error: Period,
+    /// An answer that was asked for within this time is refreshed in the background before it is
+    /// stale. Zero: only once somebody asks for what is stale.
+    pub ahead: Period,
     /// A true "not found" is remembered this long.
     pub not_found: Period,
 }
@@ -29,6 +32,8 @@ impl Freshness {
     pub const STALE_WHILE_REVALIDATE: Period = Period::secs(5 * 60);
     /// See [`Freshness::stale_if_error`].
     pub const STALE_IF_ERROR: Period = Period::secs(24 * 3600);
+    /// See [`Freshness::ahead`].
+    pub const AHEAD: Period = Period::secs(2 * 60);
     /// See [`Freshness::not_found`].
     pub const NOT_FOUND: Period = Period::secs(60);
 }
@@ -40,6 +45,7 @@ impl Default for Freshness {
             lookup: Self::LOOKUP,
             stale_while_revalidate: Self::STALE_WHILE_REVALIDATE,
             stale_if_error: Self::STALE_IF_ERROR,
+            ahead: Self::AHEAD,
             not_found: Self::NOT_FOUND,
         }
     }

@@ -28,8 +28,6 @@ pub struct Git {
     pub credentials: Vec<GitCredential>,
     /// The host keys that ssh accepts, an OpenSSH `known_hosts` file.
     pub known_hosts: Option<PathBuf>,
-    /// Certificates of authorities to trust besides the system's, PEM.
-    pub ca_file: Option<PathBuf>,
     /// How long what was learned is used.
     pub freshness: GitFreshness,
     /// How long anything may take.
@@ -46,8 +44,8 @@ pub struct GitCredential {
     /// The address, or the beginning of some: the longest that fits counts.
     pub url: RemoteUrl,
     /// The user that goes with the password.
-    #[serde(default = "default_username")]
-    pub username: String,
+    #[serde(default = "default_user")]
+    pub user: String,
     /// The file that holds the password or token, read at each use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password_file: Option<PathBuf>,
@@ -60,7 +58,7 @@ pub struct GitCredential {
 }
 
 /// Most servers that take tokens as passwords look at no user.
-fn default_username() -> String {
+fn default_user() -> String {
     "git".to_owned()
 }
 
@@ -107,6 +105,8 @@ pub struct GitLimits {
     pub mirrors: ByteSize,
     /// The files of one version, unpacked, before what isn't the module's is left out.
     pub tree: ByteSize,
+    /// Zips being made at once, each with a tree on disk.
+    pub zips: usize,
     /// What a repository says of its branches and tags.
     pub refs: ByteSize,
     /// A page that says where a repository is.
@@ -132,7 +132,6 @@ impl Default for Git {
             repositories: Vec::new(),
             credentials: Vec::new(),
             known_hosts: None,
-            ca_file: None,
             freshness: GitFreshness::default(),
             timeouts: GitTimeouts::default(),
             limits: GitLimits::default(),
@@ -195,6 +194,8 @@ impl GitLimits {
     pub const MIRRORS: ByteSize = ByteSize::gib(32);
     /// See [`GitLimits::tree`].
     pub const TREE: ByteSize = ByteSize::gib(2);
+    /// See [`GitLimits::zips`].
+    pub const ZIPS: usize = 8;
     /// See [`GitLimits::refs`].
     pub const REFS: ByteSize = ByteSize::mib(64);
     /// See [`GitLimits::page`].
@@ -211,6 +212,7 @@ impl Default for GitLimits {
             mirror: Self::MIRROR,
             mirrors: Self::MIRRORS,
             tree: Self::TREE,
+            zips: Self::ZIPS,
             refs: Self::REFS,
             page: Self::PAGE,
             discoveries: Self::DISCOVERIES,
@@ -259,9 +261,9 @@ impl GitCredential {
         );
         let is_line = |text: &str| !text.bytes().any(|b| b.is_ascii_control());
         require(
-            is_line(&self.username) && self.helper.as_deref().is_none_or(is_line),
+            is_line(&self.user) && self.helper.as_deref().is_none_or(is_line),
             key,
-            "username and helper are one line each",
+            "user and helper are one line each",
         );
     }
 }
@@ -301,11 +303,10 @@ impl GitLimits {
             let key = format!("git.limits.{key}");
             require(size.as_u64() > 0, &key, "must be above zero");
         }
-        require(
-            self.programs > 0,
-            "git.limits.programs",
-            "must be above zero",
-        );
+        for (key, number) in [("programs", self.programs), ("zips", self.zips)] {
+            let key = format!("git.limits.{key}");
+            require(number > 0, &key, "must be above zero");
+        }
         require(
             self.memory >= ByteSize::mib(64),
             "git.limits.memory",
@@ -315,6 +316,81 @@ impl GitLimits {
             self.mirrors >= self.mirror,
             "git.limits.mirrors",
             "must hold at least one mirror of git.limits.mirror",
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+
+    fn parse(git: &str) -> Result<Config, modcdn_core::config::ConfigError> {
+        modcdn_core::config::parse("origin.yaml", &format!("git: {git}\n"))
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_named_by_its_key() {
+        for (git, key) in [
+            ("{program: ''}", "git.program"),
+            ("{protocols: [ext]}", "ext"),
+            ("{insecure: ['[']}", "["),
+            ("{timeouts: {fetch: 0s}}", "git.timeouts.fetch"),
+            ("{timeouts: {stall: 10ms}}", "git.timeouts.stall"),
+            ("{limits: {programs: 0}}", "git.limits.programs"),
+            ("{limits: {memory: 1MiB}}", "git.limits.memory"),
+            ("{limits: {mirrors: 1MiB}}", "git.limits.mirrors"),
+            ("{limits: {page: 0B}}", "git.limits.page"),
+            (
+                "{repositories: [{prefix: corp, url: 'https://a.example'}]}",
+                "corp",
+            ),
+            (
+                "{credentials: [{url: 'https://me:s3cret@a.example', helper: x}]}",
+                "password",
+            ),
+            (
+                "{credentials: [{url: 'https://a.example'}]}",
+                "git.credentials[0]",
+            ),
+            (
+                "{credentials: [{url: 'https://a.example', helper: x, password_file: /y}]}",
+                "git.credentials[0]",
+            ),
+            (
+                "{credentials: [{url: 'https://a.example', identity: /y}]}",
+                "git.credentials[0].identity",
+            ),
+            (
+                "{credentials: [{url: 'ssh://a.example', password_file: /y}]}",
+                "git.credentials[0].url",
+            ),
+            (
+                "{credentials: [{url: 'https://a.example', helper: \"x\\ny\"}]}",
+                "git.credentials[0]",
+            ),
+        ] {
+            let error = parse(git).unwrap_err().to_string();
+            assert!(
+                error.contains(key) && !error.contains("s3cret"),
+                "{git}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_configuration_survives_a_round_trip_through_yaml() {
+        let config = parse(
+            "{protocols: [https, ssh, http, file], insecure: [a.example],
+              repositories: [{prefix: 'a.example/*', url: 'ssh://git@b.example/*'}],
+              credentials: [{url: 'https://a.example', user: me, password_file: /p},
+                            {url: 'https://b.example', helper: '!x'},
+                            {url: 'ssh://git@b.example', identity: /i}]}",
+        );
+        let config = config.unwrap();
+        let text = serde_yaml::to_string(&config).unwrap();
+        assert_eq!(
+            modcdn_core::config::parse::<Config>("x", &text).unwrap(),
+            config
         );
     }
 }

@@ -30,6 +30,8 @@ pub struct Limits {
     pub streams: u32,
     /// Fetches from upstreams at once.
     pub fetches: usize,
+    /// Answers being refreshed in the background at once.
+    pub refreshes: usize,
     /// Idle HTTP/1.1 connections kept to each upstream.
     pub upstream_connections: usize,
     /// Bodies being fetched, together, on disk.
@@ -61,6 +63,8 @@ impl Limits {
     pub const STREAMS: u32 = 256;
     /// See [`Limits::fetches`].
     pub const FETCHES: usize = 128;
+    /// See [`Limits::refreshes`].
+    pub const REFRESHES: usize = 16;
     /// See [`Limits::upstream_connections`].
     pub const UPSTREAM_CONNECTIONS: usize = 100;
     /// See [`Limits::spool`].
@@ -84,6 +88,7 @@ impl Default for Limits {
             connections: Self::CONNECTIONS,
             streams: Self::STREAMS,
             fetches: Self::FETCHES,
+            refreshes: Self::REFRESHES,
             upstream_connections: Self::UPSTREAM_CONNECTIONS,
             spool: Self::SPOOL,
             mutable_memory: Self::MUTABLE_MEMORY,
@@ -110,6 +115,7 @@ impl Limits {
             ("connections", self.connections),
             ("streams", self.streams as usize),
             ("fetches", self.fetches),
+            ("refreshes", self.refreshes),
         ] {
             require(limit > 0, &format!("limits.{key}"), "must be above zero");
         }

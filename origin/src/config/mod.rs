@@ -13,10 +13,12 @@ mod archive;
 mod credentials;
 mod freshness;
 mod git;
+mod hooks;
 mod limits;
 mod mount;
 pub mod policy;
 mod purges;
+mod sight;
 mod sumdb;
 mod timeouts;
 mod upstreams;
@@ -25,15 +27,17 @@ pub use self::archive::Archive;
 pub use self::credentials::{Credential, UrlPrefix, UrlPrefixError};
 pub use self::freshness::Freshness;
 pub use self::git::{Git, GitCredential, GitFreshness, GitLimits, GitTimeouts};
+pub use self::hooks::{Hooks, ModuleText, Repository};
 pub use self::limits::Limits;
-pub use self::mount::Mount;
+pub use self::mount::{Lists, Mount};
 pub use self::policy::Policy;
 pub use self::purges::Purges;
+pub use self::sight::Sight;
 pub use self::sumdb::{
     DatabaseKey, DatabaseKeyError, DatabaseUrl, DatabaseUrlError, SumDb, Unreachable, Verify,
 };
 pub use self::timeouts::Timeouts;
-pub use self::upstreams::{HttpProxy, HttpProxyError, Upstreams};
+pub use self::upstreams::{Backoff, HttpProxy, HttpProxyError, Upstreams};
 
 /// The node's name where none is given.
 pub const DEFAULT_NAME: &str = "origin";
@@ -64,10 +68,16 @@ pub struct Config {
     pub upstreams: Upstreams,
     /// What is shown to which upstream.
     pub credentials: Vec<Credential>,
+    /// Who may say that a module has changed.
+    pub hooks: Hooks,
     /// What is kept, and where.
     pub store: Store,
     /// What edges are told to forget.
     pub purges: Purges,
+    /// How repositories are found and fetched.
+    pub git: Git,
+    /// How old versions are.
+    pub sight: Sight,
     /// How long answers that may change are used.
     pub freshness: Freshness,
     /// How long anything may take.
@@ -112,8 +122,11 @@ impl Default for Config {
             mounts: vec![Mount::default()],
             upstreams: Upstreams::default(),
             credentials: Vec::new(),
+            hooks: Hooks::default(),
             store: Store::default(),
             purges: Purges::default(),
+            git: Git::default(),
+            sight: Sight::default(),
             freshness: Freshness::default(),
             timeouts: Timeouts::default(),
             limits: Limits::default(),
@@ -157,8 +170,11 @@ impl modcdn_core::config::Config for Config {
         );
         mount::check(&self.mounts, &self.store.dir, &mut require);
         self.purges.check(&mut require);
+        self.sight.check(&mut require);
         self.upstreams.check(&mut require);
         credentials::check(&self.credentials, &mut require);
+        self.git.check(&mut require);
+        self.hooks.check(&mut require);
         self.timeouts.check(&mut require);
         self.limits.check(&mut require);
         self.archive.check(&mut require);
@@ -257,6 +273,24 @@ mod tests {
             ("upstream: 'https://a.example'", "mounts"),
             ("upstreams: {proxy: none}", "env, off"),
             ("upstreams: {no_proxy: [x]}", "upstreams.no_proxy"),
+            (
+                "upstreams: {backoff: {failures: 0}}",
+                "upstreams.backoff.failures",
+            ),
+            (
+                "upstreams: {backoff: {first: 0s}}",
+                "upstreams.backoff.first",
+            ),
+            (
+                "upstreams: {backoff: {first: 2s, longest: 1s}}",
+                "upstreams.backoff.longest",
+            ),
+            ("limits: {refreshes: 0}", "limits.refreshes"),
+            ("hooks: {at_once: 0}", "hooks.at_once"),
+            (
+                "hooks: {repositories: [{url: 'https://a.example', module: UPPER}]}",
+                "UPPER",
+            ),
             (
                 "credentials: [{url: 'https://a.example'}]",
                 "credentials[0]",

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use modcdn_core::goproxy::{Patterns, Prefix};
 use serde::{Deserialize, Serialize};
 
-use super::SumDb;
+use super::{Policy, SumDb};
 use crate::upstream::chain::{Upstream, UpstreamChain};
 
 /// Modules below one prefix. Each mount has a tree of its own; the same module may be another one
@@ -17,11 +17,28 @@ pub struct Mount {
     pub prefix: Prefix,
     /// Whom to ask for what isn't stored.
     pub upstream: UpstreamChain,
+    /// Whose lists of versions and `@latest` count.
+    pub lists: Lists,
     /// Which modules are private, as `GOPRIVATE` has them: the checksum database is never asked
     /// about them.
     pub private: Patterns,
+    /// Whom to ask for private modules that aren't stored; nobody else hears of them.
+    pub private_upstream: UpstreamChain,
     /// Which checksum database vouches for all others.
     pub sumdb: SumDb,
+    /// Which modules and versions are given out.
+    pub policy: Policy,
+}
+
+/// Whose lists of versions and `@latest` count, where several upstreams have the module.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Lists {
+    /// Those of the first in the chain that has it, as the go command does it.
+    #[default]
+    First,
+    /// Those of all, put together.
+    Merge,
 }
 
 impl Default for Mount {
@@ -37,9 +54,23 @@ impl Mount {
         Self {
             prefix: Prefix::root(),
             upstream,
+            lists: Lists::First,
             private: Patterns::default(),
+            private_upstream: UpstreamChain::direct(),
             sumdb: SumDb::default(),
+            policy: Policy::default(),
         }
+    }
+
+    /// Every upstream that may be asked.
+    pub(crate) fn upstreams(&self) -> impl Iterator<Item = &Upstream> {
+        let private = (!self.private.is_empty()).then(|| self.private_upstream.links());
+        let all = self
+            .upstream
+            .links()
+            .iter()
+            .chain(private.unwrap_or_default());
+        all.map(|link| &link.upstream)
     }
 
     /// The mount's folder in the store.
@@ -67,7 +98,7 @@ pub(super) fn check(mounts: &[Mount], store: &Path, require: &mut impl FnMut(boo
         // A store that is its own upstream would take its own gaps for upstream's word.
         let is_store = |upstream: &Upstream| matches!(upstream, Upstream::File(f) if *f == folder);
         require(
-            !mount.upstream.links().iter().any(|l| is_store(&l.upstream)),
+            !mount.upstreams().any(is_store),
             &format!("{key}.upstream"),
             &format!(
                 "{} is the mount's own store: use another folder, or \"off\" as upstream",

@@ -108,6 +108,32 @@ impl SumDb {
         }
     }
 
+    /// The database that a go command with this `GOSUMDB` would ask: `off`, a key or a known name, and
+    /// maybe a URL behind it.
+    ///
+    /// # Errors
+    /// What is wrong with the text.
+    pub fn of_gosumdb(text: &str) -> Result<Self, String> {
+        let mut words = text.split_whitespace();
+        let (key, url) = match (words.next(), words.next(), words.next()) {
+            (Some("off"), None, None) => return Ok(Self::off()),
+            // The go command's own alias for where the name can't be reached.
+            (Some("sum.golang.google.cn"), None, None) => {
+                ("sum.golang.org", Some("https://sum.golang.google.cn"))
+            }
+            (Some(key), url, None) => (key, url),
+            _ => return Err("expected off, or a key and maybe a URL".to_owned()),
+        };
+        let url = url.map(str::parse).transpose();
+        Ok(Self {
+            key: key
+                .parse()
+                .map_err(|error: DatabaseKeyError| error.to_string())?,
+            url: url.map_err(|error: DatabaseUrlError| error.to_string())?,
+            ..Self::default()
+        })
+    }
+
     /// What must hold.
     pub(super) fn check(&self, key: &str, require: &mut impl FnMut(bool, &str, &str)) {
         require(
@@ -257,6 +283,29 @@ mod tests {
         let written = serde_yaml::to_string(&section).unwrap();
         assert_eq!(parse(&written).unwrap(), section);
         assert!(!format!("{section:?}").contains("pw"));
+    }
+
+    #[test]
+    fn gosumdb_is_read_as_the_go_command_does() {
+        let read = |text: &str| SumDb::of_gosumdb(text).unwrap();
+        assert_eq!(read("off"), SumDb::off());
+        assert_eq!(read("sum.golang.org"), SumDb::default());
+        assert_eq!(read(SUM_GOLANG_ORG), SumDb::default());
+        let elsewhere = read("sum.golang.google.cn");
+        assert_eq!(
+            elsewhere,
+            read("sum.golang.org https://sum.golang.google.cn")
+        );
+        assert_eq!(elsewhere.key, DatabaseKey::default());
+        for bad in [
+            "",
+            "off https://a.example",
+            "x",
+            "sum.golang.org a.example",
+            "sum.golang.org https://a https://b",
+        ] {
+            assert!(SumDb::of_gosumdb(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

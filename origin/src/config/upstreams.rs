@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use modcdn_core::units::Period;
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +20,62 @@ pub struct Upstreams {
     pub ca: Vec<PathBuf>,
     /// How many redirects are followed, at most.
     pub redirects: usize,
+    /// When an upstream isn't asked for a while.
+    pub backoff: Backoff,
+}
+
+/// When an upstream isn't asked for a while: it fails, or says that it has too much to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Backoff {
+    /// So many failures in a row: no answer, or a 5xx. One 429 is enough.
+    pub failures: u32,
+    /// The first pause; it doubles while the upstream goes on failing. Half of each is left to chance.
+    pub first: Period,
+    /// The longest pause.
+    pub longest: Period,
+    /// The longest pause that an upstream may ask for (`Retry-After`).
+    pub retry_after: Period,
+}
+
+impl Backoff {
+    /// See [`Backoff::failures`].
+    pub const FAILURES: u32 = 10;
+    /// See [`Backoff::first`].
+    pub const FIRST: Period = Period::secs(1);
+    /// See [`Backoff::longest`].
+    pub const LONGEST: Period = Period::secs(60);
+    /// See [`Backoff::retry_after`].
+    pub const RETRY_AFTER: Period = Period::secs(5 * 60);
+
+    fn check(&self, require: &mut impl FnMut(bool, &str, &str)) {
+        require(
+            self.failures > 0,
+            "upstreams.backoff.failures",
+            "must be above zero",
+        );
+        require(
+            !self.first.is_zero(),
+            "upstreams.backoff.first",
+            "must be above zero",
+        );
+        require(
+            self.longest >= self.first && self.retry_after >= self.first,
+            "upstreams.backoff.longest",
+            "no bound can be shorter than the first pause",
+        );
+    }
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self {
+            failures: Self::FAILURES,
+            first: Self::FIRST,
+            longest: Self::LONGEST,
+            retry_after: Self::RETRY_AFTER,
+        }
+    }
 }
 
 impl Upstreams {
@@ -33,6 +90,7 @@ impl Default for Upstreams {
             no_proxy: Vec::new(),
             ca: Vec::new(),
             redirects: Self::REDIRECTS,
+            backoff: Backoff::default(),
         }
     }
 }
@@ -109,6 +167,7 @@ impl fmt::Debug for HttpProxy {
 
 impl Upstreams {
     pub(super) fn check(&self, require: &mut impl FnMut(bool, &str, &str)) {
+        self.backoff.check(require);
         let has_url = matches!(self.proxy, HttpProxy::Url(_));
         require(
             has_url || self.no_proxy.is_empty(),

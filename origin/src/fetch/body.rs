@@ -1,6 +1,7 @@
 //! Fetching a body that never changes.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -15,7 +16,7 @@ use crate::disk;
 use crate::store::spool::{self, Spool, Writer};
 use crate::store::sum::Sum;
 use crate::sumdb::Pending;
-use crate::upstream::{Body, Fetched, asked};
+use crate::upstream::{Ask, Body, Fetched, asked};
 
 impl Engine {
     pub(super) async fn fly_for_body(
@@ -33,14 +34,16 @@ impl Engine {
             Ok(place) => place,
             Err(refusal) => return landing.say(Err(refusal)),
         };
+        let asked = std::time::Instant::now();
         let deadline = Instant::now() + self.timeouts.request.get();
         // Beside the fetch, not after it.
         let proof = self.sumdb.begin(request);
         match self
-            .within(request, self.upstreams.fetch(request, None))
+            .within(request, self.upstreams.fetch(request, &Ask::default()))
             .await
         {
             Ok(Fetched::Whole { body, .. }) => {
+                self.governor.saw(request, &body, SystemTime::now());
                 landing.say(self.take_whole(request, body, proof).await);
             }
             Ok(Fetched::Opened { first, rest }) => {
@@ -54,7 +57,7 @@ impl Engine {
             }
             Ok(Fetched::NotModified) => landing.say(Err(super::crashed(request))),
             Err(refusal) => {
-                self.negatives.put(&request.path(), &refusal);
+                self.negatives.put(&request.path(), &refusal, asked);
                 landing.say(Err(refusal));
             }
         }
@@ -91,7 +94,8 @@ impl Engine {
                 failed = refusal.failed,
                 "fetch broke off"
             );
-            self.bad.put(&request.path(), &refusal);
+            self.bad
+                .put(&request.path(), &refusal, std::time::Instant::now());
             // First nobody may join any more, then those who did are told.
             drop(landing);
             writer.fail(refusal).await;
@@ -122,6 +126,7 @@ impl Engine {
             Ok(standing) => standing,
             Err(refusal) => return Err((writer, refusal)),
         };
+        self.governor.saw_content(request, SystemTime::now());
         let named = |sum: Sum| {
             self.provisional.put(spool.id(), sum);
             if let Some(standing) = standing {

@@ -5,38 +5,41 @@
 //! are used while fresh, then asked for again, and used for longer if upstream fails.
 
 mod body;
+mod changing;
 pub(crate) mod flight;
 mod following;
 mod proof;
 mod provisional;
+mod refresh;
 mod shared;
 mod vouch;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use modcdn_core::digest::Sha256;
 use modcdn_core::goproxy::{Prefix, Request, SumDb};
 use modcdn_core::purge::{Mode, Subject};
 use modcdn_core::refusal::{Reason, Refusal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use self::flight::{Flights, Joined, Landing};
+use self::flight::{Flights, Joined};
 pub(crate) use self::provisional::Provisional;
+pub(crate) use self::refresh::Refresher;
 pub(crate) use self::shared::Shared;
 use crate::archive;
 use crate::config::{Freshness, Mount, Timeouts};
 use crate::metrics::Metrics;
-use crate::purges::PurgeLog;
-use crate::store::mutable::{Answer, Mutables, Since, Use};
+use crate::policy::govern::{self, Governor, RecordSource};
+use crate::purges::Purger;
+use crate::store::mutable::{Known, Mutables, Use};
 use crate::store::negative::Negatives;
 use crate::store::spool::Spool;
 use crate::store::sum::Sum;
 use crate::store::tree::{self, Look, Stored, StoredBody, Tree, Unsummed};
 use crate::sumdb::Database;
-use crate::upstream::{Fetched, Upstreams, asked};
+use crate::upstream::{Upstreams, asked};
 
 /// Everything that finding below one mount needs.
 pub(crate) struct Engine {
@@ -54,9 +57,11 @@ pub(crate) struct Engine {
     timeouts: Timeouts,
     flights: Flights<String, News>,
     places: Arc<Semaphore>,
-    purges: Arc<PurgeLog>,
+    purger: Arc<Purger>,
+    /// What the mount's policy makes of it all.
+    pub(crate) governor: Governor,
     /// Where the mount begins.
-    prefix: Prefix,
+    pub(crate) prefix: Prefix,
 }
 
 /// What a flight has to say.
@@ -70,7 +75,7 @@ pub(crate) enum Found {
     /// One that is being fetched.
     Growing(Arc<Spool>),
     /// An answer that may change.
-    Answer(Arc<Answer>),
+    Answer(Known),
 }
 
 impl Engine {
@@ -78,13 +83,23 @@ impl Engine {
     pub(crate) fn new(mount: &Mount, tree: Arc<Tree>, shared: &Shared) -> Arc<Self> {
         let prefix = mount.prefix.clone();
         let upstreams = Arc::new(Upstreams::new(mount, shared));
+        let sumdb = Database::open(mount, tree.clone(), upstreams.clone(), shared);
+        let records = sumdb
+            .is_asked()
+            .then(|| sumdb.clone() as Arc<dyn RecordSource>);
         Arc::new(Self {
-            mutables: Mutables::new(tree.clone(), prefix.clone(), shared.memory.clone()),
+            mutables: Mutables::new(
+                tree.clone(),
+                prefix.clone(),
+                shared.freshness.clone(),
+                shared.memory.clone(),
+                shared.marks.clone(),
+            ),
             negatives: shared.negatives.of(prefix.clone()),
             bad: shared.bad.of(prefix),
             archives: shared.archives,
             processors: shared.processors.clone(),
-            sumdb: Database::open(mount, tree.clone(), upstreams.clone(), shared),
+            sumdb,
             tree,
             freshness: shared.freshness.clone(),
             provisional: Provisional::default(),
@@ -92,10 +107,27 @@ impl Engine {
             timeouts: shared.timeouts.clone(),
             flights: Flights::default(),
             places: shared.places.clone(),
-            purges: shared.purges.clone(),
+            purger: shared.purger.clone(),
+            governor: Governor::new(govern::Parts {
+                policy: mount.policy.clone(),
+                prefix: mount.prefix.clone(),
+                private: mount.private.clone(),
+                settings: shared.ages.clone(),
+                patience: shared.timeouts.refresh.get(),
+                freshness: shared.freshness.mutable.get(),
+                sight: shared.sight.clone(),
+                records,
+                purger: shared.purger.clone(),
+                metrics: shared.metrics.clone(),
+            }),
             prefix: mount.prefix.clone(),
             metrics: shared.metrics.clone(),
         })
+    }
+
+    /// Whether the request is for a private module.
+    pub(crate) fn is_private(&self, request: &Request) -> bool {
+        self.upstreams.is_private(request)
     }
 
     /// Finds what answers a request. `only_stored` fetches nothing (`Disable-Module-Fetch`).
@@ -118,8 +150,9 @@ impl Engine {
         if let Some(refusal) = self.absent(&path) {
             return Err(refusal);
         }
+        let asked = Instant::now();
         let found = self.sumdb.find(call, only_stored).await;
-        found.inspect_err(|refusal| self.negatives.put(&path, refusal))
+        found.inspect_err(|refusal| self.negatives.put(&path, refusal, asked))
     }
 
     async fn find_body(self: &Arc<Self>, request: &Request, only_stored: bool) -> News {
@@ -143,51 +176,6 @@ impl Engine {
         self.news(request, joined)
     }
 
-    async fn find_answer(self: &Arc<Self>, request: &Request, only_stored: bool) -> News {
-        let path = request.path();
-        let lifetime = self.freshness.lifetime(request);
-        let known = self.mutables.get(&path).await;
-        let usage = known.as_ref().map_or(Use::Never, |answer| {
-            let usage = self.freshness.usage(lifetime, answer.confirmed.age());
-            self.after_purges(&path, answer.confirmed.age(), usage)
-        });
-        let (engine, asked) = (self.clone(), request.clone());
-        let fly = |landing| async move { engine.fly_for_answer(&asked, landing).await };
-        match (known, usage) {
-            (Some(answer), Use::Fresh) => Ok(Found::Answer(answer)),
-            (Some(answer), usage) if only_stored && usage != Use::Never => {
-                Ok(Found::Answer(answer))
-            }
-            (Some(answer), Use::WhileRevalidating) => {
-                self.count_stale("revalidating");
-                self.flights.start(&path, fly);
-                Ok(Found::Answer(answer))
-            }
-            _ if only_stored => Err(not_stored(request)),
-            (Some(answer), Use::IfError) => {
-                let newer = self.flights.join(&path, fly);
-                let Ok(joined) = timeout(self.timeouts.refresh.get(), newer).await else {
-                    self.count_stale("slow");
-                    return Ok(Found::Answer(answer));
-                };
-                match self.news(request, joined) {
-                    Err(refusal) if !refusal.reason.is_negative() => {
-                        self.count_stale("error");
-                        Ok(Found::Answer(answer))
-                    }
-                    news => news,
-                }
-            }
-            _ => {
-                if let Some(refusal) = self.absent(&path) {
-                    return Err(refusal);
-                }
-                let joined = self.flights.join(&path, fly).await;
-                self.news(request, joined)
-            }
-        }
-    }
-
     /// What upstream said of this path, unless it was purged since.
     fn absent(&self, path: &str) -> Option<Refusal> {
         self.unless_purged(path, self.negatives.get(path))
@@ -203,7 +191,7 @@ impl Engine {
     fn after_purges(&self, path: &str, age: Duration, usage: Use) -> Use {
         let key = format!("{}{path}", self.prefix.before());
         let confirmed = SystemTime::now().checked_sub(age).unwrap_or(UNIX_EPOCH);
-        match self.purges.judge(&Subject::new(&key, b""), confirmed) {
+        match self.purger.judge(&Subject::new(&key, b""), confirmed) {
             Some(Mode::Hard) => Use::Never,
             Some(Mode::Soft) if usage != Use::Never => Use::IfError,
             Some(Mode::Soft) | None => usage,
@@ -248,65 +236,6 @@ impl Engine {
         joined.news.unwrap_or_else(|| Err(crashed(request)))
     }
 
-    async fn fly_for_answer(self: &Arc<Self>, request: &Request, landing: Landing<String, News>) {
-        let news = match self.place(request).await {
-            Ok(_place) => self.ask_again(request).await,
-            Err(refusal) => Err(refusal),
-        };
-        landing.say(news);
-    }
-
-    /// Asks upstreams for an answer that may be known already.
-    async fn ask_again(&self, request: &Request) -> News {
-        let path = request.path();
-        let known = self.mutables.get(&path).await;
-        let validator = known.as_ref().and_then(|answer| answer.validator.as_ref());
-        let fetched = self.within(request, self.upstreams.fetch(request, validator));
-        let outcome;
-        let news = match (fetched.await, &known) {
-            (Ok(Fetched::Whole { body, validator }), known) => {
-                let digest = Sha256::of(&body);
-                let same = known.as_ref().is_some_and(|known| known.digest == digest);
-                outcome = if same { "same" } else { "changed" };
-                Ok(Answer {
-                    digest,
-                    body,
-                    validator,
-                    confirmed: Since::now(),
-                })
-            }
-            (Ok(Fetched::NotModified), Some(known)) => {
-                outcome = "not-modified";
-                Ok(Answer {
-                    confirmed: Since::now(),
-                    ..Answer::clone(known)
-                })
-            }
-            (Ok(_), _) => {
-                outcome = "failed";
-                Err(crashed(request))
-            }
-            (Err(refusal), _) => {
-                outcome = refusal.reason.name();
-                Err(refusal)
-            }
-        };
-        if known.is_some() {
-            let counter = &self.metrics.revalidations;
-            counter.with_label_values(&[outcome]).inc();
-        }
-        match news {
-            Ok(answer) => Ok(Found::Answer(self.mutables.put(&path, answer).await)),
-            Err(refusal) => {
-                if refusal.reason.is_negative() {
-                    self.mutables.remove(&path).await;
-                    self.negatives.put(&path, &refusal);
-                }
-                Err(refusal)
-            }
-        }
-    }
-
     /// A place among the fetches; bounded wait.
     async fn place(&self, request: &Request) -> Result<Place, Refusal> {
         let waited = timeout(
@@ -341,10 +270,6 @@ impl Engine {
             Ok(result) => result,
             Err(_) => Err(too_long(request, limit)),
         }
-    }
-
-    fn count_stale(&self, cause: &str) {
-        self.metrics.stale.with_label_values(&[cause]).inc();
     }
 
     /// A whole body that is in memory: stored, and served even if the disk refuses.

@@ -65,7 +65,8 @@ impl Engine {
             Ok(Some(standing)) => self.sumdb.settle(request, sum.digest, standing),
             Ok(None) => {}
             Err(refusal) => {
-                self.bad.put(&request.path(), &refusal);
+                self.bad
+                    .put(&request.path(), &refusal, std::time::Instant::now());
                 if refusal.reason.is_bad_content() {
                     self.tree.put_aside(body, &refusal).await;
                 }

@@ -145,7 +145,7 @@ mod tests {
         let reason = |complaint: &str| match remote("https://a.example/x", complaint) {
             Fault::Failed(Failure { reason, .. }) => Some(reason),
             Fault::NoRepository(_) => None,
-            Fault::Nothing(text) => panic!("{text}"),
+            other => panic!("{other:?}"),
         };
         for (complaint, means) in [
             (

@@ -16,6 +16,10 @@ pub(crate) enum Fault {
     Nothing(String),
     /// Whoever was asked says that there is no repository.
     NoRepository(String),
+    /// The repository changed between two questions; asking again from the start may help.
+    Moved(String),
+    /// Our mirror of it is damaged; one made anew may not be.
+    Damaged(String),
     /// It failed.
     Failed(Failure),
 }
@@ -56,6 +60,14 @@ impl Fault {
                 Trouble::failed(Refusal::new(Reason::GitUnreadable, asked, failed).hint(
                     "private: it does not exist, or the origin may not read it (git.credentials)",
                 ))
+            }
+            Self::Moved(failed) => Self::failed(Reason::GitFailed, failed)
+                .hint("try again")
+                .trouble(asked, private),
+            Self::Damaged(failed) => {
+                Self::failed(Reason::Store, format!("a Git mirror is damaged: {failed}"))
+                    .hint("the origin's log and disk may tell why")
+                    .trouble(asked, private)
             }
             Self::Failed(Failure {
                 reason,

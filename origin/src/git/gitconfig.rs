@@ -8,8 +8,9 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::remote::RemoteUrl;
-use crate::config::{Git, GitCredential};
+use reqwest::Url;
+
+use crate::config::{Git, GitCredential, HttpProxy, Upstreams};
 
 /// What is the same for every repository.
 const FIXED: &str = "\
@@ -42,7 +43,12 @@ const FIXED: &str = "\
 
 /// The text of the configuration file. `credentials` is empty where none may be used; `bundle`
 /// is a file of trusted authorities.
-pub(crate) fn text(git: &Git, credentials: &[GitCredential], bundle: Option<&Path>) -> String {
+pub(crate) fn text(
+    git: &Git,
+    upstreams: &Upstreams,
+    credentials: &[GitCredential],
+    bundle: Option<&Path>,
+) -> String {
     let mut text = FIXED.to_owned();
     let stall = git.timeouts.stall.get().as_secs();
     let _ = write!(
@@ -52,6 +58,9 @@ pub(crate) fn text(git: &Git, credentials: &[GitCredential], bundle: Option<&Pat
     if let Some(bundle) = bundle {
         let bundle = quoted(&bundle.display().to_string());
         let _ = writeln!(text, "\tsslCAInfo = {bundle}");
+    }
+    if let HttpProxy::Url(proxy) = &upstreams.proxy {
+        let _ = writeln!(text, "\tproxy = {}", quoted(proxy.as_str()));
     }
     for credential in longest_first(credentials) {
         if let Some(helper) = helper(credential) {
@@ -91,13 +100,10 @@ pub(crate) fn ssh(git: &Git, identity: Option<&Path>) -> String {
 }
 
 /// The entry for an address: the longest that covers it.
-pub(crate) fn credential<'a>(
-    all: &'a [GitCredential],
-    url: &RemoteUrl,
-) -> Option<&'a GitCredential> {
+pub(crate) fn credential<'a>(all: &'a [GitCredential], url: &Url) -> Option<&'a GitCredential> {
     longest_first(all)
         .into_iter()
-        .find(|credential| credential.url.covers(url.url()))
+        .find(|credential| credential.url.covers(url))
 }
 
 fn longest_first(credentials: &[GitCredential]) -> Vec<&GitCredential> {
@@ -112,7 +118,7 @@ fn helper(credential: &GitCredential) -> Option<String> {
         return Some(helper.clone());
     }
     let file = credential.password_file.as_ref()?;
-    let user = shell_quoted(&credential.username);
+    let user = shell_quoted(&credential.user);
     let file = shell_quoted(&file.display().to_string());
     Some(format!(
         "!f() {{ test \"$1\" = get || exit 0; printf 'username=%s\\npassword=' {user}; \
@@ -167,17 +173,23 @@ mod tests {
         std::fs::write(&password, "s3cr et\nnot this\n").unwrap();
         let all = [GitCredential {
             url: "https://a.example/team".parse().unwrap(),
-            username: "o'neil".to_owned(),
+            user: "o'neil".to_owned(),
             password_file: Some(password),
             helper: None,
             identity: None,
         }];
         let file = dir.path().join("config");
-        std::fs::write(
-            &file,
-            text(&Git::default(), &all, Some(Path::new("/x \"y\""))),
-        )
-        .unwrap();
+        let upstreams = Upstreams {
+            proxy: "http://me:pw@proxy.example:3128".parse().unwrap(),
+            ..Upstreams::default()
+        };
+        let text = text(
+            &Git::default(),
+            &upstreams,
+            &all,
+            Some(Path::new("/x \"y\"")),
+        );
+        std::fs::write(&file, text).unwrap();
         let git = |args: &[&str], input: &str| {
             std::fs::write(dir.path().join("input"), input).unwrap();
             let ran = Command::new("git")
@@ -193,6 +205,8 @@ mod tests {
         };
         assert_eq!(git(&["config", "http.sslCAInfo"], ""), "/x \"y\"\n");
         assert_eq!(git(&["config", "core.hooksPath"], ""), "/dev/null\n");
+        let proxy = git(&["config", "http.proxy"], "");
+        assert_eq!(proxy, "http://me:pw@proxy.example:3128/\n");
         let filled = git(
             &["credential", "fill"],
             "url=https://a.example/team/x.git\n\n",

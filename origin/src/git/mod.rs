@@ -1,8 +1,213 @@
-//! Modules straight from Git.
+//! Modules straight from Git, as the go command fetches them with `GOPROXY=direct`.
+//!
+//! The modules, in the order a request meets them:
+//!
+//! - `discovery`: which repository a module is in ([`repositories`], [`remote`]: what configuration
+//!   says of it);
+//! - `mirror`: that repository, as far as it was needed so far, on our disk (`refs`: its branches and
+//!   tags);
+//! - `code`: what its commits are as versions of the module;
+//! - `workshop`, `program`, `gitconfig`: running git, bounded and with nothing but our configuration;
+//! - `diagnose`, `fault`: what its failures mean, and which of them may be a 404.
+//!
+//! Private modules and public ones never share a mirror: only what nobody but the origin may read
+//! was fetched with credentials.
 
+mod code;
 mod diagnose;
+mod discovery;
 mod fault;
 mod gitconfig;
+mod mirror;
 mod program;
+mod refs;
 pub mod remote;
 pub mod repositories;
+mod workshop;
+
+/// What must hold whatever comes from outside: for property tests and the fuzzer.
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod invariants {
+    pub use super::discovery::invariants::page;
+    pub use super::refs::invariants::refs;
+}
+
+use std::fs::File;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use modcdn_core::goproxy::{ModulePath, Patterns, Request};
+use reqwest::Url;
+
+use self::code::Code;
+use self::discovery::{Discovery, Pages, Place, Root, Web};
+use self::fault::Fault;
+use self::mirror::{Mirror, Shelf};
+use self::refs::Refs;
+use self::workshop::{As, Workshop};
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::upstream::{SetupError, Trouble, Ways};
+
+/// See the module.
+pub(crate) struct Git {
+    workshop: Arc<Workshop>,
+    discovery: Discovery,
+    shelf: Arc<Shelf>,
+}
+
+/// What Git gave.
+pub(crate) enum Answer {
+    /// A whole body.
+    Body(Bytes),
+    /// A zip, in a file without a name, and its length.
+    Zip(Arc<File>, u64),
+    /// The module is at this module proxy.
+    Proxy(Url),
+}
+
+impl Git {
+    /// Opens the mirrors. Slow: for the blocking pool.
+    ///
+    /// # Errors
+    /// If their folder can't be used, or a file that the configuration names.
+    pub(crate) fn open(config: &Config, metrics: Metrics) -> Result<Arc<Self>, SetupError> {
+        let workshop = Workshop::open(config, metrics)?;
+        let redirects = config.upstreams.redirects;
+        let web = Web::new(Ways::open(config)?, redirects, workshop.clone());
+        let shelf = Shelf::open(workshop.clone());
+        let shelf = shelf.map_err(|error| SetupError::file(&workshop.dir, &error))?;
+        Ok(Arc::new(Self::new(workshop, Arc::new(web), shelf)))
+    }
+
+    fn new(workshop: Arc<Workshop>, pages: Arc<dyn Pages>, shelf: Shelf) -> Self {
+        Self {
+            discovery: Discovery::new(&workshop.config, pages),
+            shelf: Arc::new(shelf),
+            workshop,
+        }
+    }
+
+    /// Answers a request for a module. `private` are the patterns that make it a private one, if
+    /// any does.
+    ///
+    /// # Errors
+    /// The trouble there was; absence only where the repository was read.
+    pub(crate) async fn ask(
+        &self,
+        request: &Request,
+        asked: &str,
+        private: Option<&Patterns>,
+    ) -> Result<Answer, Trouble> {
+        let who = match private {
+            Some(_) => As::Itself,
+            None => As::Anybody,
+        };
+        let mut answer = self.answer(request, who).await;
+        if let (Err(Fault::NoRepository(why)), Some(patterns), Some(module)) =
+            (&answer, private, request.module())
+            && self.covers(module, patterns).await
+        {
+            answer = Err(Fault::Nothing(why.clone()));
+        }
+        answer.map_err(|fault| fault.trouble(asked, private.is_some()))
+    }
+
+    async fn answer(&self, request: &Request, who: As) -> Result<Answer, Fault> {
+        let Some(module) = request.module() else {
+            return Err(Fault::Nothing("repositories hold modules only".to_owned()));
+        };
+        let root = match self.discovery.place(module, who, &self.shelf).await? {
+            Place::Repository(root) => root,
+            Place::Proxy(url) => return Ok(Answer::Proxy(url)),
+        };
+        let first = self.read_repository(request, module, &root, who).await;
+        let answer = match first {
+            Err(Fault::Damaged(why)) => {
+                tracing::warn!(repository = %root.url, why, "a mirror is damaged, and made anew");
+                self.workshop.dropped("damaged");
+                self.shelf.discard(&root.url, who).await;
+                self.read_repository(request, module, &root, who).await
+            }
+            Err(Fault::Moved(_)) => self.read_repository(request, module, &root, who).await,
+            other => other,
+        };
+        // Whoever asked doesn't wait for others' mirrors to go.
+        let shelf = self.shelf.clone();
+        tokio::spawn(async move { shelf.fit().await });
+        answer
+    }
+
+    /// What may change is asked of the repository itself. What can't may be answered from what is
+    /// known of it, unless that would be a no.
+    async fn read_repository(
+        &self,
+        request: &Request,
+        module: &ModulePath,
+        root: &Root,
+        who: As,
+    ) -> Result<Answer, Fault> {
+        let now = Instant::now();
+        let mirror = self.shelf.mirror(&root.url, who).await;
+        let fresh = self.workshop.config.freshness.refs.get();
+        let enough = now.checked_sub(fresh).unwrap_or(now);
+        let since = if request.is_immutable() { enough } else { now };
+        let refs = mirror.refs(since).await?;
+        let answer = answer_from(&mirror, refs.clone(), request, module, root).await;
+        if let Err(Fault::Nothing(_)) = answer {
+            let newer = mirror.refs(now).await?;
+            if newer != refs {
+                return answer_from(&mirror, newer, request, module, root).await;
+            }
+        }
+        answer
+    }
+
+    /// Whether a private module lies in the path of a repository that could be read: then it is sure
+    /// that it doesn't exist.
+    async fn covers(&self, module: &ModulePath, patterns: &Patterns) -> bool {
+        let mut path = module.as_str();
+        while let Some((above, _)) = path.rsplit_once('/') {
+            path = above;
+            let Ok(above) = above.parse::<ModulePath>() else {
+                continue;
+            };
+            if !patterns.matches(&above) {
+                return false;
+            }
+            let place = self.discovery.place(&above, As::Itself, &self.shelf).await;
+            let Ok(Place::Repository(root)) = place else {
+                continue;
+            };
+            let mirror = self.shelf.mirror(&root.url, As::Itself).await;
+            return mirror.refs(Instant::now()).await.is_ok();
+        }
+        false
+    }
+}
+
+async fn answer_from(
+    mirror: &Mirror,
+    refs: Arc<Refs>,
+    request: &Request,
+    module: &ModulePath,
+    root: &Root,
+) -> Result<Answer, Fault> {
+    let code = Code::new(mirror, refs, module, root)?;
+    let body = match request {
+        Request::List(_) => code.list().await?,
+        Request::Latest(_) => code.latest().await?,
+        Request::Query(_, query) => code.query(query.as_str()).await?,
+        Request::Info(_, version) => code.version(version).await?,
+        Request::Mod(_, version) => code.go_mod(version).await?,
+        Request::Zip(_, version) => {
+            let (file, len) = code.zip(version).await?;
+            return Ok(Answer::Zip(file, len));
+        }
+        Request::SumDb(_) => {
+            return Err(Fault::Nothing("repositories hold modules only".to_owned()));
+        }
+    };
+    Ok(Answer::Body(body))
+}

@@ -22,9 +22,10 @@ use tokio::process::{Child, Command};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use crate::config::{Config, HttpProxy, Upstreams};
 use crate::disk;
 
-/// Of our own environment git sees this and no more: where programs are, proxies, authorities.
+/// Of our own environment git sees this and no more: where programs and authorities are.
 const INHERITED: &[&str] = &[
     "PATH",
     "TMPDIR",
@@ -32,6 +33,10 @@ const INHERITED: &[&str] = &[
     "GIT_EXEC_PATH",
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
+];
+
+/// And this, where proxies are taken from the environment.
+const PROXIES: &[&str] = &[
     "http_proxy",
     "https_proxy",
     "HTTPS_PROXY",
@@ -52,6 +57,7 @@ pub(crate) struct Program {
     binary: PathBuf,
     home: PathBuf,
     protocols: String,
+    proxies: Vec<(&'static str, OsString)>,
     memory: u64,
     queue: Duration,
     places: Semaphore,
@@ -112,15 +118,17 @@ pub(crate) enum Cut {
 }
 
 impl Program {
-    pub(crate) fn new(config: &crate::config::Git, home: PathBuf) -> Self {
-        let protocols: Vec<&str> = config.protocols.iter().map(|p| p.name()).collect();
+    pub(crate) fn new(config: &Config, home: PathBuf) -> Self {
+        let git = &config.git;
+        let protocols: Vec<&str> = git.protocols.iter().map(|p| p.name()).collect();
         Self {
-            binary: config.program.clone(),
+            binary: git.program.clone(),
             home,
             protocols: protocols.join(":"),
-            memory: config.limits.memory.as_u64(),
-            queue: config.timeouts.queue.get(),
-            places: Semaphore::new(config.limits.programs),
+            proxies: proxies(&config.upstreams),
+            memory: git.limits.memory.as_u64(),
+            queue: git.timeouts.queue.get(),
+            places: Semaphore::new(git.limits.programs),
         }
     }
 
@@ -138,10 +146,19 @@ impl Program {
         let talked = async {
             match growth {
                 None => started.talk(run).await,
-                Some((folder, most)) => tokio::select! {
-                    ended = started.talk(run) => ended,
-                    cut = outgrown(&folder, most) => Err(cut),
-                },
+                Some((folder, most)) => {
+                    let ended = tokio::select! {
+                        ended = started.talk(run) => ended,
+                        cut = outgrown(&folder, most) => Err(cut),
+                    };
+                    // One of git's own children may have been the one that ran into the bound.
+                    match ended {
+                        Ok(Ended { success: false, .. }) if is_over(&folder, most).await => {
+                            Err(outgrew(most))
+                        }
+                        ended => ended,
+                    }
+                }
             }
         };
         match timeout(limit, talked).await {
@@ -154,6 +171,7 @@ impl Program {
         let mut command = Command::new(&self.binary);
         command
             .args(&run.arguments)
+            .current_dir(&self.home)
             .env_clear()
             .envs(self.environment(run))
             .stdin(Stdio::piped())
@@ -168,14 +186,18 @@ impl Program {
         Ok(Started::new(child))
     }
 
+    fn above_home(&self) -> OsString {
+        self.home.parent().unwrap_or(&self.home).into()
+    }
+
     fn environment(&self, run: &Run) -> Vec<(&'static str, OsString)> {
-        let inherited = INHERITED.iter().copied();
-        let mut all: Vec<(&str, OsString)> = inherited
-            .filter_map(|name| Some((name, std::env::var_os(name)?)))
-            .collect();
+        let mut all = inherited(INHERITED);
+        all.extend(self.proxies.iter().cloned());
         all.extend([
             ("HOME", self.home.clone().into()),
             ("XDG_CONFIG_HOME", self.home.clone().into()),
+            // Where there is no mirror yet, no repository that we happen to lie in may take its place.
+            ("GIT_CEILING_DIRECTORIES", self.above_home()),
             ("LC_ALL", "C".into()),
             ("TZ", "UTC".into()),
             ("GIT_CONFIG_NOSYSTEM", "1".into()),
@@ -198,6 +220,22 @@ impl Program {
     }
 }
 
+fn proxies(upstreams: &Upstreams) -> Vec<(&'static str, OsString)> {
+    match &upstreams.proxy {
+        HttpProxy::Env => inherited(PROXIES),
+        HttpProxy::Off => Vec::new(),
+        // Its URL may hold a secret: it stands in git's configuration file.
+        HttpProxy::Url(_) => vec![("no_proxy", upstreams.no_proxy.join(",").into())],
+    }
+}
+
+fn inherited(names: &[&'static str]) -> Vec<(&'static str, OsString)> {
+    let names = names.iter().copied();
+    names
+        .filter_map(|name| Some((name, std::env::var_os(name)?)))
+        .collect()
+}
+
 /// Bounds what the child, and its children, may take.
 fn bound(command: &mut Command, memory: u64, file: u64) {
     // A bound that we are under ourselves can't be raised.
@@ -217,7 +255,7 @@ fn bound(command: &mut Command, memory: u64, file: u64) {
     ];
     let set = move || {
         for (resource, limit) in limits {
-            setrlimit(resource, limit.clone())?;
+            setrlimit(resource, limit)?;
         }
         Ok(())
     };
@@ -330,18 +368,26 @@ async fn tail(from: Option<impl AsyncRead + Unpin>) -> Result<String, Cut> {
     Ok(String::from_utf8_lossy(&kept[from..]).into_owned())
 }
 
-/// Ends when the folder holds more than it may.
+/// Ends when the folder holds as much as it may.
 async fn outgrown(folder: &Path, most: u64) -> Cut {
     loop {
         tokio::time::sleep(MEASURED_EVERY).await;
-        let folder = folder.to_owned();
-        let size = disk::blocking(move || Ok(size_of(&folder))).await;
-        if size.is_ok_and(|size| size > most) {
-            return Cut::TooLarge {
-                what: "a repository",
-                limit: ByteSize::b(most),
-            };
+        if is_over(folder, most).await {
+            return outgrew(most);
         }
+    }
+}
+
+async fn is_over(folder: &Path, most: u64) -> bool {
+    let folder = folder.to_owned();
+    let size = disk::blocking(move || Ok(size_of(&folder))).await;
+    size.is_ok_and(|size| size >= most)
+}
+
+fn outgrew(most: u64) -> Cut {
+    Cut::TooLarge {
+        what: "a repository",
+        limit: ByteSize::b(most),
     }
 }
 
@@ -384,10 +430,8 @@ mod tests {
             .args([path.as_os_str(), text.as_ref()])
             .status();
         assert!(written.unwrap().success());
-        let config = crate::config::Git {
-            program: path,
-            ..crate::config::Git::default()
-        };
+        let mut config = Config::default();
+        config.git.program = path;
         let program = Program::new(&config, dir.path().to_owned());
         Script { dir, program }
     }
@@ -482,10 +526,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_missing_program_is_named() {
-        let config = crate::config::Git {
-            program: "/nowhere/git".into(),
-            ..crate::config::Git::default()
-        };
+        let mut config = Config::default();
+        config.git.program = "/nowhere/git".into();
         let program = Program::new(&config, "/".into());
         let cut = program.run(plain()).await.unwrap_err();
         assert!(matches!(cut, Cut::Missing(_)), "{cut}");

@@ -36,7 +36,7 @@ impl Protocol {
         }
     }
 
-    fn of(scheme: &str) -> Option<Self> {
+    pub(crate) fn of(scheme: &str) -> Option<Self> {
         match scheme {
             "https" => Some(Self::Https),
             "ssh" | "git+ssh" | "ssh+git" => Some(Self::Ssh),

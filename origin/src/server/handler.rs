@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures::FutureExt;
-use http::header::HOST;
+use http::header::{ALLOW, HOST};
 use http::request::Parts;
-use http::{Method, Response, StatusCode, Version};
+use http::{HeaderValue, Method, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use modcdn_core::goproxy::MAX_PATH;
 use modcdn_core::purge::log::PURGES_PATH;
@@ -20,6 +20,7 @@ use super::activity::Activity;
 use super::tracked::{Line, Record, Tracked, track};
 use crate::answer::{self, Asker, Body};
 use crate::config::Freshness;
+use crate::hooks::{self, Hooks};
 use crate::metrics::Metrics;
 use crate::mounts::Mounts;
 use crate::purges::endpoint::Reading;
@@ -27,6 +28,7 @@ use crate::purges::endpoint::Reading;
 /// What all connections share.
 pub(crate) struct Handler {
     pub(crate) mounts: Arc<Mounts>,
+    pub(crate) hooks: Hooks,
     pub(crate) purges: Reading,
     pub(crate) freshness: Freshness,
     pub(crate) metrics: Metrics,
@@ -48,9 +50,9 @@ impl Handler {
     ) -> Result<Response<Tracked>, Infallible> {
         let started = Instant::now();
         let _making = activity.making();
-        // Nobody reads a GET's body.
-        let (head, _) = request.into_parts();
-        let answered = AssertUnwindSafe(self.respond(&head)).catch_unwind().await;
+        let (head, body) = request.into_parts();
+        let answered = AssertUnwindSafe(self.respond(&head, body));
+        let answered = answered.catch_unwind().await;
         let (kind, response) = answered.unwrap_or_else(|_| {
             self.metrics.panics.inc();
             let refusal = Refusal::new(
@@ -70,11 +72,17 @@ impl Handler {
         Ok(track(response, record, &activity))
     }
 
-    async fn respond(&self, head: &Parts) -> (&'static str, Response<Body>) {
+    async fn respond(&self, head: &Parts, body: Incoming) -> (&'static str, Response<Body>) {
         if let Err(refusal) = self.admit(head) {
             return ("other", self.refuse(head, &refusal));
         }
         let path = head.uri.path();
+        if path == hooks::PATH {
+            let answered = self.hooks.answer(head, body).await;
+            return ("hook", answered.unwrap_or_else(|no| self.refuse(head, &no)));
+        }
+        // Nobody reads a GET's body.
+        drop(body);
         if path == HEALTH {
             return ("health", answer::plain(StatusCode::OK, "ok\n"));
         }
@@ -107,7 +115,8 @@ impl Handler {
     fn admit(&self, head: &Parts) -> Result<(), Refusal> {
         let path = head.uri.path();
         let refused = |reason, failed: &str| Err(Refusal::new(reason, path, failed));
-        if !matches!(head.method, Method::GET | Method::HEAD) {
+        // Hooks have their own rule.
+        if !matches!(head.method, Method::GET | Method::HEAD) && path != hooks::PATH {
             return refused(Reason::Method, "only GET and HEAD are answered here");
         }
         if head.headers.len() > self.max_headers {
@@ -130,7 +139,12 @@ impl Handler {
     }
 
     fn refuse(&self, head: &Parts, refusal: &Refusal) -> Response<Body> {
-        answer::refuse(refusal, &self.freshness, &head.method)
+        let mut response = answer::refuse(refusal, &self.freshness, &head.method);
+        if refusal.reason == Reason::Method && head.uri.path() == hooks::PATH {
+            let allowed = HeaderValue::from_static("POST");
+            response.headers_mut().insert(ALLOW, allowed);
+        }
+        response
     }
 
     fn line(&self, client: SocketAddr, head: &Parts) -> Line {

@@ -21,6 +21,7 @@
 //! name before it is whole.
 
 pub(crate) mod budget;
+pub(crate) mod marks;
 pub(crate) mod mutable;
 pub(crate) mod negative;
 pub(crate) mod quarantine;

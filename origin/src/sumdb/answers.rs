@@ -19,7 +19,7 @@ use super::route::NoWay;
 use super::{Database, verdict};
 use crate::fetch::flight::Landing;
 use crate::fetch::{Found, not_stored};
-use crate::store::mutable::{Answer, Since, Use};
+use crate::store::mutable::{Answer, Known, Since, Use};
 use crate::store::sum::Sum;
 use crate::store::tree::{Look, Stored, StoredBody};
 use crate::upstream::asked;
@@ -182,10 +182,14 @@ impl Database {
 }
 
 fn answer(body: Bytes, confirmed: Since) -> Found {
-    Found::Answer(Arc::new(Answer {
+    let answer = Arc::new(Answer {
         digest: Sha256::of(&body),
         body,
         validator: None,
         confirmed,
-    }))
+    });
+    Found::Answer(Known {
+        answer,
+        changed: None,
+    })
 }

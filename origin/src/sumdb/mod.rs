@@ -24,14 +24,14 @@ mod route;
 mod verdict;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use modcdn_core::digest::Sha256;
 use modcdn_core::goproxy::{ModulePath, Patterns, Request, SumDb as Asked, SumDbCall, Version};
 use modcdn_core::h1::H1;
 use modcdn_core::refusal::Refusal;
-use modcdn_core::sumdb::record::{self, Lookup};
 use modcdn_core::sumdb::{Client, Proven, SumError};
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
@@ -47,6 +47,8 @@ use crate::config::{Freshness, Mount, SumDb, Timeouts, Unreachable, Verify};
 use crate::fetch::Shared;
 use crate::fetch::flight::{Flights, Landing};
 use crate::metrics::Metrics;
+use crate::policy::govern::RecordSource;
+use crate::policy::sight::Sight;
 use crate::store::mutable::Since;
 use crate::store::tree::{Look, StoredBody, Tree};
 use crate::upstream::{Upstreams, asked};
@@ -68,6 +70,28 @@ pub(crate) struct Database {
     /// When the database was asked for its head last, and had one of our log.
     refreshed: Mutex<Option<Since>>,
     health: Health,
+    /// Where the history of heads is kept.
+    sight: Arc<Sight>,
+}
+
+/// Numbers of records, for ages of versions.
+#[async_trait]
+impl RecordSource for Database {
+    fn database(&self) -> &str {
+        self.config.key.name().as_str()
+    }
+
+    async fn record(
+        self: Arc<Self>,
+        module: &ModulePath,
+        version: &Version,
+    ) -> Result<Option<u64>, String> {
+        match self.proof(module, version).await {
+            Ok(proven) => Ok(Some(proven.record)),
+            Err(SumError::NotFound(_)) => Ok(None),
+            Err(error) => Err(error.to_string()),
+        }
+    }
 }
 
 /// A proof that is under way.
@@ -100,9 +124,15 @@ impl Database {
             tiles: Flights::default(),
             heads: Flights::default(),
             refreshed: Mutex::default(),
+            sight: shared.sight.clone(),
             health: Health::new(config.rest.get()),
             config,
         })
+    }
+
+    /// Whether the database vouches for anything here.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.config.verify != Verify::Off
     }
 
     /// Whether nobody is asked about this request's body: verification is off, the module is
@@ -160,7 +190,8 @@ impl Database {
         news.unwrap_or_else(|| Err(SumError::Unreachable("the proof crashed".to_owned())))
     }
 
-    /// What was proven and stored.
+    /// What was proven and stored, proven again: with the tiles that were stored then it costs
+    /// no request, and whoever brought a record into the tree by another way gains nothing by it.
     async fn stored_proof(&self, module: &ModulePath, version: &Version) -> Option<Proven> {
         let Look::Found(stored) = self.tree.look(&self.lookup(module, version)).await else {
             return None;
@@ -168,15 +199,11 @@ impl Database {
         let StoredBody::Small(answer) = stored.body else {
             return None;
         };
-        let lookup = Lookup::parse(&answer)?;
-        let (zip, go_mod) = record::hashes(lookup.record, module, version).ok()?;
-        let record = lookup.id;
-        Some(Proven {
-            zip,
-            go_mod,
-            record,
-            answer,
-        })
+        let proof = self.bounded(self.client.prove(&answer, module, version));
+        let proven = proof.await.inspect_err(|error| {
+            tracing::warn!(%module, %version, %error, "a stored record can't be proven");
+        });
+        proven.ok()
     }
 
     async fn prove(&self, module: ModulePath, version: Version) -> Result<Proven, SumError> {
@@ -218,6 +245,8 @@ impl Database {
         let answered = !matches!(ended, Err(SumError::Unreachable(_)));
         self.health.heed(answered, Instant::now());
         if let Some(head) = self.client.head() {
+            let name = self.config.key.name().as_str();
+            self.sight.saw_head(name, head.tree.size, SystemTime::now());
             let size = i64::try_from(head.tree.size).unwrap_or(i64::MAX);
             let database = self.config.key.name().as_str();
             let records = &self.metrics.sumdb_records;
@@ -280,7 +309,10 @@ impl Database {
             Err(denied) if denied.cause == Cause::Mismatch => return Err(denied.refusal),
             Err(denied) => Standing::Unverified(denied.cause),
         };
-        self.settle(request, digest, standing);
+        // Where nobody was asked, nothing was found out.
+        if !only_stored || standing == Standing::Verified {
+            self.settle(request, digest, standing);
+        }
         Ok(())
     }
 

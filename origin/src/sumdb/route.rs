@@ -98,7 +98,7 @@ impl Route {
 
     async fn walk(&self) -> Result<Way, NoWay> {
         let supported = self.request(SumDbCall::Supported);
-        for (at, link) in self.upstreams.links().iter().enumerate() {
+        for (at, link) in self.upstreams.links(&supported).iter().enumerate() {
             match &link.upstream {
                 Upstream::Off => return Err(NoWay::Nobody("the upstream list says off")),
                 Upstream::Direct => break,

@@ -55,6 +55,17 @@ impl UpstreamChain {
         }
     }
 
+    /// The chain that asks repositories only.
+    #[must_use]
+    pub fn direct() -> Self {
+        Self {
+            links: vec![Link {
+                upstream: Upstream::Direct,
+                any_error_goes_on: false,
+            }],
+        }
+    }
+
     /// The chain without its final `direct`, if it has one and somebody else is asked before.
     #[must_use]
     pub fn without_direct(&self) -> Option<Self> {

@@ -109,7 +109,8 @@ fn rank(version: &Version) -> (u8, &str) {
     }
 }
 
-fn pieces(file: Arc<File>, len: u64) -> Pieces {
+/// The first `len` bytes of a file.
+pub(super) fn pieces(file: Arc<File>, len: u64) -> Pieces {
     stream::try_unfold(0_u64, move |position| {
         let file = file.clone();
         async move {

@@ -1,13 +1,17 @@
 //! The outside: whom the origin asks, by which rules, and what it takes for an answer.
 //!
 //! [`chain`] reads a GOPROXY list, `walk` holds its fall-through rules, `http` and `file` do
-//! the asking, `body` holds what comes to its length and time. `Upstreams::fetch` puts them
-//! together. A connection that breaks before anything was delivered is tried once more.
+//! the asking, `body` holds what comes to its length and time, `gate` says when an upstream isn't
+//! asked, `merge` puts together what several know; `direct` asks [`git`]. Private modules have a chain
+//! of their own. `Upstreams::fetch` puts all of it to work. A connection that breaks before
+//! anything was delivered is tried once more.
 
 mod body;
 pub mod chain;
 mod file;
+mod gate;
 mod http;
+mod merge;
 mod walk;
 
 use std::path::Path;
@@ -16,30 +20,51 @@ use std::time::Instant;
 
 use ::http::HeaderValue;
 use bytes::Bytes;
-use modcdn_core::goproxy::Request;
+use futures::future::join_all;
+use futures::{StreamExt, stream};
+use modcdn_core::goproxy::{Patterns, Request};
 use modcdn_core::refusal::{Reason, Refusal};
 use reqwest::Url;
 
 pub(crate) use self::body::Body;
 use self::body::{Pieces, Rules};
 use self::chain::{Link, Upstream, UpstreamChain};
-pub(crate) use self::http::{Client, SetupError};
-use self::http::{Got, Told};
+pub(crate) use self::gate::Gates;
+pub(crate) use self::http::{Client, SetupError, Ways, redirect};
+use self::http::{Conditions, Got, Told};
 pub(crate) use self::walk::Trouble;
 use self::walk::Walk;
-use crate::config::{Limits, Mount, Timeouts};
+use crate::config::{Limits, Lists, Mount, Timeouts};
 use crate::content;
 use crate::fetch::Shared;
+use crate::git::{self, Git};
 use crate::metrics::Metrics;
 
 /// The upstreams of a mount.
 pub(crate) struct Upstreams {
     chain: UpstreamChain,
+    private: Patterns,
+    private_chain: UpstreamChain,
+    /// Absent where no chain says `direct`.
+    git: Option<Arc<Git>>,
+    lists: Lists,
+    gates: Arc<Gates>,
     /// Absent where no upstream is asked by HTTP.
     client: Option<Arc<Client>>,
     timeouts: Timeouts,
     limits: Limits,
     metrics: Metrics,
+}
+
+/// How upstreams are asked for something.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Ask<'a> {
+    /// Of what is known already.
+    pub(crate) validator: Option<&'a Validator>,
+    /// What is known already.
+    pub(crate) known: Option<&'a Bytes>,
+    /// It is said to have changed: caches on the way aren't to answer (`Cache-Control: no-cache`).
+    pub(crate) past_caches: bool,
 }
 
 /// What upstreams gave.
@@ -53,6 +78,16 @@ pub(crate) enum Fetched {
     Opened { first: Bytes, rest: Body },
     /// What the validator stands for is still right.
     NotModified,
+}
+
+impl Fetched {
+    /// The body of what is neither a zip nor was asked for conditionally.
+    fn whole(self) -> Result<Bytes, Trouble> {
+        match self {
+            Self::Whole { body, .. } => Ok(body),
+            Self::Opened { .. } | Self::NotModified => Err(Trouble::Off),
+        }
+    }
 }
 
 /// A good answer's announced length, its body and its entity tag.
@@ -120,6 +155,11 @@ impl Upstreams {
     pub(crate) fn new(mount: &Mount, shared: &Shared) -> Self {
         Self {
             chain: mount.upstream.clone(),
+            private: mount.private.clone(),
+            private_chain: mount.private_upstream.clone(),
+            git: shared.git.clone(),
+            lists: mount.lists,
+            gates: shared.gates.clone(),
             client: shared.client.clone(),
             timeouts: shared.timeouts.clone(),
             limits: shared.limits.clone(),
@@ -127,32 +167,24 @@ impl Upstreams {
         }
     }
 
-    /// Asks the upstreams in turn.
+    /// Asks the upstreams: in turn, or all of them where their answers are put together.
     ///
     /// # Errors
     /// The refusal to tell; only one with [`Reason::is_negative`] means that there truly is no
     /// such thing.
-    pub(crate) async fn fetch(
-        &self,
-        request: &Request,
-        validator: Option<&Validator>,
-    ) -> Result<Fetched, Refusal> {
+    pub(crate) async fn fetch(&self, request: &Request, ask: &Ask<'_>) -> Result<Fetched, Refusal> {
         let asked = asked(request);
+        let links = self.links(request);
+        if self.lists == Lists::Merge && links.len() > 1 && merge::can(request) {
+            return self.fetch_merged(request, &asked, ask).await;
+        }
         let mut walk = Walk::default();
-        for link in self.chain.links() {
-            let trouble = match self
-                .ask(Source::Upstream(&link.upstream), request, &asked, validator)
-                .await
-            {
+        for link in links {
+            let source = Source::Upstream(&link.upstream);
+            let trouble = match self.ask(source, request, &asked, ask).await {
                 Ok(fetched) => return Ok(fetched),
                 Err(trouble) => trouble,
             };
-            if let Trouble::Failed { refusal, .. } = &trouble {
-                tracing::warn!(
-                    upstream = %link.upstream, asked, reason = refusal.reason.name(),
-                    failed = refusal.failed, "upstream failed"
-                );
-            }
             if walk.after(link, trouble).is_break() {
                 break;
             }
@@ -160,14 +192,54 @@ impl Upstreams {
         Err(walk.verdict(&asked))
     }
 
-    /// The upstreams in the order in which they are asked.
-    pub(crate) fn links(&self) -> &[Link] {
+    async fn fetch_merged(
+        &self,
+        request: &Request,
+        asked: &str,
+        ask: &Ask<'_>,
+    ) -> Result<Fetched, Refusal> {
+        // A validator stands for what one of them knows.
+        let each = Ask {
+            validator: None,
+            ..*ask
+        };
+        let links = self.links(request);
+        let asking = links.iter().map(|link| async {
+            let source = Source::Upstream(&link.upstream);
+            self.ask(source, request, asked, &each).await?.whole()
+        });
+        let answers = join_all(asking).await;
+        let merged = merge::merge(request, links, answers, ask.known);
+        let merged = merged.map_err(|walk| walk.verdict(asked))?;
+        if merged.partial {
+            self.metrics.partial_lists.inc();
+        }
+        Ok(Fetched::Whole {
+            body: merged.body,
+            validator: None,
+        })
+    }
+
+    /// Whether the request is for a private module. (A checksum database is never asked about one.)
+    pub(crate) fn is_private(&self, request: &Request) -> bool {
+        let module = request
+            .module()
+            .filter(|_| !matches!(request, Request::SumDb(_)));
+        module.is_some_and(|module| self.private.matches(module))
+    }
+
+    /// The upstreams in the order in which they are asked: of a private module only those who may know
+    /// of it.
+    pub(crate) fn links(&self, request: &Request) -> &[Link] {
+        if self.is_private(request) {
+            return self.private_chain.links();
+        }
         self.chain.links()
     }
 
     /// Asks one of the links' upstreams for something that isn't a zip.
     pub(crate) async fn ask_one(&self, at: usize, request: &Request) -> Result<Bytes, Trouble> {
-        let link = self.chain.links().get(at).ok_or(Trouble::Off)?;
+        let link = self.links(request).get(at).ok_or(Trouble::Off)?;
         self.ask_whole(Source::Upstream(&link.upstream), request)
             .await
     }
@@ -182,10 +254,8 @@ impl Upstreams {
     }
 
     async fn ask_whole(&self, source: Source<'_>, request: &Request) -> Result<Bytes, Trouble> {
-        match self.ask(source, request, &asked(request), None).await? {
-            Fetched::Whole { body, .. } => Ok(body),
-            Fetched::Opened { .. } | Fetched::NotModified => Err(Trouble::Off),
-        }
+        let (asked, ask) = (asked(request), Ask::default());
+        self.ask(source, request, &asked, &ask).await?.whole()
     }
 
     /// Asks one upstream, and once more if the connection broke.
@@ -194,20 +264,32 @@ impl Upstreams {
         source: Source<'_>,
         request: &Request,
         asked: &str,
-        validator: Option<&Validator>,
+        ask: &Ask<'_>,
     ) -> Result<Fetched, Trouble> {
         let label = source.label();
         let told = Told {
             asked,
             upstream: &label,
         };
-        match self.ask_once(source, request, &told, validator).await {
+        let answer = match self.ask_once(source, request, &told, ask).await {
             Err(Trouble::Failed {
                 connection_broke: true,
                 ..
-            }) => self.ask_once(source, request, &told, validator).await,
+            }) => self.ask_once(source, request, &told, ask).await,
             other => other,
+        };
+        if let Err(Trouble::Failed { refusal, .. }) = &answer
+            && refusal.reason != Reason::UpstreamSuspended
+        {
+            tracing::warn!(
+                upstream = source.name(),
+                asked,
+                reason = refusal.reason.name(),
+                failed = refusal.failed,
+                "upstream failed"
+            );
         }
+        answer
     }
 
     async fn ask_once(
@@ -215,11 +297,11 @@ impl Upstreams {
         source: Source<'_>,
         request: &Request,
         told: &Told<'_>,
-        validator: Option<&Validator>,
+        ask: &Ask<'_>,
     ) -> Result<Fetched, Trouble> {
         let started = Instant::now();
         let kind = request.kind();
-        let got = self.head(source, request, told, validator).await;
+        let got = self.head(source, request, told, ask).await;
         let seconds = started.elapsed().as_secs_f64();
         let result = match got {
             Ok(Some((announced, pieces, etag))) => {
@@ -247,26 +329,32 @@ impl Upstreams {
         source: Source<'_>,
         request: &Request,
         told: &Told<'_>,
-        validator: Option<&Validator>,
+        ask: &Ask<'_>,
     ) -> Result<Option<Head>, Trouble> {
         let upstream = match source {
             Source::Database(base) => {
-                return self.get(base, &path_at_database(request), told, None).await;
+                let path = path_at_database(request);
+                return self.get(base, &path, told, Conditions::default()).await;
             }
             Source::Upstream(upstream) => upstream,
         };
         match upstream {
             Upstream::Http(base) => {
-                let etag = validator
+                let etag = (ask.validator)
                     .filter(|validator| validator.upstream == upstream.to_string())
                     .map(|validator| &validator.etag);
-                self.get(base, &request.path(), told, etag).await
+                let conditions = Conditions {
+                    etag,
+                    past_caches: ask.past_caches,
+                };
+                self.get(base, &request.path(), told, conditions).await
             }
             // Neither a tree nor a repository passes a checksum database on; the go command
             // takes the same view of `off` and `direct`.
             _ if matches!(request, Request::SumDb(_)) => Err(no_database(told)),
             Upstream::File(folder) => self.open_file(folder, request, told).await.map(Some),
-            Upstream::Direct => Err(Trouble::Direct),
+            // Its future is deep: boxed, it doesn't add to the size of everybody else's.
+            Upstream::Direct => Box::pin(self.ask_git(request, told)).await.map(Some),
             Upstream::Off => Err(Trouble::Off),
         }
     }
@@ -276,12 +364,40 @@ impl Upstreams {
         base: &Url,
         path: &str,
         told: &Told<'_>,
-        etag: Option<&HeaderValue>,
+        conditions: Conditions<'_>,
     ) -> Result<Option<Head>, Trouble> {
         let client = self.client.as_ref().ok_or(Trouble::Off)?;
-        match client.get(base, path, told, etag).await? {
+        let gate = self.gates.of(base);
+        let pass = gate.enter(Instant::now());
+        let pass = pass.map_err(|pause| told.resting(pause))?;
+        match client.get(base, path, told, conditions, pass).await? {
             Got::Fresh(answer) => Ok(Some((answer.announced, answer.pieces, answer.etag))),
             Got::NotModified => Ok(None),
+        }
+    }
+
+    async fn ask_git(&self, request: &Request, told: &Told<'_>) -> Result<Head, Trouble> {
+        let Some(git) = &self.git else {
+            return Err(Trouble::Off);
+        };
+        let private = self.is_private(request).then_some(&self.private);
+        match git.ask(request, told.asked, private).await? {
+            git::Answer::Body(body) => {
+                let announced = body.len() as u64;
+                let pieces = stream::once(async move { Ok(body) }).boxed();
+                Ok((Some(announced), pieces, None))
+            }
+            git::Answer::Zip(file, len) => Ok((Some(len), file::pieces(file, len), None)),
+            git::Answer::Proxy(base) => {
+                let upstream = chain::host(&base);
+                let told = Told {
+                    upstream: &upstream,
+                    ..*told
+                };
+                let (path, conditions) = (request.path(), Conditions::default());
+                let head = self.get(&base, &path, &told, conditions).await?;
+                head.ok_or_else(|| told.content("304 to a request without a condition"))
+            }
         }
     }
 
@@ -351,10 +467,11 @@ fn outcome(result: &Result<Fetched, Trouble>) -> Option<&'static str> {
     match result {
         Ok(Fetched::NotModified) => Some("not-modified"),
         Ok(_) => Some("ok"),
+        Err(Trouble::Failed { refusal, .. }) if refusal.reason == Reason::UpstreamSuspended => None,
         Err(Trouble::Absent(refusal) | Trouble::Failed { refusal, .. }) => {
             Some(refusal.reason.name())
         }
-        Err(Trouble::Off | Trouble::Direct) => None,
+        Err(Trouble::Off) => None,
     }
 }
 

@@ -18,8 +18,6 @@ pub(crate) enum Trouble {
     },
     /// The chain says `off` here.
     Off,
-    /// The chain says `direct` here.
-    Direct,
 }
 
 impl Trouble {
@@ -35,7 +33,6 @@ impl Trouble {
     pub(crate) fn into_refusal(self, asked: &str) -> Refusal {
         match self {
             Self::Absent(refusal) | Self::Failed { refusal, .. } => refusal,
-            Self::Direct => direct_refusal(asked),
             Self::Off => off_refusal(asked),
         }
     }
@@ -43,11 +40,11 @@ impl Trouble {
 
 /// Remembers what the upstreams asked so far said.
 ///
-/// As the go command does, it tells the most useful trouble: what `direct` says first, then an
-/// upstream's failure, then "no such thing". Two differences, because our answer goes through one
-/// more chain, the client's, where 404 means "ask the next":
-/// `direct` is a failure (this version has no Git), and an `off` that nobody was asked before is a
-/// prohibition (403). An `off` after upstreams that truly had nothing adds nothing to their word.
+/// As the go command does, it tells the most useful trouble: an upstream's failure, the last one's
+/// first, then "no such thing". Two differences, because our answer goes through one more chain, the
+/// client's, where 404 means "ask the next": `direct` that truly has nothing doesn't undo a failure
+/// before it, and an `off` that nobody was asked before is a prohibition (403). An `off` after upstreams
+/// that truly had nothing adds nothing to their word.
 #[derive(Debug, Default)]
 pub(crate) struct Walk {
     worst: Option<Trouble>,
@@ -88,16 +85,6 @@ fn off_refusal(asked: &str) -> Refusal {
     .hint("name an upstream in the origin's configuration, or bring the module into its store")
 }
 
-fn direct_refusal(asked: &str) -> Refusal {
-    Refusal::new(
-        Reason::DirectUnsupported,
-        asked,
-        "no proxy had it, and the upstream list goes on with direct:\n\
-         reading Git repositories comes with a later release of modcdn",
-    )
-    .hint("end the origin's upstream list with a proxy instead of direct")
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::chain::UpstreamChain;
@@ -122,7 +109,6 @@ mod tests {
             use crate::upstream::chain::Upstream;
             let trouble = match link.upstream {
                 Upstream::Off => Trouble::Off,
-                Upstream::Direct => Trouble::Direct,
                 _ => {
                     asked += 1;
                     match says.next().unwrap() {
@@ -140,7 +126,7 @@ mod tests {
 
     #[test]
     fn the_table_of_the_go_command() {
-        use Reason::{DirectUnsupported, NotFound, Off, UpstreamStatus};
+        use Reason::{NotFound, Off, UpstreamStatus};
         let (a, b) = ("https://a.example", "https://b.example");
         for (chain, says, asked, reason, by) in [
             (format!("{a},{b}"), vec![404, 404], 2, NotFound, "2"),
@@ -159,21 +145,22 @@ mod tests {
             (format!("{a},off"), vec![404], 1, NotFound, "1"),
             (format!("{a}|off"), vec![500], 1, UpstreamStatus, "1"),
             ("off".to_owned(), vec![], 0, Off, "off"),
-            ("direct".to_owned(), vec![], 0, DirectUnsupported, "Git"),
-            (
-                format!("{a},direct"),
-                vec![404],
-                1,
-                DirectUnsupported,
-                "Git",
-            ),
+            ("direct".to_owned(), vec![404], 1, NotFound, "1"),
+            (format!("{a},direct"), vec![404, 404], 2, NotFound, "2"),
             (format!("{a},direct"), vec![500], 1, UpstreamStatus, "1"),
             (
                 format!("{a}|direct"),
-                vec![500],
-                1,
-                DirectUnsupported,
-                "Git",
+                vec![500, 500],
+                2,
+                UpstreamStatus,
+                "2",
+            ),
+            (
+                format!("{a}|direct"),
+                vec![500, 404],
+                2,
+                UpstreamStatus,
+                "1",
             ),
         ] {
             let (n, refusal) = walk(&chain, &says);
@@ -183,9 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn direct_and_off_are_never_a_404() {
-        for chain in ["off", "direct"] {
-            assert_ne!(walk(chain, &[]).1.reason.status(), 404);
-        }
+    fn off_is_never_a_404() {
+        assert_ne!(walk("off", &[]).1.reason.status(), 404);
     }
 }

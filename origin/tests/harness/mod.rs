@@ -44,6 +44,8 @@ pub(crate) type Gate = mpsc::UnboundedSender<io::Result<Bytes>>;
 pub(crate) enum Reply {
     /// A status and a plain text.
     Status(u16, &'static str),
+    /// A status with an extra header field.
+    Refused(u16, &'static str, &'static str),
     /// A redirect.
     Redirect(u16, String),
     /// 200 with a body of known length, and extra header fields.
@@ -200,6 +202,9 @@ fn reply(state: &Mutex<State>, request: &Request<Incoming>) -> Response<Body> {
         Reply::Redirect(status, to) => {
             response(&reply_parts(Reply::Redirect(*status, to.clone())), request)
         }
+        Reply::Refused(status, name, value) => {
+            response(&reply_parts(Reply::Refused(*status, name, value)), request)
+        }
         Reply::Gated(..) => unreachable!("taken above"),
     }
 }
@@ -215,6 +220,10 @@ fn reply_parts(reply: Reply) -> Parts {
                 full(Bytes::from(said)),
                 StatusCode::from_u16(status).unwrap(),
             )
+        }
+        Reply::Refused(status, name, value) => {
+            headers.insert(name, value.parse().unwrap());
+            (full(Bytes::new()), StatusCode::from_u16(status).unwrap())
         }
         Reply::Redirect(status, to) => {
             headers.insert("location", to.parse().unwrap());

@@ -6,23 +6,25 @@
 //! on as they are. Loopback addresses are asked without a proxy, as the go command does it.
 
 mod head;
-mod redirect;
+pub(crate) mod redirect;
 mod told;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::HeaderValue;
-use http::header::{ACCEPT_ENCODING, AUTHORIZATION, IF_NONE_MATCH};
-use reqwest::{Certificate, ClientBuilder, NoProxy, Proxy, Response, Url};
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, IF_NONE_MATCH};
+use modcdn_core::refusal::Reason;
+use reqwest::{Certificate, ClientBuilder, NoProxy, Proxy, RequestBuilder, Response, Url};
 use tokio::time::timeout;
 
 use self::head::read_head;
 pub(crate) use self::told::Told;
 use super::body::Pieces;
 use super::chain::redacted;
+use super::gate::{self, Pass, Sign};
 use super::walk::Trouble;
 use crate::config::{Config, HttpProxy};
 use crate::credentials::{Authorization, Credentials, Unusable};
@@ -34,12 +36,17 @@ const CONNECTION_WINDOW: u32 = 32 << 20;
 /// How often a used HTTP/2 connection is checked for life.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 
-/// Asks module proxies.
-pub(crate) struct Client {
+/// The ways to the outside.
+pub(crate) struct Ways {
     /// Through a proxy, where there is one.
     proxied: reqwest::Client,
     /// For loopback addresses.
     straight: reqwest::Client,
+}
+
+/// Asks module proxies.
+pub(crate) struct Client {
+    ways: Ways,
     credentials: Arc<Credentials>,
     redirects: usize,
     head_wait: Duration,
@@ -54,6 +61,16 @@ pub(crate) enum SetupError {
     /// A file of the configuration.
     #[error("{path}: {fault}", path = path.display())]
     File { path: PathBuf, fault: String },
+}
+
+impl SetupError {
+    /// A file or folder that can't be used.
+    pub(crate) fn file(path: &Path, error: &std::io::Error) -> Self {
+        Self::File {
+            path: path.to_owned(),
+            fault: error.to_string(),
+        }
+    }
 }
 
 impl From<Unusable> for SetupError {
@@ -78,6 +95,15 @@ pub(crate) enum Got {
     NotModified,
 }
 
+/// What a request asks for beside the object.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Conditions<'a> {
+    /// 304 will do, if this entity tag is still right.
+    pub(crate) etag: Option<&'a HeaderValue>,
+    /// Caches on the way aren't to answer.
+    pub(crate) past_caches: bool,
+}
+
 /// An answer of whatever status, and what was shown to who gave it.
 struct Reached {
     response: Response,
@@ -86,10 +112,10 @@ struct Reached {
     shown: Option<Authorization>,
 }
 
-impl Client {
+impl Ways {
     /// # Errors
     /// See [`SetupError`].
-    pub(crate) fn new(config: &Config, credentials: Arc<Credentials>) -> Result<Self, SetupError> {
+    pub(crate) fn open(config: &Config) -> Result<Self, SetupError> {
         let mut authorities = Vec::new();
         for path in &config.upstreams.ca {
             authorities.extend(read_authorities(path)?);
@@ -106,32 +132,58 @@ impl Client {
         Ok(Self {
             proxied: proxied.build()?,
             straight: builder().no_proxy().build()?,
+        })
+    }
+
+    /// A GET of a URL, without redirects and content codings.
+    pub(crate) fn get(&self, url: &Url) -> RequestBuilder {
+        let client = if is_loopback(url) {
+            &self.straight
+        } else {
+            &self.proxied
+        };
+        client
+            .get(url.clone())
+            .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"))
+    }
+}
+
+impl Client {
+    /// # Errors
+    /// See [`SetupError`].
+    pub(crate) fn new(config: &Config, credentials: Arc<Credentials>) -> Result<Self, SetupError> {
+        Ok(Self {
+            ways: Ways::open(config)?,
             credentials,
             redirects: config.upstreams.redirects,
             head_wait: config.timeouts.connect.get() + config.timeouts.first_byte.get(),
         })
     }
 
-    /// One GET of a path below a base, once.
+    /// One GET of a path below a base, once. The pass is told how the upstream behaved.
     pub(crate) async fn get(
         &self,
         base: &Url,
         path: &str,
         told: &Told<'_>,
-        validator: Option<&HeaderValue>,
+        conditions: Conditions<'_>,
+        pass: Pass<'_>,
     ) -> Result<Got, Trouble> {
-        let reached = self.reach(base, path, told, validator);
-        let reached = match timeout(self.head_wait, reached).await {
-            Ok(reached) => reached?,
-            Err(_) => return Err(told.silence(self.head_wait)),
-        };
+        let reached = self.reach(base, path, told, conditions);
+        let reached = timeout(self.head_wait, reached).await;
+        let reached = reached.unwrap_or_else(|_| Err(told.silence(self.head_wait)));
+        if let Some(sign) = sign_of(&reached) {
+            pass.report(sign);
+        }
+        let reached = reached?;
         let upstream = match &reached.by {
             Some(by) => &format!("{} (redirected to {by})", told.upstream),
             None => told.upstream,
         };
         let told = Told { upstream, ..*told };
         let shown = reached.shown.as_ref();
-        read_head(reached.response, &told, validator.is_some(), shown).await
+        let conditional = conditions.etag.is_some();
+        read_head(reached.response, &told, conditional, shown).await
     }
 
     /// Asks, and follows redirects.
@@ -140,14 +192,14 @@ impl Client {
         base: &Url,
         path: &str,
         told: &Told<'_>,
-        validator: Option<&HeaderValue>,
+        conditions: Conditions<'_>,
     ) -> Result<Reached, Trouble> {
         let mut asked = vec![url_of(base, path)];
         loop {
             let url = &asked[asked.len() - 1];
             let shown = self.shown(base, url).await;
             let shown = shown.map_err(|unusable| told.no_secret(&unusable))?;
-            let response = self.send(url, shown.as_ref(), validator).await;
+            let response = self.send(url, shown.as_ref(), conditions).await;
             let response = response.map_err(|error| told.no_answer(error))?;
             if !redirect::is_redirect(response.status()) {
                 let is_other = url.origin() != base.origin();
@@ -177,23 +229,36 @@ impl Client {
         &self,
         url: &Url,
         shown: Option<&Authorization>,
-        validator: Option<&HeaderValue>,
+        conditions: Conditions<'_>,
     ) -> reqwest::Result<Response> {
-        let client = if is_loopback(url) {
-            &self.straight
-        } else {
-            &self.proxied
-        };
-        let mut get = client
-            .get(url.clone())
-            .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        if let Some(validator) = validator {
-            get = get.header(IF_NONE_MATCH, validator);
+        let mut get = self.ways.get(url);
+        if let Some(etag) = conditions.etag {
+            get = get.header(IF_NONE_MATCH, etag);
+        }
+        if conditions.past_caches {
+            get = get.header(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         }
         if let Some(value) = shown.and_then(Authorization::header) {
             get = get.header(AUTHORIZATION, value);
         }
         get.send().await
+    }
+}
+
+/// What an answer, or its absence, says of the upstream; nothing, if it wasn't asked.
+fn sign_of(reached: &Result<Reached, Trouble>) -> Option<Sign> {
+    match reached {
+        Ok(Reached { response, .. }) => {
+            let now = SystemTime::now();
+            Some(gate::sign(response.status(), response.headers(), now))
+        }
+        Err(Trouble::Failed { refusal, .. }) => match refusal.reason {
+            Reason::UpstreamCredentials => None,
+            // A redirect that isn't followed.
+            Reason::UpstreamContent => Some(Sign::Alive),
+            _ => Some(Sign::Failed),
+        },
+        Err(_) => None,
     }
 }
 

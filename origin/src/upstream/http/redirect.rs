@@ -10,7 +10,7 @@ use reqwest::Url;
 
 /// Why a redirect isn't followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Astray {
+pub(crate) enum Astray {
     #[error("more than {0} redirects in a row")]
     TooMany(usize),
     #[error("a redirect from https to http")]
@@ -22,12 +22,12 @@ pub(super) enum Astray {
 }
 
 /// Whether an answer sends the request elsewhere (RFC 9110 §15.4).
-pub(super) fn is_redirect(status: StatusCode) -> bool {
+pub(crate) fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
 /// The URL to ask next, after those of `asked`, of which the last one was redirected.
-pub(super) fn next(headers: &HeaderMap, asked: &[Url], most: usize) -> Result<Url, Astray> {
+pub(crate) fn next(headers: &HeaderMap, asked: &[Url], most: usize) -> Result<Url, Astray> {
     let from = asked.last().ok_or(Astray::Nowhere)?;
     let location = headers.get(LOCATION).ok_or(Astray::Nowhere)?;
     let location = std::str::from_utf8(location.as_bytes()).map_err(|_| Astray::Nowhere)?;

@@ -60,6 +60,15 @@ impl Told<'_> {
         Trouble::failed(self.refusal(Reason::UpstreamContent, failed))
     }
 
+    /// The upstream isn't asked now.
+    pub(crate) fn resting(&self, pause: Duration) -> Trouble {
+        let upstream = self.upstream;
+        let failed = format!("{upstream} failed or asked for a pause, and isn't asked just now");
+        let secs = pause.as_secs() + 1;
+        let refusal = self.refusal(Reason::UpstreamSuspended, failed);
+        Trouble::failed(refusal.hint(format!("try again in {secs} s")))
+    }
+
     /// A redirect that isn't followed.
     pub(super) fn astray(&self, astray: Astray) -> Trouble {
         let failed = format!("{} sent us where we don't go: {astray}", self.upstream);
