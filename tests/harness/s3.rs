@@ -89,6 +89,17 @@ impl S3 {
         )
     }
 
+    /// The same with the timeouts, sizes and memory that an origin has by default.
+    pub fn patient(&self) -> String {
+        let credentials = self.scratch.path().join("credentials");
+        format!(
+            "store: {{durable: true, s3: {{bucket: {BUCKET}, endpoint: 'http://{}', \
+             path_style: true, allow_http: true, credentials: '{}', answer_timeout: 30s}}}}\n",
+            self.line.address,
+            credentials.display(),
+        )
+    }
+
     /// The line to it.
     pub fn line(&self) -> &Line {
         &self.line

@@ -8,6 +8,7 @@ mod socket;
 mod tls;
 mod tracked;
 
+use std::env;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -41,6 +42,7 @@ use crate::purges::{self, PurgeLog, Purger};
 use crate::reload::{self, Loader, ReloadError};
 use crate::retention;
 use crate::store::tree::Tree;
+use crate::store::work::is_read_only;
 use crate::upstream::SetupError;
 
 /// How often the store is tried for being writable.
@@ -398,8 +400,18 @@ fn keep_stores_small(
 
 async fn open_purge_log(config: &Config) -> Result<Arc<PurgeLog>, Error> {
     let (path, purges) = (config.store.dir.join(purges::FILE), config.purges.clone());
-    let opening = disk::blocking(move || PurgeLog::open(&path, &purges)).await;
-    let log = opening.map_err(|error| Error::Store {
+    let opening = disk::blocking(move || {
+        PurgeLog::open(&path, &purges).or_else(|error| {
+            if !is_read_only(&error) {
+                return Err(error);
+            }
+            // A new log each time: edges confirm everything after a restart.
+            tracing::warn!(%error, "purges are not remembered across a restart");
+            let folder = format!("modcdn-origin-{}", std::process::id());
+            PurgeLog::open(&env::temp_dir().join(folder).join(purges::FILE), &purges)
+        })
+    });
+    let log = opening.await.map_err(|error| Error::Store {
         dir: config.store.dir.clone(),
         error,
     })?;

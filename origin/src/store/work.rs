@@ -75,7 +75,8 @@ pub(crate) fn unique() -> String {
     format!("{}-{n}", std::process::id())
 }
 
-fn is_read_only(error: &io::Error) -> bool {
+/// Whether a disk takes reads but no writes of ours.
+pub(crate) fn is_read_only(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied
