@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use harness::sumdb::{NAME, SumDb};
-use harness::{Case, Client, Reply, Upstream, config};
+use harness::{Case, Client, Reply, Upstream, config, until};
 use modcdn_core::digest::Sha256;
 use modcdn_core::units::Period;
 use modcdn_origin::config::SumDb as Section;
@@ -154,6 +154,19 @@ async fn an_age_that_cannot_be_found_out_is_a_503_and_no_line_in_a_list() {
     assert_eq!(case.get(&at("v1.1.0", "info")).await.status, 200);
     let counted = [("fact", "age")];
     assert!(case.metric("modcdn_origin_policy_unknown_total", &counted) > 0.0);
+}
+
+#[tokio::test]
+async fn the_log_is_looked_at_although_nobody_asks() {
+    let (upstream, db, first) = world(0).await;
+    let set = set(&db);
+    let case = Case::with(&upstream.url(), |config: &mut Config| {
+        set(config);
+        config.sight.heads = Period::millis(20);
+    })
+    .await;
+    let records = || case.metric("modcdn_origin_sumdb_records", &[("database", NAME)]);
+    until(|| records() >= (first + 3) as f64).await;
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! The section `sight`: how this origin knows how old versions are, for `min_age` of policies.
 
+use modcdn_core::units::Period;
 use serde::{Deserialize, Serialize};
 
 /// How old versions are.
@@ -15,6 +16,8 @@ pub struct Sight {
     /// Records of a checksum database that are looked up for one list of versions, the newest first.
     /// Versions whose age isn't known after that are left out of it.
     pub lookups: usize,
+    /// How often a checksum database is asked how long its log is, while a policy has `min_age`.
+    pub heads: Period,
 }
 
 impl Sight {
@@ -24,6 +27,8 @@ impl Sight {
     pub const RECORDS_A_DAY: u64 = 100_000;
     /// See [`Sight::lookups`].
     pub const LOOKUPS: usize = 64;
+    /// See [`Sight::heads`]. A record may seem so much younger than it is.
+    pub const HEADS: Period = Period::secs(3600);
 
     pub(super) fn check(&self, require: &mut impl FnMut(bool, &str, &str)) {
         require(self.versions >= 10, "sight.versions", "must be at least 10");
@@ -32,6 +37,7 @@ impl Sight {
             "sight.records_a_day",
             "must be at least 1",
         );
+        require(!self.heads.is_zero(), "sight.heads", "must be above zero");
     }
 }
 
@@ -41,6 +47,7 @@ impl Default for Sight {
             versions: Self::VERSIONS,
             records_a_day: Self::RECORDS_A_DAY,
             lookups: Self::LOOKUPS,
+            heads: Self::HEADS,
         }
     }
 }

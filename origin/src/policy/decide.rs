@@ -216,6 +216,13 @@ impl Policy {
         }
     }
 
+    /// Whether ages matter.
+    #[must_use]
+    pub fn wants_ages(&self) -> bool {
+        let of_rules = self.rules.iter().filter_map(|rule| rule.min_age);
+        of_rules.chain([self.min_age]).any(|age| !age.is_zero())
+    }
+
     /// Whether the author's notices matter.
     #[must_use]
     pub fn wants_notices(&self) -> bool {
@@ -400,7 +407,8 @@ rules:
         let denies = policy("deprecated: deny");
         assert_eq!(reason(&denies, "a.b/m@v1.0.0", &facts), "policy-deprecated");
         let open = Policy::default();
-        assert!(open.is_open() && !open.wants_notices());
+        assert!(open.is_open() && !open.wants_notices() && !open.wants_ages());
+        assert!(policy("rules: [{allow: a.b, min_age: 1day}]").wants_ages());
         assert_eq!(reason(&open, "a.b/m@v1.0.0", &facts), "allowed");
     }
 

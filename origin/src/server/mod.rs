@@ -245,8 +245,10 @@ impl Origin {
         tokio::spawn(tell_edges(changes, purger, stopped.clone()));
         tokio::spawn(watch_store(trees, admin, stopped.clone()));
         origin.keepers = keep_stores_small(&config.mounts, &server.handler, &stopped);
-        let keeping = keep(sight, announcer, origin.mounts.clone(), stopped);
+        let keeping = keep(sight, announcer, origin.mounts.clone(), stopped.clone());
         tokio::spawn(keeping);
+        let pause = config.sight.heads.get();
+        tokio::spawn(look_at_logs(origin.mounts.clone(), pause, stopped));
         tracing::info!(
             listen = ?origin.listen, tls = ?origin.tls, admin = %origin.admin_address,
             store = %config.store.dir.display(), "origin is up"
@@ -471,6 +473,20 @@ async fn keep(
         }
         write_down(sight.clone()).await;
         announce(&announcer, &mounts).await;
+    }
+}
+
+/// Sees how long the logs of checksum databases are, now and then.
+async fn look_at_logs(mounts: Arc<Mounts>, pause: Duration, mut stop: watch::Receiver<bool>) {
+    let mut tick = interval(pause);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+        for engine in mounts.engines() {
+            engine.governor.look_at_log().await;
+        }
     }
 }
 

@@ -50,6 +50,9 @@ pub(crate) trait RecordSource: Send + Sync {
         module: &ModulePath,
         version: &Version,
     ) -> Result<Option<u64>, String>;
+
+    /// Sees how long the database's log is now.
+    async fn look(self: Arc<Self>);
 }
 
 /// The records that are known: their numbers never change.
@@ -62,6 +65,12 @@ impl Records {
     pub(super) fn new(source: Option<Arc<dyn RecordSource>>) -> Self {
         let known = Mutex::default();
         Self { source, known }
+    }
+
+    pub(super) async fn look(&self) {
+        if let Some(source) = &self.source {
+            source.clone().look().await;
+        }
     }
 
     async fn get(

@@ -103,6 +103,14 @@ impl Governor {
         self.policy.store(Arc::new(policy));
     }
 
+    /// Looks how long the checksum database's log is, if ages matter: records that nobody asks for
+    /// grow older only by such looks.
+    pub(crate) async fn look_at_log(&self) {
+        if self.policy.load().wants_ages() {
+            self.records.look().await;
+        }
+    }
+
     /// Finds what answers a request, as the policy has it.
     ///
     /// # Errors
