@@ -21,11 +21,10 @@ use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use modcdn_core::digest::Sha256;
 use modcdn_core::goproxy::{Request, SumDb, SumDbCall};
 use modcdn_core::headers::{
-    CACHE_TAG, DISABLE_MODULE_FETCH, MODCDN_NOTICE, MODCDN_SUM, MODCDN_UNVERIFIED, REPR_DIGEST,
+    DISABLE_MODULE_FETCH, MODCDN_NOTICE, MODCDN_SUM, MODCDN_UNVERIFIED, REPR_DIGEST,
 };
 use modcdn_core::range::{self, ContentRange, RangeOutcome};
 use modcdn_core::refusal::{Reason, Refusal};
-use serde::Serialize;
 
 use crate::changes;
 use crate::config::Freshness;
@@ -135,18 +134,9 @@ fn refuse_request(
 ) -> Response<Body> {
     let mut response = refuse(refusal, &engine.freshness, method);
     if refusal.reason.is_negative() {
-        add_tags(response.headers_mut(), engine, request);
+        changes::tag_answer(response.headers_mut(), &engine.prefix, request);
     }
     response
-}
-
-fn add_tags(headers: &mut HeaderMap, engine: &Engine, request: &Request) {
-    let tags = request
-        .module()
-        .and_then(|module| changes::tags(&engine.prefix, module));
-    if let Some(tags) = tags {
-        headers.insert(CACHE_TAG, tags);
-    }
 }
 
 /// Turns a refusal into its response.
@@ -169,19 +159,6 @@ pub(crate) fn refuse(refusal: &Refusal, freshness: &Freshness, method: &Method) 
     if method != Method::HEAD {
         *response.body_mut() = full(text);
     }
-    response
-}
-
-/// JSON of our own, never cached.
-pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
-    // What is answered so has only texts and numbers in it: always JSON.
-    let mut text = serde_json::to_vec(value).unwrap_or_default();
-    text.push(b'\n');
-    let mut response = Response::new(full(text.into()));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
@@ -216,7 +193,7 @@ fn empty() -> Body {
     Empty::new().map_err(|never| match never {}).boxed_unsync()
 }
 
-fn full(bytes: Bytes) -> Body {
+pub(crate) fn full(bytes: Bytes) -> Body {
     Full::new(bytes)
         .map_err(|never| match never {})
         .boxed_unsync()
@@ -256,7 +233,7 @@ impl Answering<'_> {
         headers.insert(ETAG, answer.digest.etag());
         headers.insert(REPR_DIGEST, answer.digest.repr_digest());
         headers.insert(AGE, HeaderValue::from(age.as_secs()));
-        add_tags(&mut headers, self.engine, self.request);
+        changes::tag_answer(&mut headers, &self.engine.prefix, self.request);
         self.whole(headers, answer.digest, &answer.body)
     }
 
