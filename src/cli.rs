@@ -60,9 +60,10 @@ Examples:
   modcdn up --json > network.json    one line when all is ready, for scripts
 
 The upstream list is read as the go command reads GOPROXY: http(s):// and file:// URLs separated by
-',' (goes on after a 404 or 410) or '|' (after any error), and the word off. `direct` is understood,
-but Git comes later: what only it could answer is a 502 that says so. So where `go env GOPROXY` ends
-in `direct`, it is left out. With XDG_DATA_HOME set, data goes to $XDG_DATA_HOME/modcdn.
+',' (goes on after a 404 or 410) or '|' (after any error), and the words off and direct (Git
+repositories). Where `go env GOPROXY` ends in direct, it is left out: it would look for a repository
+behind every module that a proxy doesn't have. With XDG_DATA_HOME set, data goes to
+$XDG_DATA_HOME/modcdn.
 
 Addresses (PORT is --port, default 8080; the others keep their distance from it):
   edges    127.0.0.11, .12, .13 …   http PORT, https PORT+363 (--tls), admin PORT+1000

@@ -41,7 +41,9 @@ impl Role {
 /// The configuration is wrong, or the node fails.
 pub(crate) fn run(role: Role, file: &Path) -> Result<(), Failure> {
     match role {
-        Role::Origin => serve(role, file, modcdn_origin::run),
+        Role::Origin => serve(role, file, |config| {
+            modcdn_origin::run(config, &|| config::load(file))
+        }),
         Role::Edge => run_edge(file, Start::Fresh),
         Role::Dns => serve(role, file, modcdn_dns::run),
     }

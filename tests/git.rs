@@ -4,6 +4,8 @@
 
 mod harness;
 
+#[path = "git/contents.rs"]
+mod contents;
 #[path = "git/shapes.rs"]
 mod shapes;
 
@@ -111,37 +113,37 @@ fn check(make: impl FnOnce(&Forge) -> Shape) {
 }
 
 macro_rules! shapes {
-    ($($fact:ident: $shape:ident;)*) => {
-        $(#[test] fn $fact() { check(shapes::$shape); })*
+    ($($fact:ident: $shape:path;)*) => {
+        $(#[test] fn $fact() { check($shape); })*
     };
 }
 
 shapes! {
-    a_plain_module_is_as_go_has_it: plain;
-    pseudo_versions_are_as_go_makes_them: untagged;
-    prereleases_are_as_go_orders_them: prereleases;
-    a_module_in_a_folder_has_the_folders_tags: folder;
-    many_modules_in_one_repository_are_told_apart: many;
-    a_major_version_may_be_a_branch: major_branch;
-    a_major_version_may_be_a_folder: major_folder;
-    later_versions_without_go_mod_are_incompatible: incompatible;
-    no_go_mod_is_a_go_mod_with_the_path: no_go_mod;
-    a_module_below_a_module_is_left_out: nested;
-    vendored_packages_are_left_out: vendored;
-    links_and_submodules_are_left_out: links;
-    attributes_count_as_go_lets_them: attributes;
-    the_license_of_the_root_is_everybodys: license;
-    tags_elsewhere_than_on_the_main_branch_count: elsewhere;
-    upper_case_is_escaped: upper_case;
-    odd_names_of_branches_and_tags_harm_nobody: odd_names;
-    dotted_major_versions_are_as_on_gopkg: gopkg;
-    an_empty_repository_has_no_versions: empty;
-    retracted_versions_are_no_base: retracted;
-    files_that_collide_are_refused: colliding;
-    a_go_mod_of_another_path_is_refused: misnamed;
-    a_tag_with_metadata_is_a_base: metadata;
-    a_folder_may_come_from_the_tag: import_folder;
-    sha_256_names_are_commits_too: sha256;
+    a_plain_module_is_as_go_has_it: shapes::plain;
+    pseudo_versions_are_as_go_makes_them: shapes::untagged;
+    prereleases_are_as_go_orders_them: shapes::prereleases;
+    a_module_in_a_folder_has_the_folders_tags: shapes::folder;
+    many_modules_in_one_repository_are_told_apart: shapes::many;
+    a_major_version_may_be_a_branch: shapes::major_branch;
+    a_major_version_may_be_a_folder: shapes::major_folder;
+    later_versions_without_go_mod_are_incompatible: shapes::incompatible;
+    no_go_mod_is_a_go_mod_with_the_path: contents::no_go_mod;
+    a_module_below_a_module_is_left_out: contents::nested;
+    vendored_packages_are_left_out: contents::vendored;
+    links_and_submodules_are_left_out: contents::links;
+    attributes_count_as_go_lets_them: contents::attributes;
+    the_license_of_the_root_is_everybodys: contents::license;
+    tags_elsewhere_than_on_the_main_branch_count: shapes::elsewhere;
+    upper_case_is_escaped: shapes::upper_case;
+    odd_names_of_branches_and_tags_harm_nobody: shapes::odd_names;
+    dotted_major_versions_are_as_on_gopkg: shapes::gopkg;
+    an_empty_repository_has_no_versions: shapes::empty;
+    retracted_versions_are_no_base: shapes::retracted;
+    files_that_collide_are_refused: contents::colliding;
+    a_go_mod_of_another_path_is_refused: contents::misnamed;
+    a_tag_with_metadata_is_a_base: shapes::metadata;
+    a_folder_may_come_from_the_tag: contents::import_folder;
+    sha_256_names_are_commits_too: shapes::sha256;
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use harness::forge::{Forge, PRIVATE, PUBLIC, Says};
+use harness::go::Go;
 use harness::http::{Client, Reply};
 use harness::node::Node;
 use harness::observe::Metrics;
@@ -95,7 +96,52 @@ fn a_private_repository_is_read_with_a_password_that_nobody_else_sees() {
 }
 
 #[test]
-fn a_credential_helper_is_asked_for_pages_and_repositories() {
+fn over_https_with_a_token_all_is_as_go_has_it() {
+    let forge = Forge::start_https();
+    published(&forge, "secret", MODULE);
+    forge.import_as(MODULE, "git https://forge.test/r/secret.git");
+    forge.lock("secret", "robot", "s3cr3t");
+    forge.lock("forge.test/team", "robot", "s3cr3t");
+    let (scratch, authority) = (Scratch::new("https"), forge.authority());
+    let authority = authority.to_str().expect("a path of UTF-8");
+    let home = scratch.folder("home");
+    let netrc = "machine forge.test login robot password s3cr3t\n";
+    fs::write(home.join(".netrc"), netrc).expect("a .netrc");
+    let mut direct = Go::with_proxy("direct")
+        .env("HOME", home)
+        .env("GOVCS", "*:all")
+        .env("SSL_CERT_FILE", authority)
+        .env("GIT_SSL_CAINFO", authority);
+    for (name, value) in forge.environment() {
+        direct = direct.env(name.leak(), value);
+    }
+    let password = scratch.file("password", "s3cr3t\n");
+    let git = format!(
+        "protocols: [https], credentials: [{{url: 'https://forge.test', user: robot, \
+         password_file: '{}'}}]}}\n\
+         upstreams: {{ca: ['{authority}']",
+        password.display()
+    );
+    let origin = forge.origin(PRIVATE, &git);
+    let wanted = format!("{MODULE}@v1.0.0");
+    let downloaded = |go: &Go| {
+        let told = go
+            .ask(&["mod", "download", "-json", &wanted])
+            .succeeds()
+            .stdout;
+        let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+        [
+            told["Version"].clone(),
+            told["Sum"].clone(),
+            told["GoModSum"].clone(),
+        ]
+    };
+    let proxied = Go::with_proxy(origin.url());
+    assert_eq!(downloaded(&proxied), downloaded(&direct));
+}
+
+#[test]
+fn a_credential_helper_is_asked() {
     let forge = Forge::start();
     published(&forge, "secret", MODULE);
     forge.lock("secret", "robot", "s3cr3t");

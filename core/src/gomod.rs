@@ -1,5 +1,5 @@
 //! What a go.mod file says about versions of its own module: which are retracted, and whether the
-//! module is deprecated. Nothing else of it is looked at.
+//! module is deprecated; and which [`Language`] it is written in. Nothing else of it is looked at.
 //!
 //! The go command takes both from the go.mod of a module's latest version, read as x/mod's
 //! `modfile.ParseLax` does: line by line, `//` comments, blocks in parentheses, strings in quotes.
@@ -9,8 +9,14 @@
 //! Failure rule: a file that isn't a go.mod's syntax says nothing at all ([`GoModError`]). A
 //! `retract` that isn't understood is left out, as x/mod does: later Go versions may have other forms.
 
+mod language;
+
 use std::cmp::Ordering;
 
+use icu_properties::CodePointMapData;
+use icu_properties::props::{GeneralCategory, GeneralCategoryGroup};
+
+pub use self::language::Language;
 use crate::goproxy::Version;
 
 /// What a module's latest go.mod says of it.
@@ -241,11 +247,11 @@ fn version(token: &str) -> Option<Version> {
 
 /// The string that a token stands for. Escapes are refused: neither paths nor versions need any.
 fn unquote(token: &str) -> Option<&str> {
-    let inner = match token.strip_prefix('"') {
-        Some(rest) => rest.strip_suffix('"')?,
-        None => token,
+    let (inner, reserved) = match token.strip_prefix('"') {
+        Some(rest) => (rest.strip_suffix('"')?, &['"', '\\'][..]),
+        None => (token, &['"', '\'', '`'][..]),
     };
-    (!inner.contains(['"', '\'', '`', '\\'])).then_some(inner)
+    (!inner.contains(reserved)).then_some(inner)
 }
 
 /// A line's tokens, and the text of its comment.
@@ -287,16 +293,29 @@ fn string(text: &str, quote: char) -> Option<usize> {
 
 /// The length of a word.
 fn word(text: &str) -> Result<usize, &'static str> {
-    let ends = |c: char| c.is_whitespace() || c.is_control() || "()[]{},".contains(c);
-    let end = text.find(ends).unwrap_or(text.len());
+    let end = text.find(|c| !is_of_word(c)).unwrap_or(text.len());
     let end = text.find("//").map_or(end, |comment| comment.min(end));
-    if text[..end].contains("/*") {
+    if text.find("/*").is_some_and(|comment| comment < end) {
         return Err("comments begin with //");
     }
     if end == 0 {
         return Err("a character that can't stand here");
     }
     Ok(end)
+}
+
+/// What Go's `unicode.IsPrint` takes, without space and brackets.
+fn is_of_word(c: char) -> bool {
+    use GeneralCategoryGroup as Group;
+    const PRINTED: Group = Group::Letter
+        .union(Group::Mark)
+        .union(Group::Number)
+        .union(Group::Punctuation)
+        .union(Group::Symbol);
+    if c.is_ascii() {
+        return c.is_ascii_graphic() && !"()[]{},".contains(c);
+    }
+    PRINTED.contains(CodePointMapData::<GeneralCategory>::new().get(c))
 }
 
 #[cfg(test)]

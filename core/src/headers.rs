@@ -22,5 +22,8 @@ pub const CACHE_TAG: HeaderName = HeaderName::from_static("cache-tag");
 /// Why a request was refused: the name of a [`crate::refusal::Reason`].
 pub const MODCDN_REASON: HeaderName = HeaderName::from_static("modcdn-reason");
 
+/// What the author says of a version that is given out all the same: `retracted`, `deprecated`.
+pub const MODCDN_NOTICE: HeaderName = HeaderName::from_static("modcdn-notice");
+
 /// Sent by a client that wants only what is stored already: `true`.
 pub const DISABLE_MODULE_FETCH: HeaderName = HeaderName::from_static("disable-module-fetch");

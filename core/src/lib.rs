@@ -4,7 +4,7 @@
 //!
 //! - [`goproxy`]: the grammar of the GOPROXY protocol as types. Bytes of a client are parsed once,
 //!   here; only parsed values go on into cache keys and upstream URLs.
-//! - [`gomod`]: what a go.mod says about retracted versions and deprecated modules.
+//! - [`gomod`]: what a go.mod says about retracted versions, deprecated modules and its language.
 //! - [`purge`]: which answers are to be forgotten.
 //! - [`range`]: byte ranges (RFC 9110 §14).
 //! - [`digest`]: SHA-256 and the ways HTTP writes it down (`ETag`, `Repr-Digest`).

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures::stream::{self, Stream};
@@ -20,7 +21,7 @@ use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use modcdn_core::digest::{Hasher, Sha256};
 use modcdn_core::goproxy::{Request, SumDb, SumDbCall};
 use modcdn_core::headers::{
-    CACHE_TAG, DISABLE_MODULE_FETCH, MODCDN_SUM, MODCDN_UNVERIFIED, REPR_DIGEST,
+    CACHE_TAG, DISABLE_MODULE_FETCH, MODCDN_NOTICE, MODCDN_SUM, MODCDN_UNVERIFIED, REPR_DIGEST,
 };
 use modcdn_core::range::{self, ContentRange, RangeOutcome};
 use modcdn_core::refusal::{Reason, Refusal};
@@ -30,6 +31,8 @@ use crate::changes;
 use crate::config::Freshness;
 use crate::disk;
 use crate::fetch::{Engine, Found};
+use crate::policy::Warning;
+use crate::policy::govern::Governed;
 use crate::store::mutable::Known;
 use crate::store::spool::{Progress, Reader, Spool, Step};
 use crate::store::sum::Sum;
@@ -75,8 +78,10 @@ async fn answer_publicly(
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
     let mut refetches = REFETCHES;
     loop {
-        let found = match engine.find(request, only_stored).await {
-            Ok(found) => found,
+        let now = SystemTime::now();
+        let governed = engine.governor.find(engine, request, only_stored, now);
+        let Governed { found, warnings } = match governed.await {
+            Ok(governed) => governed,
             Err(refusal) => return refuse_request(&refusal, engine, request, asker.method),
         };
         let answering = Answering {
@@ -86,6 +91,7 @@ async fn answer_publicly(
         };
         match answering.with(found).await {
             Ok(mut response) => {
+                warn(&mut response, &warnings);
                 if only_stored {
                     // It says what is stored now, not what there is.
                     let headers = response.headers_mut();
@@ -106,6 +112,17 @@ async fn answer_publicly(
                 return refuse(&refusal, &engine.freshness, asker.method);
             }
         }
+    }
+}
+
+/// What the author says of what he is given.
+fn warn(response: &mut Response<Body>, warnings: &[Warning]) {
+    if warnings.is_empty() {
+        return;
+    }
+    let names: Vec<&str> = warnings.iter().map(Warning::name).collect();
+    if let Ok(names) = HeaderValue::try_from(names.join(", ")) {
+        response.headers_mut().insert(MODCDN_NOTICE, names);
     }
 }
 

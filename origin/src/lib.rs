@@ -23,7 +23,7 @@
 //!     mounts: vec![modcdn_origin::config::Mount::at_root("https://goproxy.cn".parse()?)],
 //!     ..Default::default()
 //! };
-//! modcdn_origin::run(config)?;
+//! modcdn_origin::run(config.clone(), &|| Ok(config.clone()))?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -42,6 +42,7 @@ mod metrics;
 mod mounts;
 pub mod policy;
 pub mod purges;
+mod reload;
 mod secret;
 mod server;
 mod store;
@@ -49,5 +50,6 @@ mod sumdb;
 pub mod upstream;
 
 pub use config::Config;
+pub use reload::{Loader, ReloadError};
 pub use server::{Error, Origin, run};
 pub use upstream::chain::{ChainError, UpstreamChain};

@@ -76,6 +76,9 @@ pub(crate) struct Metrics {
     pub(crate) verified: IntCounterVec,
     /// By kind and cause.
     pub(crate) unverified: IntCounterVec,
+    pub(crate) policy_notices: IntCounterVec,
+    pub(crate) policy_unknown: IntCounterVec,
+    pub(crate) reloads: IntCounterVec,
     /// By selector and mode.
     pub(crate) purges: IntCounterVec,
     pub(crate) purge_log_last: IntGauge,
@@ -311,6 +314,21 @@ impl Metrics {
                 "modcdn_origin_unverified_bodies_total",
                 "Bodies served though they were not verified, by kind and cause.",
                 &["kind", "cause"],
+            ),
+            policy_notices: vec(
+                "modcdn_origin_policy_notices_total",
+                "Versions given out although their author took them back, or gave their module up.",
+                &["notice"],
+            ),
+            policy_unknown: vec(
+                "modcdn_origin_policy_unknown_total",
+                "Facts that a decision of the policy depends on and that could not be had, by fact.",
+                &["fact"],
+            ),
+            reloads: vec(
+                "modcdn_origin_reloads_total",
+                "Reloads of the configuration, by outcome.",
+                &["outcome"],
             ),
             purges: vec(
                 "modcdn_origin_purges_total",

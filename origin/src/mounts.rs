@@ -157,7 +157,8 @@ mod tests {
     use super::*;
     use crate::config::Mount;
     use crate::metrics::Metrics;
-    use crate::purges::PurgeLog;
+    use crate::policy::sight::Sight;
+    use crate::purges::{PurgeLog, Purger};
 
     async fn mounts(dir: &std::path::Path, prefixes: &[&str]) -> Mounts {
         let mut config = Config {
@@ -173,7 +174,11 @@ mod tests {
         config.store.dir = dir.to_owned();
         let log = dir.join(crate::purges::FILE);
         let log = Arc::new(PurgeLog::open(&log, &config.purges).unwrap());
-        let shared = Shared::new(&config, log, Metrics::new(&Registry::new())).unwrap();
+        let metrics = Metrics::new(&Registry::new());
+        let purger = Arc::new(Purger::new(log, metrics.clone()));
+        let sight = dir.join(crate::policy::sight::FILE);
+        let sight = Arc::new(Sight::open(&sight, 10).unwrap());
+        let shared = Shared::new(&config, purger, sight, metrics).unwrap();
         Mounts::open(&config, &shared).await.ok().unwrap()
     }
 

@@ -1,5 +1,5 @@
 //! Lists and `@latest`: refreshed before anybody waits, put together from several upstreams, and what
-//! happens while an upstream asks for a pause.
+//! happens while an upstream asks for a pause (F11).
 
 mod harness;
 

@@ -552,7 +552,7 @@ async fn private_modules_are_refused_before_anyone_is_asked() {
     let private = |config: &mut Config| {
         config.mounts[0].sumdb = named;
         config.mounts[0].private = "a.example,*.corp.example".parse().unwrap();
-        config.mounts[0].private_upstream = upstream.url().parse().unwrap();
+        config.mounts[0].private_upstream = config.mounts[0].upstream.clone();
     };
     let case = Case::with(&upstream.url(), private).await;
     for module in ["a.example/m", "a.example/!x/y", "git.corp.example/x"] {

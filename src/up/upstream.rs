@@ -38,9 +38,9 @@ struct OfGo {
 ///
 /// Folders pass no database on, and hold what their owner put there: nobody vouches for it unless
 /// asked for. Of the go command's own chain, a final `direct` is left out. Every go command has it in its list, and every
-/// `go get` of a package below its module's root asks for modules that don't exist: `direct` can't
-/// be asked yet, so each of these would be a failure (never a 404) and with it the whole command.
-/// Who writes `direct` into `--upstream` gets it.
+/// `go get` of a package below its module's root asks for modules that don't exist: for each of them
+/// a repository would be fetched, and where none can be reached, that would be a failure (never a 404)
+/// and with it the whole command. Who writes `direct` into `--upstream` gets it.
 ///
 /// # Errors
 /// It is no GOPROXY list, or none was asked for and there is no `go` to ask: the text names the
@@ -70,7 +70,7 @@ fn chain_of(list: &str) -> Result<UpstreamChain, Failure> {
         return Ok(chain);
     };
     notice(format_args!(
-        "`go env GOPROXY` ends in direct, which comes with Git support: left out for now"
+        "`go env GOPROXY` ends in direct, which is left out: for Git repositories, write it into --upstream"
     ));
     Ok(without_direct)
 }

@@ -1,6 +1,7 @@
 //! A site with Git repositories, as the web proxy of those who ask it: whatever `http://` address
 //! they ask for, this answers. Its repositories are at `http://ANY.HOST/r/NAME.git`; for all other
-//! paths it has pages with `go-import` tags, or what a test says. It refuses https.
+//! paths it has pages with `go-import` tags, or what a test says. It speaks https for `forge.test` if it
+//! was started so, and refuses it otherwise.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -9,6 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
+
+use rcgen::{CertificateParams, KeyPair};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls_pki_types::PrivateKeyDer;
 
 use super::node::Node;
 use super::repository::Repository;
@@ -48,10 +53,16 @@ pub struct Forge {
 struct Site {
     root: PathBuf,
     pages: Mutex<HashMap<String, Says>>,
-    /// The `Authorization` that repositories whose name begins so want.
+    /// The `Authorization` that repositories and pages whose name begins so want.
     locked: Mutex<HashMap<String, String>>,
     asked: Mutex<Vec<String>>,
+    tls: Option<Arc<ServerConfig>>,
 }
+
+/// A connection, in clear text or not.
+trait Wire: Read + Write {}
+
+impl<T: Read + Write> Wire for T {}
 
 struct Asked {
     method: String,
@@ -65,8 +76,30 @@ struct Asked {
 impl Forge {
     /// A site without anything.
     pub fn start() -> Forge {
-        super::require_tool("git", &["--version"]);
+        Forge::start_with(None, Scratch::new("forge"))
+    }
+
+    /// The same, with https.
+    pub fn start_https() -> Forge {
         let scratch = Scratch::new("forge");
+        let key = KeyPair::generate().expect("a key");
+        let names = vec!["forge.test".to_owned()];
+        let params = CertificateParams::new(names).expect("a valid name");
+        let certificate = params.self_signed(&key).expect("a certificate");
+        scratch.file("authority.pem", &certificate.pem());
+        let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key in PKCS #8");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions that the provider has")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)
+            .expect("a certificate and its key");
+        Forge::start_with(Some(Arc::new(tls)), scratch)
+    }
+
+    fn start_with(tls: Option<Arc<ServerConfig>>, scratch: Scratch) -> Forge {
+        super::require_tool("git", &["--version"]);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("a bound port");
         let site = Arc::new(Site {
@@ -74,12 +107,13 @@ impl Forge {
             pages: Mutex::default(),
             locked: Mutex::default(),
             asked: Mutex::default(),
+            tls,
         });
         let serving = site.clone();
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let site = serving.clone();
-                thread::spawn(move || site.serve(stream));
+                thread::spawn(move || site.serve(&stream));
             }
         });
         Forge {
@@ -121,6 +155,11 @@ impl Forge {
              git: {{{protocols}insecure: [{TESTS}], {git}}}\n"
         );
         Node::origin_in(&environment, "off", &overrides)
+    }
+
+    /// The certificate to trust for https.
+    pub fn authority(&self) -> PathBuf {
+        self.scratch.path().join("authority.pem")
     }
 
     /// Where the published repositories are.
@@ -169,7 +208,7 @@ impl Forge {
         pages.insert(path.to_owned(), says);
     }
 
-    /// Repositories whose name begins so want this user and password.
+    /// Repositories and pages whose name begins so want this user and password.
     pub fn lock(&self, beginning: &str, user: &str, password: &str) {
         let wanted = format!("Basic {}", base64_of(&format!("{user}:{password}")));
         let mut locked = self.site.locked.lock().expect("nobody panics with it");
@@ -187,21 +226,51 @@ impl Forge {
 }
 
 impl Site {
-    fn serve(&self, stream: TcpStream) {
-        let Some(asked) = read(&stream) else {
+    fn serve(&self, mut stream: &TcpStream) {
+        let Some(asked) = read(&mut stream) else {
             return;
         };
-        let Asked { path, query, .. } = &asked;
+        if asked.method != "CONNECT" {
+            return self.respond(&mut stream, &asked);
+        }
+        let Some(tls) = &self.tls else {
+            let _ = answer(&mut stream, "502 Bad Gateway", "", b"no https here");
+            return;
+        };
+        let _ = stream.write_all(b"HTTP/1.1 200 Connected\r\n\r\n");
+        let secured = ServerConnection::new(tls.clone()).expect("a usable configuration");
+        let mut secured = StreamOwned::new(secured, stream);
+        if let Some(asked) = read(&mut secured) {
+            self.respond(&mut secured, &asked);
+            secured.conn.send_close_notify();
+            let _ = secured.flush();
+        }
+    }
+
+    fn respond(&self, wire: &mut dyn Wire, asked: &Asked) {
+        let Asked { path, query, .. } = asked;
         let line = format!("{path}?{query}");
         self.asked.lock().expect("nobody panics with it").push(line);
         let repository = path.split_once("/r/").map(|(_, below)| below.to_owned());
+        let name = repository.as_deref().unwrap_or(path);
         // The client may be gone; nobody else cares.
-        let _ = match (asked.method.as_str(), self.says(path), repository) {
-            ("CONNECT", ..) => answer(&stream, "502 Bad Gateway", "", b"no https here"),
-            (_, Some(says), _) => say(&stream, &says),
-            (_, None, Some(below)) => self.backend(&stream, &asked, &below),
-            _ => answer(&stream, "404 Not Found", "", b"no such page"),
+        let _ = match (self.says(path), &repository) {
+            _ if !self.admits(name, asked) => {
+                let challenge = "WWW-Authenticate: Basic realm=\"forge\"\r\n";
+                answer(wire, "401 Unauthorized", challenge, b"who are you?")
+            }
+            (Some(says), _) => say(wire, &says),
+            (None, Some(below)) => self.backend(wire, asked, below),
+            (None, None) => answer(wire, "404 Not Found", "", b"no such page"),
         };
+    }
+
+    fn admits(&self, name: &str, asked: &Asked) -> bool {
+        let locked = self.locked.lock().expect("nobody panics with it");
+        let mut wanted = locked
+            .iter()
+            .filter(|(beginning, _)| name.starts_with(*beginning));
+        wanted.all(|(_, wanted)| asked.headers.get("authorization") == Some(wanted))
     }
 
     /// The page with the longest path.
@@ -216,16 +285,8 @@ impl Site {
     }
 
     /// `git http-backend`, as a CGI program.
-    fn backend(&self, stream: &TcpStream, asked: &Asked, below: &str) -> std::io::Result<()> {
+    fn backend(&self, wire: &mut dyn Wire, asked: &Asked, below: &str) -> std::io::Result<()> {
         let header = |name: &str| asked.headers.get(name).cloned().unwrap_or_default();
-        let locked = self.locked.lock().expect("nobody panics with it").clone();
-        let wanted = locked
-            .iter()
-            .find(|(beginning, _)| below.starts_with(*beginning));
-        if wanted.is_some_and(|(_, wanted)| header("authorization") != **wanted) {
-            let challenge = "WWW-Authenticate: Basic realm=\"forge\"\r\n";
-            return answer(stream, "401 Unauthorized", challenge, b"who are you?");
-        }
         let mut child = Command::new("git")
             .args(["-c", "safe.directory=*", "http-backend"])
             .env("GIT_CONFIG_NOSYSTEM", "1")
@@ -256,49 +317,49 @@ impl Site {
         let status = status.unwrap_or("200 OK").to_owned();
         let fields = head.lines().filter(|line| !line.starts_with("Status: "));
         let fields: String = fields.map(|line| format!("{line}\r\n")).collect();
-        answer(stream, &status, &fields, body.get(4..).unwrap_or_default())
+        answer(wire, &status, &fields, body.get(4..).unwrap_or_default())
     }
 }
 
-fn say(mut stream: &TcpStream, says: &Says) -> std::io::Result<()> {
+fn say(wire: &mut dyn Wire, says: &Says) -> std::io::Result<()> {
     match says {
         Says::Page(status, text) => {
             let html = "Content-Type: text/html\r\n";
-            answer(stream, &format!("{status} Said"), html, text.as_bytes())
+            answer(wire, &format!("{status} Said"), html, text.as_bytes())
         }
         Says::Text(text) => answer(
-            stream,
+            wire,
             "200 OK",
             "Content-Type: text/plain\r\n",
             text.as_bytes(),
         ),
-        Says::Redirect(to) => answer(stream, "302 Found", &format!("Location: {to}\r\n"), b""),
+        Says::Redirect(to) => answer(wire, "302 Found", &format!("Location: {to}\r\n"), b""),
         Says::Nothing => {
             // Until the client goes.
-            let _ = stream.read(&mut [0; 1]);
+            let _ = wire.read(&mut [0; 1]);
             Ok(())
         }
         Says::Endlessly(kind, text) => {
-            write!(stream, "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n\r\n")?;
+            write!(wire, "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n\r\n")?;
             loop {
-                stream.write_all(text.as_bytes())?;
+                wire.write_all(text.as_bytes())?;
             }
         }
     }
 }
 
-fn answer(mut stream: &TcpStream, status: &str, fields: &str, body: &[u8]) -> std::io::Result<()> {
+fn answer(wire: &mut dyn Wire, status: &str, fields: &str, body: &[u8]) -> std::io::Result<()> {
     let len = body.len();
     write!(
-        stream,
+        wire,
         "HTTP/1.1 {status}\r\n{fields}Content-Length: {len}\r\nConnection: close\r\n\r\n"
     )?;
-    stream.write_all(body)
+    wire.write_all(body)
 }
 
 /// One request; `None` if it is none.
-fn read(stream: &TcpStream) -> Option<Asked> {
-    let mut reader = BufReader::new(stream);
+fn read(wire: &mut dyn Wire) -> Option<Asked> {
+    let mut reader = BufReader::new(wire);
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;
     let mut words = line.split(' ');
@@ -323,8 +384,11 @@ fn read(stream: &TcpStream) -> Option<Asked> {
         reader.read_exact(&mut body).ok()?;
         body
     };
-    // A proxy is asked for whole addresses.
-    let target = target.strip_prefix("http://").unwrap_or(&target).to_owned();
+    // A proxy is asked for whole addresses, except through a tunnel.
+    let target = match target.strip_prefix("http://") {
+        Some(target) => target.to_owned(),
+        None => format!("{}{target}", headers.get("host").map_or("", String::as_str)),
+    };
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
     Some(Asked {
         method,

@@ -10,7 +10,7 @@
 //! - [`Scan`]: the same for an archive that is still coming in, so that at its end nothing but the
 //!   directory is left to be read ([`check_scanned`]).
 //!
-//! [`write`] makes a zip of a tree's files: those that x/mod's `Create` picks (`select`, `language`), in
+//! [`write`] makes a zip of a tree's files: those that x/mod's `Create` picks (`select`), in
 //! records of one form (`frame`), so that its h1 is what the go command computes of the same tree.
 //!
 //! Failure rule: what x/mod or Go's archive/zip refuses is refused; so is what they take but what other readers
@@ -24,7 +24,6 @@ mod examine;
 mod fault;
 mod fold;
 mod frame;
-mod language;
 mod record;
 mod rules;
 mod scan;

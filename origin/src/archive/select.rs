@@ -8,10 +8,11 @@
 use std::collections::HashSet;
 use std::io::{self, Read};
 
+use modcdn_core::gomod::Language;
+
 use super::Limits;
 use super::fault::{Fault, shown};
 use super::fold::Names;
-use super::language::Language;
 use super::rules::{GO_MOD, check_size, file_path};
 
 /// Something of a tree that may go into a zip.

@@ -105,6 +105,8 @@ pub struct GitLimits {
     pub mirrors: ByteSize,
     /// The files of one version, unpacked, before what isn't the module's is left out.
     pub tree: ByteSize,
+    /// Zips being made at once, each with a tree on disk.
+    pub zips: usize,
     /// What a repository says of its branches and tags.
     pub refs: ByteSize,
     /// A page that says where a repository is.
@@ -192,6 +194,8 @@ impl GitLimits {
     pub const MIRRORS: ByteSize = ByteSize::gib(32);
     /// See [`GitLimits::tree`].
     pub const TREE: ByteSize = ByteSize::gib(2);
+    /// See [`GitLimits::zips`].
+    pub const ZIPS: usize = 8;
     /// See [`GitLimits::refs`].
     pub const REFS: ByteSize = ByteSize::mib(64);
     /// See [`GitLimits::page`].
@@ -208,6 +212,7 @@ impl Default for GitLimits {
             mirror: Self::MIRROR,
             mirrors: Self::MIRRORS,
             tree: Self::TREE,
+            zips: Self::ZIPS,
             refs: Self::REFS,
             page: Self::PAGE,
             discoveries: Self::DISCOVERIES,
@@ -298,11 +303,10 @@ impl GitLimits {
             let key = format!("git.limits.{key}");
             require(size.as_u64() > 0, &key, "must be above zero");
         }
-        require(
-            self.programs > 0,
-            "git.limits.programs",
-            "must be above zero",
-        );
+        for (key, number) in [("programs", self.programs), ("zips", self.zips)] {
+            let key = format!("git.limits.{key}");
+            require(number > 0, &key, "must be above zero");
+        }
         require(
             self.memory >= ByteSize::mib(64),
             "git.limits.memory",

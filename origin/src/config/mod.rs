@@ -18,6 +18,7 @@ mod limits;
 mod mount;
 pub mod policy;
 mod purges;
+mod sight;
 mod sumdb;
 mod timeouts;
 mod upstreams;
@@ -31,6 +32,7 @@ pub use self::limits::Limits;
 pub use self::mount::{Lists, Mount};
 pub use self::policy::Policy;
 pub use self::purges::Purges;
+pub use self::sight::Sight;
 pub use self::sumdb::{
     DatabaseKey, DatabaseKeyError, DatabaseUrl, DatabaseUrlError, SumDb, Unreachable, Verify,
 };
@@ -74,6 +76,8 @@ pub struct Config {
     pub purges: Purges,
     /// How repositories are found and fetched.
     pub git: Git,
+    /// How old versions are.
+    pub sight: Sight,
     /// How long answers that may change are used.
     pub freshness: Freshness,
     /// How long anything may take.
@@ -122,6 +126,7 @@ impl Default for Config {
             store: Store::default(),
             purges: Purges::default(),
             git: Git::default(),
+            sight: Sight::default(),
             freshness: Freshness::default(),
             timeouts: Timeouts::default(),
             limits: Limits::default(),
@@ -165,6 +170,7 @@ impl modcdn_core::config::Config for Config {
         );
         mount::check(&self.mounts, &self.store.dir, &mut require);
         self.purges.check(&mut require);
+        self.sight.check(&mut require);
         self.upstreams.check(&mut require);
         credentials::check(&self.credentials, &mut require);
         self.git.check(&mut require);

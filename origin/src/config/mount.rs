@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use modcdn_core::goproxy::{Patterns, Prefix};
 use serde::{Deserialize, Serialize};
 
-use super::SumDb;
+use super::{Policy, SumDb};
 use crate::upstream::chain::{Upstream, UpstreamChain};
 
 /// Modules below one prefix. Each mount has a tree of its own; the same module may be another one
@@ -26,6 +26,8 @@ pub struct Mount {
     pub private_upstream: UpstreamChain,
     /// Which checksum database vouches for all others.
     pub sumdb: SumDb,
+    /// Which modules and versions are given out.
+    pub policy: Policy,
 }
 
 /// Whose lists of versions and `@latest` count, where several upstreams have the module.
@@ -56,6 +58,7 @@ impl Mount {
             private: Patterns::default(),
             private_upstream: UpstreamChain::direct(),
             sumdb: SumDb::default(),
+            policy: Policy::default(),
         }
     }
 

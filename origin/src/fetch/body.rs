@@ -1,6 +1,7 @@
 //! Fetching a body that never changes.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -42,6 +43,7 @@ impl Engine {
             .await
         {
             Ok(Fetched::Whole { body, .. }) => {
+                self.governor.saw(request, &body, SystemTime::now());
                 landing.say(self.take_whole(request, body, proof).await);
             }
             Ok(Fetched::Opened { first, rest }) => {
@@ -124,6 +126,7 @@ impl Engine {
             Ok(standing) => standing,
             Err(refusal) => return Err((writer, refusal)),
         };
+        self.governor.saw_content(request, SystemTime::now());
         let named = |sum: Sum| {
             self.provisional.put(spool.id(), sum);
             if let Some(standing) = standing {

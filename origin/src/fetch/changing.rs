@@ -2,7 +2,7 @@
 //! anybody has to wait.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use modcdn_core::digest::Sha256;
 use modcdn_core::goproxy::Request;
@@ -144,6 +144,7 @@ impl Engine {
         let outcome;
         let news = match (fetched.await, before) {
             (Ok(Fetched::Whole { body, validator }), before) => {
+                self.governor.saw(request, &body, SystemTime::now());
                 let digest = Sha256::of(&body);
                 let same = before.is_some_and(|before| before.digest == digest);
                 outcome = if same { "same" } else { "changed" };

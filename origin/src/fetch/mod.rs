@@ -31,7 +31,8 @@ pub(crate) use self::shared::Shared;
 use crate::archive;
 use crate::config::{Freshness, Mount, Timeouts};
 use crate::metrics::Metrics;
-use crate::purges::PurgeLog;
+use crate::policy::govern::{self, Governor, RecordSource};
+use crate::purges::Purger;
 use crate::store::mutable::{Known, Mutables, Use};
 use crate::store::negative::Negatives;
 use crate::store::spool::Spool;
@@ -56,7 +57,9 @@ pub(crate) struct Engine {
     timeouts: Timeouts,
     flights: Flights<String, News>,
     places: Arc<Semaphore>,
-    purges: Arc<PurgeLog>,
+    purger: Arc<Purger>,
+    /// What the mount's policy makes of it all.
+    pub(crate) governor: Governor,
     /// Where the mount begins.
     pub(crate) prefix: Prefix,
 }
@@ -80,6 +83,10 @@ impl Engine {
     pub(crate) fn new(mount: &Mount, tree: Arc<Tree>, shared: &Shared) -> Arc<Self> {
         let prefix = mount.prefix.clone();
         let upstreams = Arc::new(Upstreams::new(mount, shared));
+        let sumdb = Database::open(mount, tree.clone(), upstreams.clone(), shared);
+        let records = sumdb
+            .is_asked()
+            .then(|| sumdb.clone() as Arc<dyn RecordSource>);
         Arc::new(Self {
             mutables: Mutables::new(
                 tree.clone(),
@@ -92,7 +99,7 @@ impl Engine {
             bad: shared.bad.of(prefix),
             archives: shared.archives,
             processors: shared.processors.clone(),
-            sumdb: Database::open(mount, tree.clone(), upstreams.clone(), shared),
+            sumdb,
             tree,
             freshness: shared.freshness.clone(),
             provisional: Provisional::default(),
@@ -100,7 +107,19 @@ impl Engine {
             timeouts: shared.timeouts.clone(),
             flights: Flights::default(),
             places: shared.places.clone(),
-            purges: shared.purges.clone(),
+            purger: shared.purger.clone(),
+            governor: Governor::new(govern::Parts {
+                policy: mount.policy.clone(),
+                prefix: mount.prefix.clone(),
+                private: mount.private.clone(),
+                settings: shared.ages.clone(),
+                patience: shared.timeouts.refresh.get(),
+                freshness: shared.freshness.mutable.get(),
+                sight: shared.sight.clone(),
+                records,
+                purger: shared.purger.clone(),
+                metrics: shared.metrics.clone(),
+            }),
             prefix: mount.prefix.clone(),
             metrics: shared.metrics.clone(),
         })
@@ -172,7 +191,7 @@ impl Engine {
     fn after_purges(&self, path: &str, age: Duration, usage: Use) -> Use {
         let key = format!("{}{path}", self.prefix.before());
         let confirmed = SystemTime::now().checked_sub(age).unwrap_or(UNIX_EPOCH);
-        match self.purges.judge(&Subject::new(&key, b""), confirmed) {
+        match self.purger.judge(&Subject::new(&key, b""), confirmed) {
             Some(Mode::Hard) => Use::Never,
             Some(Mode::Soft) if usage != Use::Never => Use::IfError,
             Some(Mode::Soft) | None => usage,

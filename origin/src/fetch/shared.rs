@@ -7,11 +7,12 @@ use tokio::sync::Semaphore;
 
 use crate::archive;
 use crate::changes::Changes;
-use crate::config::{Archive, Config, Freshness, Limits, Mount, Timeouts};
+use crate::config::{self, Archive, Config, Freshness, Limits, Mount, Timeouts};
 use crate::credentials::Credentials;
 use crate::git::Git;
 use crate::metrics::Metrics;
-use crate::purges::PurgeLog;
+use crate::policy::sight::Sight;
+use crate::purges::Purger;
 use crate::store::budget::Budget;
 use crate::store::marks::Marks;
 use crate::store::mutable::Memory;
@@ -48,8 +49,12 @@ pub(crate) struct Shared {
     pub(crate) gates: Arc<Gates>,
     /// Absent where no upstream is asked by HTTP.
     pub(crate) client: Option<Arc<Client>>,
-    /// What is to be asked for again.
-    pub(crate) purges: Arc<PurgeLog>,
+    /// What is to be asked for again, and is told to edges.
+    pub(crate) purger: Arc<Purger>,
+    /// What was seen when.
+    pub(crate) sight: Arc<Sight>,
+    /// How old versions are.
+    pub(crate) ages: config::Sight,
     /// Absent where no upstream list says `direct`.
     pub(crate) git: Option<Arc<Git>>,
 }
@@ -61,7 +66,8 @@ impl Shared {
     /// If one of them can't be used, or the HTTP client can't be set up.
     pub(crate) fn new(
         config: &Config,
-        purges: Arc<PurgeLog>,
+        purger: Arc<Purger>,
+        sight: Arc<Sight>,
         metrics: Metrics,
     ) -> Result<Self, SetupError> {
         let (limits, freshness) = (config.limits.clone(), config.freshness.clone());
@@ -106,7 +112,9 @@ impl Shared {
             gates: Arc::new(Gates::new(&config.upstreams.backoff, &metrics)),
             places: Arc::new(Semaphore::new(limits.fetches)),
             client,
-            purges,
+            purger,
+            sight,
+            ages: config.sight.clone(),
             git,
             limits,
             metrics,

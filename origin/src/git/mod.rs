@@ -25,6 +25,13 @@ pub mod remote;
 pub mod repositories;
 mod workshop;
 
+/// What must hold whatever comes from outside: for property tests and the fuzzer.
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod invariants {
+    pub use super::discovery::invariants::page;
+    pub use super::refs::invariants::refs;
+}
+
 use std::fs::File;
 use std::sync::Arc;
 use std::time::Instant;
@@ -115,15 +122,15 @@ impl Git {
             Place::Repository(root) => root,
             Place::Proxy(url) => return Ok(Answer::Proxy(url)),
         };
-        let first = self.from_repository(request, module, &root, who).await;
+        let first = self.read_repository(request, module, &root, who).await;
         let answer = match first {
             Err(Fault::Damaged(why)) => {
                 tracing::warn!(repository = %root.url, why, "a mirror is damaged, and made anew");
                 self.workshop.dropped("damaged");
                 self.shelf.discard(&root.url, who).await;
-                self.from_repository(request, module, &root, who).await
+                self.read_repository(request, module, &root, who).await
             }
-            Err(Fault::Moved(_)) => self.from_repository(request, module, &root, who).await,
+            Err(Fault::Moved(_)) => self.read_repository(request, module, &root, who).await,
             other => other,
         };
         // Whoever asked doesn't wait for others' mirrors to go.
@@ -134,7 +141,7 @@ impl Git {
 
     /// What may change is asked of the repository itself. What can't may be answered from what is
     /// known of it, unless that would be a no.
-    async fn from_repository(
+    async fn read_repository(
         &self,
         request: &Request,
         module: &ModulePath,

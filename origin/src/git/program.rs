@@ -255,7 +255,7 @@ fn bound(command: &mut Command, memory: u64, file: u64) {
     ];
     let set = move || {
         for (resource, limit) in limits {
-            setrlimit(resource, limit.clone())?;
+            setrlimit(resource, limit)?;
         }
         Ok(())
     };

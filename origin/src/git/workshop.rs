@@ -9,6 +9,7 @@ use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,8 @@ use bytes::Bytes;
 use modcdn_core::durable;
 use modcdn_core::refusal::Reason;
 use reqwest::Url;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 
 use super::diagnose;
 use super::fault::Fault;
@@ -42,6 +45,9 @@ const NO_SSH: &str = "false";
 /// More than a credential helper has to say, in bytes.
 const SMALL: u64 = 64 << 10;
 
+/// The first git that reads `GIT_CONFIG_GLOBAL`.
+const LEAST: (u32, u32) = (2, 32);
+
 /// See the module.
 pub(crate) struct Workshop {
     pub(crate) config: Git,
@@ -49,6 +55,8 @@ pub(crate) struct Workshop {
     pub(crate) archives: archive::Limits,
     /// Where mirrors are.
     pub(crate) dir: PathBuf,
+    /// Zips being made at once.
+    zips: Semaphore,
     program: Program,
     /// Those that the credentials name, by their paths.
     passwords: HashMap<PathBuf, Arc<SecretFile>>,
@@ -82,6 +90,7 @@ impl Workshop {
     /// If the folder can't be written to, or a file named by the configuration can't be read.
     pub(crate) fn open(config: &Config, metrics: Metrics) -> Result<Arc<Self>, SetupError> {
         let git = &config.git;
+        check_version(&git.program)?;
         let dir = git.dir.clone();
         let dir = dir.unwrap_or_else(|| config.store.dir.join(".git-mirrors"));
         let unusable = |error: io::Error| SetupError::file(&dir, &error);
@@ -99,6 +108,7 @@ impl Workshop {
         Ok(Arc::new(Self {
             program: Program::new(config, home.clone()),
             config: git.clone(),
+            zips: Semaphore::new(git.limits.zips),
             archives: config.archive.limits(config.limits.max_zip),
             passwords: password_files(&git.credentials),
             dir,
@@ -183,6 +193,19 @@ impl Workshop {
         let seconds = self.metrics.git_seconds.with_label_values(&[command]);
         seconds.observe(started.elapsed().as_secs_f64());
         ran
+    }
+
+    /// A place among those who make zips.
+    pub(crate) async fn zip_place(&self) -> Result<SemaphorePermit<'_>, Fault> {
+        let place = timeout(self.config.timeouts.queue.get(), self.zips.acquire());
+        match place.await {
+            Ok(Ok(place)) => Ok(place),
+            _ => Err(Fault::failed(
+                Reason::Overloaded,
+                "as many zips are being made as may be, and none was done in time",
+            )
+            .hint("try again in a moment; git.limits.zips says how many there may be")),
+        }
     }
 
     /// All mirrors together have so many bytes.
@@ -287,6 +310,42 @@ impl Workshop {
     }
 }
 
+/// An older git would read the machine's configuration, whatever we say. One that is missing is told
+/// to those who ask, because most don't need it.
+fn check_version(program: &Path) -> Result<(), SetupError> {
+    let ran = match Command::new(program)
+        .arg("version")
+        .env("LC_ALL", "C")
+        .output()
+    {
+        Ok(ran) => ran,
+        Err(error) => {
+            tracing::warn!(program = %program.display(), %error, "git can't be run");
+            return Ok(());
+        }
+    };
+    let text = String::from_utf8_lossy(&ran.stdout);
+    if version(&text).is_some_and(|version| version >= LEAST) {
+        return Ok(());
+    }
+    let what = format!(
+        "git {}.{} or newer is needed, this is {:?}",
+        LEAST.0,
+        LEAST.1,
+        text.trim()
+    );
+    Err(SetupError::file(program, &io::Error::other(what)))
+}
+
+/// `git version 2.39.5 (some vendor)`.
+fn version(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.strip_prefix("git version ")?.split('.');
+    Some((
+        numbers.next()?.parse().ok()?,
+        numbers.next()?.trim().parse().ok()?,
+    ))
+}
+
 fn password_files(credentials: &[GitCredential]) -> HashMap<PathBuf, Arc<SecretFile>> {
     let files = credentials
         .iter()
@@ -346,5 +405,72 @@ fn cut_off(cut: &Cut, what: &str) -> Fault {
             .hint("install git where the origin runs, or name it in git.program"),
         Cut::Killed(_) | Cut::Broken(_) => Fault::failed(Reason::GitFailed, failed)
             .hint("try again; git.limits.memory says how much memory it may take"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus::Registry;
+
+    use super::*;
+
+    fn workshop(dir: &Path, git: &str) -> Arc<Workshop> {
+        let store = dir.join("store");
+        let text = format!("{{store: {{dir: '{}'}}, git: {git}}}", store.display());
+        let config: Config = modcdn_core::config::parse("origin.yaml", &text).unwrap();
+        Workshop::open(&config, Metrics::new(&Registry::new())).unwrap()
+    }
+
+    #[test]
+    fn versions_are_told_apart() {
+        for (text, found) in [
+            ("git version 2.39.5\n", Some((2, 39))),
+            ("git version 2.50.1 (Apple Git-155)\n", Some((2, 50))),
+            ("git version 2.32\n", Some((2, 32))),
+            ("git version 3.0.0-rc1\n", Some((3, 0))),
+            ("git version two\n", None),
+            ("", None),
+        ] {
+            assert_eq!(version(text), found, "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn passwords_are_for_private_modules_and_their_address() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("token");
+        fs::write(&file, "s3cret\n").unwrap();
+        let helper = "!f() { test $1 = get && echo username=h && echo password=helped; }; f";
+        let workshop = workshop(
+            dir.path(),
+            &format!(
+                "{{credentials: [{{url: 'https://a.example', user: me, password_file: '{}'}},
+                   {{url: 'https://a.example/team', helper: '{helper}'}}]}}",
+                file.display()
+            ),
+        );
+        let password = async |url: &str, who| {
+            let url = url.parse().unwrap();
+            workshop.password(&url, who).await.unwrap()
+        };
+        let pair = |user: &str, password: &str| Some((user.to_owned(), password.to_owned()));
+        let own = password("https://a.example/x?go-get=1", As::Itself).await;
+        assert_eq!(own, pair("me", "s3cret"));
+        let helped = password("https://a.example/team/x?go-get=1", As::Itself).await;
+        assert_eq!(helped, pair("h", "helped"));
+        assert_eq!(password("https://b.example/x", As::Itself).await, None);
+        assert_eq!(password("http://a.example/x", As::Itself).await, None);
+        assert_eq!(password("https://a.example/x", As::Anybody).await, None);
+        fs::remove_file(file).unwrap();
+        let url = "https://a.example/x".parse().unwrap();
+        assert!(workshop.password(&url, As::Itself).await.is_err());
+    }
+
+    #[test]
+    fn nobody_else_reads_what_may_hold_a_secret() {
+        let dir = tempfile::tempdir().unwrap();
+        let workshop = workshop(dir.path(), "{}");
+        let mode = fs::metadata(&workshop.home).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
     }
 }

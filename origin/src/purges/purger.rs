@@ -4,8 +4,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use modcdn_core::purge::Purge;
 use modcdn_core::purge::log::Position;
+use modcdn_core::purge::{Mode, Purge, Subject};
 
 use super::PurgeLog;
 use crate::metrics::Metrics;
@@ -41,6 +41,11 @@ impl Purger {
             }
         }
         written
+    }
+
+    /// See [`PurgeLog::judge`].
+    pub(crate) fn judge(&self, subject: &Subject<'_>, confirmed: SystemTime) -> Option<Mode> {
+        self.log.judge(subject, confirmed)
     }
 
     fn show(&self, end: Position) {

@@ -32,13 +32,19 @@ use crate::fetch::{Engine, Refresher, Shared};
 use crate::hooks::Hooks;
 use crate::metrics::Metrics;
 use crate::mounts::{Mounts, Unusable};
+use crate::policy::announce::{self, Announcer};
+use crate::policy::sight::{self, Sight};
 use crate::purges::endpoint::{Appending, Reading};
 use crate::purges::{self, PurgeLog, Purger};
+use crate::reload::{self, Loader, ReloadError};
 use crate::store::tree::Tree;
 use crate::upstream::SetupError;
 
 /// How often the store is tried for being writable.
 const PROBE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How often what was seen is written down, and edges are told of rules that ended.
+const KEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How long a listener rests after the system refused it a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -102,31 +108,45 @@ pub struct Origin {
     admin_address: SocketAddr,
     admin: Arc<Admin>,
     stop: watch::Sender<bool>,
+    mounts: Arc<Mounts>,
+    announcer: Arc<Announcer>,
+    sight: Arc<Sight>,
+    metrics: Metrics,
+    config: Config,
     /// Taken while a connection lives; all back means all ended.
     places: Arc<Semaphore>,
     connections: u32,
     shutdown: Duration,
 }
 
-/// Runs an origin until SIGTERM or SIGINT, then lets what is under way finish.
+/// Runs an origin until SIGTERM or SIGINT, then lets what is under way finish. At SIGHUP the
+/// configuration is read again with `again`, and the mounts' policies take the place of those of
+/// `config`, whole or not at all.
 ///
 /// # Errors
 /// If it can't start. Nothing that happens later ends it.
-pub fn run(config: Config) -> Result<(), Error> {
+pub fn run(config: Config, again: &Loader<'_>) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("origin")
         .build()?;
     let shutdown = config.timeouts.shutdown.get();
     let result = runtime.block_on(async {
-        let (mut terminate, mut interrupt) = (
+        let (mut terminate, mut interrupt, mut hangup) = (
             signal(SignalKind::terminate())?,
             signal(SignalKind::interrupt())?,
+            signal(SignalKind::hangup())?,
         );
-        let origin = Origin::start(config).await?;
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        let mut origin = Origin::start(config).await?;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => {
+                    // What went wrong is logged and counted there.
+                    let _ = origin.reload(again).await;
+                }
+            }
         }
         tracing::info!("stopping");
         origin.stop().await;
@@ -146,8 +166,11 @@ impl Origin {
         let registry = Registry::new();
         let metrics = Metrics::new(&registry);
         let log = open_purge_log(&config).await?;
-        let (mounts, refresher) = open_mounts(&config, &log, &metrics).await?;
         let purger = Arc::new(Purger::new(log.clone(), metrics.clone()));
+        let sight = open_sight(&config).await?;
+        let (mounts, refresher) = open_mounts(&config, &purger, &sight, &metrics).await?;
+        let announcer = open_announcer(&config, &purger).await?;
+        announce(&announcer, &mounts).await;
         let appending = Appending {
             purger: purger.clone(),
             tokens: config.purges.token_file.clone(),
@@ -175,6 +198,11 @@ impl Origin {
             tls: addresses(&tls_listeners)?,
             admin_address: admin_listener.local_addr()?,
             admin: admin.clone(),
+            mounts: mounts.clone(),
+            announcer: announcer.clone(),
+            sight: sight.clone(),
+            metrics: metrics.clone(),
+            config: config.clone(),
             stop,
             places: Arc::new(Semaphore::new(connections as usize)),
             connections,
@@ -207,7 +235,9 @@ impl Origin {
         admin.readiness().set_ready();
         tokio::spawn(refresher.run(stopped.clone()));
         tokio::spawn(tell_edges(changes, purger, stopped.clone()));
-        tokio::spawn(watch_store(trees, admin, stopped));
+        tokio::spawn(watch_store(trees, admin, stopped.clone()));
+        let keeping = keep(sight, announcer, origin.mounts.clone(), stopped);
+        tokio::spawn(keeping);
         tracing::info!(
             listen = ?origin.listen, tls = ?origin.tls, admin = %origin.admin_address,
             store = %config.store.dir.display(), "origin is up"
@@ -242,6 +272,27 @@ impl Origin {
         &self.admin
     }
 
+    /// Reads the configuration again and takes up the mounts' policies, if it can be.
+    ///
+    /// # Errors
+    /// It can't: everything is as it was.
+    pub async fn reload(&mut self, again: &Loader<'_>) -> Result<(), ReloadError> {
+        let config = again().map_err(ReloadError::from);
+        let config = config.and_then(|new| reload::check(&self.config, &new).map(|()| new));
+        let outcome = if config.is_ok() { "ok" } else { "refused" };
+        self.metrics.reloads.with_label_values(&[outcome]).inc();
+        let config = config.inspect_err(
+            |why| tracing::error!(%why, "configuration not reloaded, the old one stays"),
+        )?;
+        for (engine, mount) in self.mounts.engines().iter().zip(&config.mounts) {
+            engine.governor.adopt(mount.policy.clone());
+        }
+        self.config = config;
+        tracing::info!("policies reloaded");
+        announce(&self.announcer, &self.mounts).await;
+        Ok(())
+    }
+
     /// Takes no more connections, lets requests under way finish within `timeouts.shutdown`, and
     /// ends.
     pub async fn stop(self) {
@@ -251,6 +302,7 @@ impl Origin {
         if timeout(self.shutdown, all_ended).await.is_err() {
             tracing::warn!("some requests were still under way and are cut off");
         }
+        write_down(self.sight).await;
     }
 
     fn spawn_accept(&self, listener: TcpListener, tls: Option<TlsAcceptor>, server: Arc<Server>) {
@@ -267,11 +319,14 @@ impl Origin {
 
 async fn open_mounts(
     config: &Config,
-    log: &Arc<PurgeLog>,
+    purger: &Arc<Purger>,
+    sight: &Arc<Sight>,
     metrics: &Metrics,
 ) -> Result<(Arc<Mounts>, Refresher), Error> {
-    let (read, log, counted) = (config.clone(), log.clone(), metrics.clone());
-    let shared = tokio::task::spawn_blocking(move || Shared::new(&read, log, counted)).await;
+    let (read, counted) = (config.clone(), metrics.clone());
+    let (purger, sight) = (purger.clone(), sight.clone());
+    let setup = move || Shared::new(&read, purger, sight, counted);
+    let shared = tokio::task::spawn_blocking(setup).await;
     let shared = shared.map_err(io::Error::other)??;
     let mounts = Mounts::open(config, &shared).await;
     let mounts = mounts.map_err(|Unusable { dir, error }| Error::Store { dir, error })?;
@@ -297,6 +352,16 @@ async fn tell_edges(changes: Arc<Changes>, purger: Arc<Purger>, mut stop: watch:
     }
 }
 
+async fn open_sight(config: &Config) -> Result<Arc<Sight>, Error> {
+    let (path, most) = (config.store.dir.join(sight::FILE), config.sight.versions);
+    let opening = disk::blocking(move || Sight::open(&path, most)).await;
+    let sight = opening.map_err(|error| Error::Store {
+        dir: config.store.dir.clone(),
+        error,
+    })?;
+    Ok(Arc::new(sight))
+}
+
 async fn open_purge_log(config: &Config) -> Result<Arc<PurgeLog>, Error> {
     let (path, purges) = (config.store.dir.join(purges::FILE), config.purges.clone());
     let opening = disk::blocking(move || PurgeLog::open(&path, &purges)).await;
@@ -318,6 +383,54 @@ async fn sweep(engine: Arc<Engine>, freshness: Freshness) {
     let swept = disk::blocking(move || sweeper.mutables.sweep(longest + after)).await;
     if let Err(error) = swept {
         engine.tree.note("sweep", &error);
+    }
+}
+
+async fn open_announcer(config: &Config, purger: &Arc<Purger>) -> Result<Arc<Announcer>, Error> {
+    let (path, purger) = (config.store.dir.join(announce::FILE), purger.clone());
+    let opening = disk::blocking(move || Announcer::open(&path, purger)).await;
+    let announcer = opening.map_err(|error| Error::Store {
+        dir: config.store.dir.clone(),
+        error,
+    })?;
+    Ok(Arc::new(announcer))
+}
+
+/// Tells edges of policies that changed. What can't be told now is told later.
+async fn announce(announcer: &Arc<Announcer>, mounts: &Mounts) {
+    let policies: Vec<_> = mounts
+        .engines()
+        .iter()
+        .map(|engine| (engine.governor.prefix().clone(), engine.governor.policy()))
+        .collect();
+    let announcer = announcer.clone();
+    let announcing = move || announcer.announce(&policies, SystemTime::now());
+    if let Err(error) = disk::blocking(announcing).await {
+        tracing::error!(%error, "edges can't be told of a policy yet");
+    }
+}
+
+/// Writes down what was seen, and tells edges of rules that ended, until the end.
+async fn keep(
+    sight: Arc<Sight>,
+    announcer: Arc<Announcer>,
+    mounts: Arc<Mounts>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut tick = interval(KEEP_INTERVAL);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+        write_down(sight.clone()).await;
+        announce(&announcer, &mounts).await;
+    }
+}
+
+async fn write_down(sight: Arc<Sight>) {
+    if let Err(error) = disk::blocking(move || sight.flush()).await {
+        tracing::warn!(%error, "what was seen when can't be written down yet");
     }
 }
 

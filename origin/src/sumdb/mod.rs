@@ -24,8 +24,9 @@ mod route;
 mod verdict;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use modcdn_core::digest::Sha256;
 use modcdn_core::goproxy::{ModulePath, Patterns, Request, SumDb as Asked, SumDbCall, Version};
@@ -46,6 +47,8 @@ use crate::config::{Freshness, Mount, SumDb, Timeouts, Unreachable, Verify};
 use crate::fetch::Shared;
 use crate::fetch::flight::{Flights, Landing};
 use crate::metrics::Metrics;
+use crate::policy::govern::RecordSource;
+use crate::policy::sight::Sight;
 use crate::store::mutable::Since;
 use crate::store::tree::{Look, StoredBody, Tree};
 use crate::upstream::{Upstreams, asked};
@@ -67,6 +70,28 @@ pub(crate) struct Database {
     /// When the database was asked for its head last, and had one of our log.
     refreshed: Mutex<Option<Since>>,
     health: Health,
+    /// Where the history of heads is kept.
+    sight: Arc<Sight>,
+}
+
+/// Numbers of records, for ages of versions.
+#[async_trait]
+impl RecordSource for Database {
+    fn database(&self) -> &str {
+        self.config.key.name().as_str()
+    }
+
+    async fn record(
+        self: Arc<Self>,
+        module: &ModulePath,
+        version: &Version,
+    ) -> Result<Option<u64>, String> {
+        match self.proof(module, version).await {
+            Ok(proven) => Ok(Some(proven.record)),
+            Err(SumError::NotFound(_)) => Ok(None),
+            Err(error) => Err(error.to_string()),
+        }
+    }
 }
 
 /// A proof that is under way.
@@ -99,9 +124,15 @@ impl Database {
             tiles: Flights::default(),
             heads: Flights::default(),
             refreshed: Mutex::default(),
+            sight: shared.sight.clone(),
             health: Health::new(config.rest.get()),
             config,
         })
+    }
+
+    /// Whether the database vouches for anything here.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.config.verify != Verify::Off
     }
 
     /// Whether nobody is asked about this request's body: verification is off, the module is
@@ -214,6 +245,8 @@ impl Database {
         let answered = !matches!(ended, Err(SumError::Unreachable(_)));
         self.health.heed(answered, Instant::now());
         if let Some(head) = self.client.head() {
+            let name = self.config.key.name().as_str();
+            self.sight.saw_head(name, head.tree.size, SystemTime::now());
             let size = i64::try_from(head.tree.size).unwrap_or(i64::MAX);
             let database = self.config.key.name().as_str();
             let records = &self.metrics.sumdb_records;

@@ -59,26 +59,19 @@ impl Subject<'_> {
             return Ok(version);
         }
         let mut base = None;
-        let mut highest: Option<Version> = None;
+        let mut canonical = Vec::new();
         for tag in &self.revision.tags {
-            let Some(found) = self.code.read_tag(tag) else {
-                continue;
-            };
-            match found {
-                Tag::Canonical(version) if self.is_asked(&version) => {
+            match self.code.read_tag(tag) {
+                Some(Tag::Canonical(version)) if self.is_asked(&version) => {
                     return self.checked(&version).await;
                 }
+                Some(Tag::Canonical(version)) => canonical.push(version),
                 // It may be one of several tags for the same version, and not the only commit.
-                Tag::Spelling(version) if self.is_asked(&version) => base = Some(version),
-                Tag::Canonical(version) if highest.as_ref().is_none_or(|h| *h < version) => {
-                    if self.may_be(&version).await? {
-                        highest = Some(version);
-                    }
-                }
-                _ => {}
+                Some(Tag::Spelling(version)) if self.is_asked(&version) => base = Some(version),
+                Some(Tag::Spelling(_)) | None => {}
             }
         }
-        if let Some(version) = highest {
+        if let Some(version) = self.highest(canonical).await? {
             return self.checked(&version).await;
         }
         if base.is_none() {
@@ -107,7 +100,10 @@ impl Subject<'_> {
 
     async fn highest_of(&self, tags: &[String]) -> Result<Option<Version>, Fault> {
         let read = tags.iter().filter_map(|tag| self.code.read_tag(tag));
-        let mut versions: Vec<Version> = read.map(Tag::version).collect();
+        self.highest(read.map(Tag::version).collect()).await
+    }
+
+    async fn highest(&self, mut versions: Vec<Version>) -> Result<Option<Version>, Fault> {
         versions.sort_unstable_by(|a, b| b.cmp(a));
         for version in versions {
             if self.may_be(&version).await? {

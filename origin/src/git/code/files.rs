@@ -48,6 +48,7 @@ impl Code<'_> {
     pub(crate) async fn zip(&self, version: &Version) -> Result<(Arc<File>, u64), Fault> {
         let revision = self.fixed(version).await?;
         let folder = self.folder(&revision.commit).await?;
+        let _place = self.mirror.zip_place().await?;
         let tar = self.scratch().await?;
         let into = Output::File(tar.clone());
         let commit = &revision.commit;

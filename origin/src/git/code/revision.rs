@@ -83,9 +83,8 @@ impl Code<'_> {
 
     /// The commit whose name begins so.
     async fn commit(&self, digits: &str) -> Result<Option<Commit>, Fault> {
-        let (_, any) = match self.refs.iter().next() {
-            Some(first) => first,
-            None => return Ok(None),
+        let Some((_, any)) = self.refs.iter().next() else {
+            return Ok(None);
         };
         let possible = (LEAST_DIGITS..=any.as_str().len()).contains(&digits.len());
         if !possible || !is_hex(digits) {

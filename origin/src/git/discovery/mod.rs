@@ -278,3 +278,11 @@ fn no_tag(page: &Page, url: &Url, module: &str) -> Fault {
             .hint("try again"),
     }
 }
+
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod invariants {
+    pub use super::meta::invariants::page;
+}
+
+#[cfg(test)]
+mod tests;

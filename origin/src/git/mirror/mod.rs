@@ -32,7 +32,7 @@ use bytes::Bytes;
 use modcdn_core::digest::Sha256;
 use modcdn_core::goproxy::Stamp;
 use modcdn_core::refusal::Reason;
-use tokio::sync::OwnedRwLockReadGuard;
+use tokio::sync::{OwnedRwLockReadGuard, SemaphorePermit};
 
 use self::objects::Resolved;
 pub(crate) use self::shelf::Shelf;
@@ -191,6 +191,11 @@ impl Mirror {
         into: Output,
     ) -> Result<(), Fault> {
         objects::archive(self, commit, folder, into).await
+    }
+
+    /// A place among those who make zips.
+    pub(crate) async fn zip_place(&self) -> Result<SemaphorePermit<'_>, Fault> {
+        self.workshop.zip_place().await
     }
 
     /// What a zip may be.

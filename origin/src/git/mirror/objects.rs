@@ -275,7 +275,12 @@ mod tests {
 
     #[test]
     fn only_files_and_links_are_blobs() {
-        let listing = "100644 blob aa\tgo.mod\0040000 tree bb\tsub\0160000 commit cc\tx\0";
+        let entries = [
+            "100644 blob aa\tgo.mod",
+            "040000 tree bb\tsub",
+            "160000 commit cc\tx",
+        ];
+        let listing = &entries.join("\0");
         assert_eq!(blob(listing, "go.mod"), Some("aa"));
         for path in ["sub", "x", "go", "go.mod/x"] {
             assert_eq!(blob(listing, path), None);

@@ -62,16 +62,17 @@ fn content_length(response: &Response) -> Option<u64> {
 /// Why a 200 can't be the object, if its head shows it.
 fn head_fault(response: &Response) -> Option<&'static str> {
     let headers = response.headers();
-    let is = |name, text: &str| {
-        let value = headers
-            .get(name)
-            .and_then(|v: &HeaderValue| v.to_str().ok());
-        value.is_some_and(|value| value.trim().to_ascii_lowercase().starts_with(text))
+    let all_are = |name, text: &str| {
+        let mut values = headers.get_all(name).iter();
+        values.all(|value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(text.as_bytes()))
     };
-    if headers.contains_key(CONTENT_ENCODING) && !is(CONTENT_ENCODING, "identity") {
+    // Nothing is ever decoded: whatever a few bytes could grow into stays a few bytes.
+    if !all_are(CONTENT_ENCODING, "identity") || !all_are(TRANSFER_ENCODING, "chunked") {
         return Some("an encoded body, which wasn't asked for");
     }
-    if is(CONTENT_TYPE, "text/html") {
+    let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let content_type = content_type.unwrap_or_default().to_ascii_lowercase();
+    if content_type.trim_ascii().starts_with(b"text/html") {
         return Some("a web page (text/html)");
     }
     // Without a length and without chunks a body that broke off looks like one that ended.

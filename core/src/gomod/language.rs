@@ -2,20 +2,20 @@
 //!
 //! Failure rule: a go.mod that ParseLax refuses is written for no Go that can be told.
 
-use icu_properties::CodePointMapData;
-use icu_properties::props::{GeneralCategory, GeneralCategoryGroup};
-use modcdn_core::goproxy::Version;
+use super::{lex, unquote};
+use crate::goproxy::Version;
 
 /// A version of the Go language, such as 1.24.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Language(u64, u64);
+pub struct Language(u64, u64);
 
 impl Language {
     /// From which on vendored packages are told apart in another way.
-    pub(super) const GO_1_24: Self = Self(1, 24);
+    pub const GO_1_24: Self = Self(1, 24);
 
     /// The language of a go.mod's `go` line; `None` if it has none, or isn't a go.mod.
-    pub(super) fn of(go_mod: &[u8]) -> Option<Self> {
+    #[must_use]
+    pub fn of(go_mod: &[u8]) -> Option<Self> {
         let text = String::from_utf8_lossy(go_mod);
         let mut parser = Parser::default();
         text.split('\n').try_for_each(|line| parser.line(line))?;
@@ -39,7 +39,7 @@ const OTHER: &str = "";
 
 impl Parser {
     fn line(&mut self, line: &str) -> Option<()> {
-        let tokens = lex(line)?;
+        let (tokens, _) = lex(line).ok()?;
         if let Some(verb) = self.block.take() {
             return self.block_line(verb, &tokens);
         }
@@ -120,78 +120,6 @@ fn is_version(text: &str) -> bool {
     let full = version.to_owned() + &".0".repeat(missing);
     let is_whole = missing == 0 || numbers.len() == text.len();
     is_whole && build.split('.').all(is_id) && full.parse::<Version>().is_ok()
-}
-
-/// The string that a token stands for. Escapes are refused: neither paths nor versions need any.
-fn unquote(token: &str) -> Option<&str> {
-    let inner = match token.strip_prefix('"') {
-        Some(rest) => rest.strip_suffix('"')?,
-        None => token,
-    };
-    let is_plain =
-        !inner.contains(['"', '\\']) && (inner.len() < token.len() || !inner.contains(['\'', '`']));
-    is_plain.then_some(inner)
-}
-
-/// A line's tokens, without its comment.
-fn lex(line: &str) -> Option<Vec<&str>> {
-    let mut tokens = Vec::new();
-    let mut rest = line;
-    loop {
-        rest = rest.trim_start_matches([' ', '\t', '\r']);
-        if rest.starts_with("//") {
-            return Some(tokens);
-        }
-        let Some(first) = rest.chars().next() else {
-            return Some(tokens);
-        };
-        let len = match first {
-            '(' | ')' | '[' | ']' | '{' | '}' | ',' => 1,
-            '"' | '`' => string_len(rest, first)?,
-            _ => word_len(rest)?,
-        };
-        let (token, behind) = rest.split_at(len);
-        tokens.push(token);
-        rest = behind;
-    }
-}
-
-/// The length of a string with its quotes.
-fn string_len(text: &str, quote: char) -> Option<usize> {
-    let mut chars = text.char_indices().skip(1);
-    while let Some((at, c)) = chars.next() {
-        if c == quote {
-            return Some(at + 1);
-        }
-        if c == '\\' && quote == '"' {
-            chars.next()?;
-        }
-    }
-    None
-}
-
-fn word_len(text: &str) -> Option<usize> {
-    let end = text.find(|c| !is_of_word(c)).unwrap_or(text.len());
-    let end = text.find("//").map_or(end, |comment| end.min(comment));
-    let is_commented = text.find("/*").is_some_and(|comment| comment < end);
-    (end > 0 && !is_commented).then_some(end)
-}
-
-/// What Go's `unicode.IsPrint` takes, without spaces and brackets.
-fn is_of_word(c: char) -> bool {
-    use GeneralCategoryGroup as Group;
-    const PRINTED: Group = Group::Letter
-        .union(Group::Mark)
-        .union(Group::Number)
-        .union(Group::Punctuation)
-        .union(Group::Symbol);
-    if "()[]{},".contains(c) {
-        return false;
-    }
-    if c.is_ascii() {
-        return c.is_ascii_graphic();
-    }
-    PRINTED.contains(CodePointMapData::<GeneralCategory>::new().get(c))
 }
 
 #[cfg(test)]
