@@ -8,12 +8,16 @@
 //! - [`terminal`]: what is said on stdout and stderr.
 //! - [`roles`]: `modcdn origin|edge|dns --config FILE`.
 //! - [`check`]: `modcdn check FILE`.
+//! - [`policy`]: `modcdn policy test`.
+//! - [`client`]: `modcdn client`.
 //! - [`purge`]: `modcdn purge`, for the admin listeners of edges.
 //! - [`up`]: `modcdn up`, a whole network on one machine.
 
 mod check;
 mod cli;
+mod client;
 mod failure;
+mod policy;
 mod purge;
 mod roles;
 mod terminal;
@@ -24,7 +28,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use modcdn_edge::Start;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, PolicyCommand};
 use crate::failure::Failure;
 
 /// A hit allocates a dozen small blocks and frees them on the same thread: glibc's allocator took
@@ -61,5 +65,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Dns(args) => roles::run(roles::Role::Dns, &args.config),
         Command::Check(args) => check::run(&args.file, args.role),
         Command::Purge(args) => purge::run(&args),
+        Command::Policy(PolicyCommand::Test(args)) => policy::test(&args),
+        Command::Client(args) => client::run(&args),
     }
 }

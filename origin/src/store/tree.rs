@@ -183,7 +183,7 @@ impl Tree {
 
     /// The folder of answers that may change.
     pub(crate) fn mutable_dir(&self) -> PathBuf {
-        self.dir.join(".mutable")
+        self.dir.join(super::mutable::DIR)
     }
 
     /// Where our head of a checksum database is kept.
