@@ -1,9 +1,11 @@
 //! What can be typed, and the help text.
 
+use std::num::NonZero;
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
-use modcdn_core::units::Period;
+use modcdn_core::goproxy::Prefix;
+use modcdn_core::units::{ByteSize, Period};
 
 use crate::roles::Role;
 use crate::up::plan::BASE_PORT;
@@ -56,6 +58,14 @@ pub(crate) enum Command {
     Policy(PolicyCommand),
     /// Print what a developer or a CI job sets to get modules from here
     Client(ClientArgs),
+    /// Prove again what is in an origin's store, and set aside what is wrong
+    Verify(VerifyArgs),
+    /// Take a module cache of `go`, or an Athens' disk store, into an origin's store
+    Import(ImportArgs),
+    /// Remove from an origin's store what its bounds make go, or show it
+    Retention(RetentionArgs),
+    /// Ask an edge or an origin for all that a build will ask for
+    Warm(WarmArgs),
 }
 
 /// What can be asked of a policy.
@@ -303,6 +313,61 @@ pub(crate) struct PolicyTestArgs {
     pub(crate) json: bool,
 }
 
+const VERIFY_EXAMPLES: &str = "\
+Examples:
+  modcdn verify --config /etc/modcdn/origin.yaml         every mount's part, on disk or in a bucket
+  modcdn verify \"$(go env GOMODCACHE)/cache/download\"   any tree, nothing is written
+  modcdn verify --config origin.yaml --fix --rate 50MiB  set aside what is wrong; at most 50 MiB a second
+
+Of every body: its sum, and whether it is what its name says; of a zip the rules of modules' zips, its
+h1 against its .ziphash, and its go.mod against the one beside it; of zips and go.mods the hash that the
+checksum database proved to the origin. Nobody is asked without --sumdb. --fix moves what is wrong to
+.quarantine/ in the store, with its reason; an origin fetches it anew. It may run beside an origin.
+
+--json prints a line a wrong body, and one at the end:
+  {\"bad\":{\"mount\":\"/\",\"place\":PLACE,\"wrong\":KIND,\"text\":TEXT,\"quarantined\":false}}
+  {\"summary\":{\"checked\":N,\"bytes\":N,\"unsummed\":N,\"proven\":N,\"unproven\":N,
+              \"bad\":N,\"quarantined\":N,\"unreadable\":N}}
+
+Exit codes:
+  0  all is right
+  1  something is wrong
+  2  wrong usage, or the store can't be opened or listed";
+
+/// Flags of `verify`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = VERIFY_EXAMPLES)]
+#[command(group(ArgGroup::new("store").required(true)))]
+pub(crate) struct VerifyArgs {
+    /// A GOPROXY tree
+    #[arg(value_name = "DIR", group = "store")]
+    pub(crate) dir: Option<PathBuf>,
+
+    /// An origin's configuration: its store, every mount
+    #[arg(long, value_name = "FILE", group = "store")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Move what is wrong to .quarantine/
+    #[arg(long)]
+    pub(crate) fix: bool,
+
+    /// Ask the checksum database for what it hasn't proven to the origin so far
+    #[arg(long, requires = "config")]
+    pub(crate) sumdb: bool,
+
+    /// Bodies checked at once [default: as many as there are processors]
+    #[arg(long, value_name = "N")]
+    pub(crate) jobs: Option<NonZero<usize>>,
+
+    /// Most bytes read in a second, such as 50MiB [default: no bound]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) rate: Option<ByteSize>,
+
+    /// Print lines of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 const CLIENT_EXAMPLES: &str = "\
 Examples:
   modcdn client --url https://go.example.com
@@ -346,6 +411,142 @@ pub(crate) enum Shell {
 /// Where the first edge of `modcdn up` listens.
 const DEFAULT_URL: &str = "http://127.0.0.11:8080";
 
+const IMPORT_EXAMPLES: &str = "\
+Examples:
+  modcdn import \"$(go env GOMODCACHE)\" --config /etc/modcdn/origin.yaml
+  modcdn import /var/lib/athens --config origin.yaml --mount /team-a/
+  modcdn import /mnt/old/cache/download --store /var/lib/modcdn/origin --link
+
+Every file is judged before it is taken, as an origin judges what it fetches; a zip of a module cache
+must hash to its .ziphash. A file that is stored already is passed over, so an import that was cut off
+can be begun again; where another one is stored, that stays. It may run beside an origin.
+
+--json prints a line a file that isn't taken, and one at the end:
+  {\"refused\":{\"file\":PATH,\"text\":TEXT}}
+  {\"summary\":{\"taken\":N,\"taken_bytes\":N,\"present\":N,\"refused\":N}}
+
+Exit codes:
+  0  all of it is in the store
+  1  some files were not taken
+  2  wrong usage, or nothing can be taken at all";
+
+/// Flags of `import`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = IMPORT_EXAMPLES)]
+#[command(group(ArgGroup::new("into").required(true)))]
+pub(crate) struct ImportArgs {
+    /// GOMODCACHE, its cache/download, any GOPROXY tree, or an Athens' disk store
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+
+    /// An origin's configuration: into its store
+    #[arg(long, value_name = "FILE", group = "into")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Into a GOPROXY tree; made if need be
+    #[arg(long, value_name = "DIR", group = "into")]
+    pub(crate) store: Option<PathBuf>,
+
+    /// The mount that gets it
+    #[arg(long, value_name = "PREFIX", default_value = "/")]
+    pub(crate) mount: Prefix,
+
+    /// Hard links instead of copies, where that can be
+    #[arg(long)]
+    pub(crate) link: bool,
+
+    /// Files taken at once [default: as many as there are processors]
+    #[arg(long, value_name = "N")]
+    pub(crate) jobs: Option<NonZero<usize>>,
+
+    /// Print lines of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const RETENTION_NOTES: &str = "\
+The bounds are those of mounts[].retention in the configuration; an origin that runs does this by
+itself now and then. It may run beside one. --dry-run removes nothing.
+
+--json prints a line a version that goes, and one a mount at the end:
+  {\"removed\":{\"mount\":\"/\",\"module\":M,\"version\":V,\"why\":\"age|idle|size\",\"bytes\":N,
+              \"stored\":SECONDS AGO,\"used\":SECONDS AGO}}
+  {\"summary\":{\"mount\":\"/\",\"versions\":N,\"bytes\":N,\"removed\":N,\"removed_bytes\":N, …}}
+
+Exit codes:
+  0  done
+  1  some versions can't be removed
+  2  wrong usage or configuration, or the store can't be listed";
+
+/// Flags of `retention`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = RETENTION_NOTES)]
+pub(crate) struct RetentionArgs {
+    /// An origin's configuration
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+
+    /// Only show what would go
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// Print lines of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const WARM_EXAMPLES: &str = "\
+Examples:
+  modcdn warm go.sum --url https://go.example.com
+  modcdn warm go.mod example.com/m@v1.0.0 --url http://127.0.0.11:8080
+  modcdn warm go.sum --url https://go.example.com --state warm.state   may be cut off and begun again
+
+Asks for .mod, .info and .zip of every version, as a build will: of a go.sum the .mod alone where it has no
+line of a zip, of a go.mod all that it requires. What go.sum has a hash of is hashed; nothing is kept. What fails is asked for
+again twice.
+
+--json prints a line a failure (with --dry-run, a line a path), and one at the end:
+  {\"failed\":{\"path\":PATH,\"error\":TEXT}}
+  {\"summary\":{\"warmed\":N,\"verified\":N,\"skipped\":N,\"failed\":N,\"bytes\":N,\"seconds\":S}}
+
+Exit codes:
+  0  all is warm
+  1  something failed, or has another hash than go.sum says
+  2  wrong usage, or a file that can't be read";
+
+/// Flags of `warm`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = WARM_EXAMPLES)]
+pub(crate) struct WarmArgs {
+    /// Files named go.sum or go.mod, and versions
+    #[arg(value_name = "go.sum|go.mod|MODULE@VERSION", required = true)]
+    pub(crate) what: Vec<String>,
+
+    /// The edge, or the origin, with the mount's path: what GOPROXY would be
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: String,
+
+    /// Asked for at once [default: 16]
+    #[arg(long, value_name = "N")]
+    pub(crate) jobs: Option<NonZero<usize>>,
+
+    /// A file that remembers what is done
+    #[arg(long, value_name = "FILE")]
+    pub(crate) state: Option<PathBuf>,
+
+    /// PEM certificates trusted beside the system's
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+
+    /// Only show what would be asked for
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// Print lines of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// Where an edge with its defaults can be purged.
 const DEFAULT_ADMIN: &str = "http://127.0.0.1:9080";
 
@@ -380,6 +581,16 @@ mod tests {
             "  policy  Ask what an origin's policy",
             "  client  Print what a developer",
             "  purge   Take modules out of edges' caches",
+            "Start a whole network on this machine",
+            "Run an origin",
+            "Run an edge",
+            "Run a DNS server",
+            "Check a configuration file",
+            "Take modules out of edges' caches",
+            "Prove again what is in an origin's store",
+            "Take a module cache of `go`, or an Athens' disk store",
+            "Remove from an origin's store what its bounds make go",
+            "Ask an edge or an origin for all that a build will ask for",
             "  0  all went well",
             "  1  something failed",
             "  2  wrong usage",

@@ -11,17 +11,25 @@
 //! - [`policy`]: `modcdn policy test`.
 //! - [`client`]: `modcdn client`.
 //! - [`purge`]: `modcdn purge`, for the admin listeners of edges.
+//! - [`verify`], [`import`], [`retention`]: `modcdn verify|import|retention`, for an origin's store.
+//! - [`warm`]: `modcdn warm`, for edges and origins before a build.
+//! - [`bar`]: how far these have come.
 //! - [`up`]: `modcdn up`, a whole network on one machine.
 
+mod bar;
 mod check;
 mod cli;
 mod client;
 mod failure;
+mod import;
 mod policy;
 mod purge;
+mod retention;
 mod roles;
 mod terminal;
 mod up;
+mod verify;
+mod warm;
 
 use std::process::ExitCode;
 
@@ -67,5 +75,9 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Purge(args) => purge::run(&args),
         Command::Policy(PolicyCommand::Test(args)) => policy::test(&args),
         Command::Client(args) => client::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Import(args) => import::run(&args),
+        Command::Retention(args) => retention::run(&args),
+        Command::Warm(args) => warm::run(&args),
     }
 }

@@ -22,6 +22,11 @@ pub(crate) fn print(text: &str) {
     let _ = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
 }
 
+/// Whether someone watches stderr.
+pub(crate) fn is_terminal() -> bool {
+    io::stderr().is_terminal()
+}
+
 /// A line on stderr that is written over and over; nothing where stderr is no terminal.
 #[derive(Debug)]
 pub(crate) struct Progress {
@@ -32,7 +37,7 @@ impl Progress {
     /// A line that isn't there yet.
     pub(crate) fn new() -> Self {
         Self {
-            shown: io::stderr().is_terminal(),
+            shown: is_terminal(),
         }
     }
 

@@ -387,3 +387,35 @@ fn f8_a_purge_that_the_disk_refused_is_written_down_when_it_takes_writes_again()
         rig.get(path).ok();
     }
 }
+
+#[test]
+fn an_origin_serves_a_tree_that_it_may_only_read() {
+    let upstream = Upstream::start();
+    upstream.module("example.com/new", &["v1.0.0"], b"");
+    let disk = FaultyDisk::new();
+    let tree = disk.folder().join("example.com/m/@v");
+    std::fs::create_dir_all(&tree).expect("a folder");
+    let blob = vec![1; LONG];
+    let zip = module_zip("example.com/m", "v1.0.0", &[("blob", &blob)]);
+    std::fs::write(tree.join("v1.0.0.zip"), &zip).expect("written");
+    std::fs::write(tree.join("v1.0.0.mod"), "module example.com/m\n").expect("written");
+    disk.fail(Call::Write, libc::EROFS);
+    let origin = Node::origin_on(&disk, &upstream.url(), "");
+    let client = Client::h2(origin.url());
+    for _ in 0..2 {
+        assert!(client.get("/example.com/m/@v/v1.0.0.zip").ok().body == zip);
+        let go_mod = client.get("/example.com/m/@v/v1.0.0.mod").ok();
+        assert_eq!(go_mod.text(), "module example.com/m\n");
+        // What is small is passed on without being kept.
+        client.get("/example.com/new/@v/v1.0.0.mod").ok();
+    }
+    let admin = Client::h1(&format!("http://{}", origin.admin()));
+    let ready = until("readyz to say so", || {
+        let ready = admin.get("/readyz").text();
+        (ready != "ready\n").then_some(ready)
+    });
+    assert!(ready.contains(&said(libc::EROFS)), "{ready}");
+    disk.fail(Call::Write, 0);
+    until_true("readyz", || admin.get("/readyz").text() == "ready\n");
+    assert!(!tree.join("v1.0.0.zip.sha256").exists());
+}

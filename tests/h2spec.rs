@@ -57,7 +57,7 @@ fn h2spec_agrees() {
         .env("GOTOOLCHAIN", "local")
         .env("GOWORK", "off")
         .output()
-        .expect("this test needs the go command on PATH (Go 1.22 or later)");
+        .expect("this test needs the go command on PATH (Go 1.23 or later)");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
         text.contains("145 tests"),

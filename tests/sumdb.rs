@@ -11,6 +11,7 @@ use harness::modules::{Modules, UPPER_CASE};
 use harness::node::Node;
 use harness::observe::{Access, Metrics, access_log};
 use harness::sumdb::{NAME, SumDb};
+use harness::until_true;
 
 /// The module that lies are told about, of the project's.
 const MODULE: &str = "github.com/BurntSushi/toml@v1.3.2";
@@ -187,7 +188,8 @@ fn f12_without_the_database_what_is_verified_is_served_and_what_is_new_is_503() 
     }
     assert_eq!(rig.counted("modcdn_origin_sumdb_alarms_total", &[]), 0.0);
     rig.db.tell("honest");
-    client.get(new).ok();
+    // Who failed is left alone for a moment.
+    until_true("a proof again", || client.get(new).status == 200);
 }
 
 #[test]
@@ -208,9 +210,11 @@ fn f12_what_is_new_is_served_unverified_only_where_the_configuration_says_so() {
 #[test]
 fn a_private_module_asked_of_the_database_is_told_which_variable_to_set() {
     let mut rig = Rig::new("");
-    let private = mounts(&rig.db, &Modules::fetch().url(), "").replacen(
+    let tree = Modules::fetch().url();
+    let patterns = "private: ['github.com/BurntSushi/*']";
+    let private = mounts(&rig.db, &tree, "").replacen(
         "prefix: /",
-        "prefix: /, private: ['github.com/BurntSushi/*']",
+        &format!("prefix: /, {patterns}, private_upstream: '{tree}'"),
         1,
     );
     rig.origin.kill();

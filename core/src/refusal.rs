@@ -167,6 +167,8 @@ reasons! {
     Overloaded = "overloaded", SERVICE_UNAVAILABLE;
     /// The node is going down.
     Draining = "draining", SERVICE_UNAVAILABLE;
+    /// The storage that holds the bodies can't be reached: what is stored can't be given.
+    StoreUnavailable = "store-unavailable", SERVICE_UNAVAILABLE;
     /// Our disk failed.
     Store = "store", INTERNAL_SERVER_ERROR;
     /// A fault of ours.

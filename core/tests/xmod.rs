@@ -370,7 +370,7 @@ fn x_mod<'a>(lines: impl Iterator<Item = (&'a str, &'a str, &'a str)>) -> Vec<Op
         .stdin(input)
         .stderr(Stdio::piped())
         .output()
-        .expect("this test needs the go command on PATH (Go 1.22 or later)");
+        .expect("this test needs the go command on PATH (Go 1.23 or later)");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(
         output.status.success(),

@@ -18,22 +18,21 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
-use modcdn_core::digest::{Hasher, Sha256};
+use modcdn_core::digest::Sha256;
 use modcdn_core::goproxy::{Request, SumDb, SumDbCall};
 use modcdn_core::headers::{
-    CACHE_TAG, DISABLE_MODULE_FETCH, MODCDN_NOTICE, MODCDN_SUM, MODCDN_UNVERIFIED, REPR_DIGEST,
+    DISABLE_MODULE_FETCH, MODCDN_NOTICE, MODCDN_SUM, MODCDN_UNVERIFIED, REPR_DIGEST,
 };
 use modcdn_core::range::{self, ContentRange, RangeOutcome};
 use modcdn_core::refusal::{Reason, Refusal};
-use serde::Serialize;
 
 use crate::changes;
 use crate::config::Freshness;
-use crate::disk;
 use crate::fetch::{Engine, Found};
 use crate::policy::Warning;
 use crate::policy::govern::Governed;
 use crate::store::mutable::Known;
+use crate::store::shelf::{Large, Pieces};
 use crate::store::spool::{Progress, Reader, Spool, Step};
 use crate::store::sum::Sum;
 use crate::store::tree::{Stored, StoredBody};
@@ -135,18 +134,9 @@ fn refuse_request(
 ) -> Response<Body> {
     let mut response = refuse(refusal, &engine.freshness, method);
     if refusal.reason.is_negative() {
-        add_tags(response.headers_mut(), engine, request);
+        changes::tag_answer(response.headers_mut(), &engine.prefix, request);
     }
     response
-}
-
-fn add_tags(headers: &mut HeaderMap, engine: &Engine, request: &Request) {
-    let tags = request
-        .module()
-        .and_then(|module| changes::tags(&engine.prefix, module));
-    if let Some(tags) = tags {
-        headers.insert(CACHE_TAG, tags);
-    }
 }
 
 /// Turns a refusal into its response.
@@ -169,19 +159,6 @@ pub(crate) fn refuse(refusal: &Refusal, freshness: &Freshness, method: &Method) 
     if method != Method::HEAD {
         *response.body_mut() = full(text);
     }
-    response
-}
-
-/// JSON of our own, never cached.
-pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
-    // What is answered so has only texts and numbers in it: always JSON.
-    let mut text = serde_json::to_vec(value).unwrap_or_default();
-    text.push(b'\n');
-    let mut response = Response::new(full(text.into()));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
@@ -216,7 +193,7 @@ fn empty() -> Body {
     Empty::new().map_err(|never| match never {}).boxed_unsync()
 }
 
-fn full(bytes: Bytes) -> Body {
+pub(crate) fn full(bytes: Bytes) -> Body {
     Full::new(bytes)
         .map_err(|never| match never {})
         .boxed_unsync()
@@ -256,7 +233,7 @@ impl Answering<'_> {
         headers.insert(ETAG, answer.digest.etag());
         headers.insert(REPR_DIGEST, answer.digest.repr_digest());
         headers.insert(AGE, HeaderValue::from(age.as_secs()));
-        add_tags(&mut headers, self.engine, self.request);
+        changes::tag_answer(&mut headers, &self.engine.prefix, self.request);
         self.whole(headers, answer.digest, &answer.body)
     }
 
@@ -268,16 +245,16 @@ impl Answering<'_> {
             headers.insert(MODCDN_UNVERIFIED, HeaderValue::from_static(cause.name()));
         }
         identify(&mut headers, sum);
-        let file = match body {
+        let body = match body {
             StoredBody::Small(bytes) => return Ok(self.whole(headers, sum.digest, &bytes)),
-            StoredBody::Large(file) => file,
+            StoredBody::Large(body) => body,
         };
         if self.is_unchanged(&Tag::Digest(sum.digest)) {
             return Ok(not_modified(headers));
         }
         let outcome = self.range(&Tag::Digest(sum.digest), sum.len);
         if let RangeOutcome::Part { .. } = outcome {
-            let checked = self.engine.tree.check_parts(self.request, &file, sum).await;
+            let checked = self.engine.tree.check_parts(self.request, &body, sum).await;
             match checked {
                 Ok(true) => {}
                 Ok(false) => return Err(Unfit::Corrupt),
@@ -293,9 +270,9 @@ impl Answering<'_> {
         let request = self.request.clone();
         Ok(self.part_of(headers, outcome, sum.len, |start, end| {
             let reader = if (start, end) == (0, sum.len) {
-                StoredReader::whole(engine, request, file, sum)
+                StoredReader::whole(engine, request, body, sum)
             } else {
-                StoredReader::part(engine, request, file, sum, start, end)
+                StoredReader::part(engine, request, body, sum, start, end)
             };
             StreamBody::new(reader.frames()).boxed_unsync()
         }))
@@ -315,7 +292,7 @@ impl Answering<'_> {
         match progress {
             Progress::Failed(refusal) => return Err(Unfit::Refused(Refusal::clone(&refusal))),
             Progress::Committed(sum) => {
-                let body = StoredBody::Large(spool.file().clone());
+                let body = StoredBody::Large(Large::File(spool.file().clone()));
                 return self.stored(Stored { sum, body }).await;
             }
             Progress::Growing(_) => {}
@@ -553,41 +530,40 @@ fn identify(headers: &mut HeaderMap, sum: Sum) {
     }
 }
 
-/// Reads a stored body from disk, hashing it on the way if all of it is read.
+/// Reads a stored body, hashing it on the way if all of it is read.
 struct StoredReader {
     engine: Arc<Engine>,
     request: Request,
-    file: Arc<std::fs::File>,
+    body: Large,
     sum: Sum,
-    position: u64,
-    end: u64,
-    hasher: Option<Hasher>,
+    pieces: Pieces,
 }
 
 impl StoredReader {
-    fn whole(engine: Arc<Engine>, request: Request, file: Arc<std::fs::File>, sum: Sum) -> Self {
+    fn whole(engine: Arc<Engine>, request: Request, body: Large, sum: Sum) -> Self {
         Self {
-            hasher: Some(Hasher::new()),
-            ..Self::part(engine, request, file, sum, 0, sum.len)
+            engine,
+            request,
+            sum,
+            pieces: body.read_hashing(sum.len),
+            body,
         }
     }
 
     fn part(
         engine: Arc<Engine>,
         request: Request,
-        file: Arc<std::fs::File>,
+        body: Large,
         sum: Sum,
-        position: u64,
+        start: u64,
         end: u64,
     ) -> Self {
         Self {
             engine,
             request,
-            file,
             sum,
-            position,
-            end,
-            hasher: None,
+            pieces: body.read(start, end),
+            body,
         }
     }
 
@@ -600,36 +576,20 @@ impl StoredReader {
 
     /// The next piece; the last one only if the whole is right.
     async fn next(&mut self) -> io::Result<Option<Bytes>> {
-        if self.position >= self.end {
-            return Ok(None);
+        let piece = self.pieces.next().await;
+        let piece = piece.inspect_err(|error| self.engine.tree.note("read", error))?;
+        if let Some(digest) = self.pieces.digest() {
+            self.check(digest).await?;
         }
-        let (file, position, left) = (self.file.clone(), self.position, self.end - self.position);
-        let mut hasher = self.hasher.take();
-        let (piece, hasher) = disk::blocking(move || {
-            let piece = disk::read_at_now(&file, position, left)?;
-            if let Some(hasher) = &mut hasher {
-                hasher.update(&piece);
-            }
-            Ok((piece, hasher))
-        })
-        .await
-        .inspect_err(|error| self.engine.tree.note("read", error))?;
-        self.position += piece.len() as u64;
-        self.hasher = hasher;
-        if self.position == self.end
-            && let Some(hasher) = self.hasher.take()
-        {
-            self.check(hasher.finish()).await?;
-        }
-        Ok(Some(piece))
+        Ok(piece)
     }
 
-    async fn check(&self, digest: Sha256) -> io::Result<()> {
+    async fn check(&mut self, digest: Sha256) -> io::Result<()> {
         if digest == self.sum.digest {
-            self.engine.tree.mark_checked(&self.request, &self.file);
+            self.engine.tree.mark_checked(&self.request, &self.body);
             return Ok(());
         }
-        self.engine.tree.quarantine(&self.request).await;
+        self.engine.tree.quarantine(&self.request, &self.body).await;
         Err(io::Error::other("stored body is corrupt"))
     }
 }

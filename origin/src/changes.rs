@@ -3,7 +3,7 @@
 //! Three have to know. Answers in memory and on disk are doubted and asked for again
 //! (`store::marks`, `fetch::refresh`); "not found" is forgotten; edges must ask us again. For these,
 //! answers that may change, and every "not found", are tagged with their module and the paths above it
-//! ([`tags`]), so that one purge by tag ([`Changed::purge`]) concerns just those: a module and all
+//! ([`tag_answer`]), so that one purge by tag ([`Changed::purge`]) concerns just those: a module and all
 //! below it, and none of its files.
 //!
 //! [`Changes`] holds what the purge log hasn't taken yet: the same twice is once, and where there is
@@ -11,8 +11,9 @@
 
 use std::collections::BTreeSet;
 
-use http::HeaderValue;
-use modcdn_core::goproxy::{ModulePath, Prefix};
+use http::{HeaderMap, HeaderValue};
+use modcdn_core::goproxy::{ModulePath, Prefix, Request};
+use modcdn_core::headers::CACHE_TAG;
 use modcdn_core::purge::{MAX_TAG, Mode, Purge, PurgeError, Selector};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -118,8 +119,15 @@ fn tag(mount: &Prefix, below: &str) -> String {
     format!("changes:{mount}{below}")
 }
 
+/// Tags an answer with the module that it changes with.
+pub(crate) fn tag_answer(headers: &mut HeaderMap, mount: &Prefix, request: &Request) {
+    if let Some(tags) = request.module().and_then(|module| tags(mount, module)) {
+        headers.insert(CACHE_TAG, tags);
+    }
+}
+
 /// The value of `Cache-Tag` of what changes with that module; `None` if no header can say it.
-pub(crate) fn tags(mount: &Prefix, module: &ModulePath) -> Option<HeaderValue> {
+fn tags(mount: &Prefix, module: &ModulePath) -> Option<HeaderValue> {
     let module = module.escaped();
     let ends = module.match_indices('/').map(|(at, _)| at);
     let above = ends.take(TAGGED_ELEMENTS).map(|end| &module[..end]);

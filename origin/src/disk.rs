@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 /// How much is read at once: the memory a reader of a body costs.
-pub(crate) const CHUNK: u64 = 256 << 10;
+pub(crate) const CHUNK: u64 = 128 << 10;
 
 /// Runs something that may wait for a disk.
 pub(crate) async fn blocking<T: Send + 'static>(
@@ -25,13 +25,24 @@ pub(crate) async fn blocking<T: Send + 'static>(
 /// # Errors
 /// `UnexpectedEof` if the file ends there.
 pub(crate) async fn read_at(file: Arc<File>, position: u64, wanted: u64) -> io::Result<Bytes> {
-    blocking(move || read_at_now(&file, position, wanted)).await
+    let buffer = buffer(wanted)?;
+    blocking(move || read_into(&file, position, buffer)).await
 }
 
 /// As [`read_at`], on this thread.
 pub(crate) fn read_at_now(file: &File, position: u64, wanted: u64) -> io::Result<Bytes> {
+    read_into(file, position, buffer(wanted)?)
+}
+
+/// Room for what is read at once. Made by the thread that will let go of it: memory that wanders
+/// from the many threads of the blocking pool to others is given back late, and there is a lot.
+pub(crate) fn buffer(wanted: u64) -> io::Result<Vec<u8>> {
     let wanted = usize::try_from(wanted.min(CHUNK)).map_err(io::Error::other)?;
-    let mut buffer = vec![0; wanted];
+    Ok(vec![0; wanted])
+}
+
+/// Fills a buffer as far as one read does.
+pub(crate) fn read_into(file: &File, position: u64, mut buffer: Vec<u8>) -> io::Result<Bytes> {
     let read = loop {
         match file.read_at(&mut buffer, position) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -43,10 +43,12 @@ mod mounts;
 pub mod policy;
 pub mod purges;
 mod reload;
+pub mod retention;
 mod secret;
 mod server;
 mod store;
 mod sumdb;
+pub mod upkeep;
 pub mod upstream;
 
 pub use config::Config;

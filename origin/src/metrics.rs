@@ -50,6 +50,11 @@ pub(crate) struct Metrics {
     pub(crate) stored_bytes: IntCounter,
     pub(crate) store_errors: IntCounterVec,
     pub(crate) corrupt: IntCounterVec,
+    /// By cause.
+    pub(crate) removed: IntCounterVec,
+    pub(crate) removed_bytes: IntCounter,
+    /// By mount.
+    pub(crate) kept_bytes: IntGaugeVec,
     /// By fault.
     pub(crate) bad_zips: IntCounterVec,
     pub(crate) zip_check_seconds: Histogram,
@@ -224,6 +229,25 @@ impl Metrics {
                 "modcdn_origin_corrupt_objects_total",
                 "Stored objects dropped because their bytes were not those once stored, by kind.",
                 &["kind"],
+            ),
+            removed: vec(
+                "modcdn_origin_removed_versions_total",
+                "Versions removed from the store by retention, by cause.",
+                &["cause"],
+            ),
+            removed_bytes: counter(
+                "modcdn_origin_removed_bytes_total",
+                "Bytes removed from the store by retention.",
+            ),
+            kept_bytes: register(
+                registry,
+                IntGaugeVec::new(
+                    Opts::new(
+                        "modcdn_origin_kept_bytes",
+                        "Bytes of versions in the store after retention ran last, by mount.",
+                    ),
+                    &["mount"],
+                ),
             ),
             bad_zips: vec(
                 "modcdn_origin_bad_zips_total",

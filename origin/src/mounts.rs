@@ -17,6 +17,7 @@ use crate::changes::{Below, Changed, Changes};
 use crate::config::{Config, Mount, Store};
 use crate::disk;
 use crate::fetch::{Engine, Shared};
+use crate::retention::used::Uses;
 use crate::store::marks::Marks;
 use crate::store::mutable::Memory;
 use crate::store::tree::Tree;
@@ -49,7 +50,8 @@ impl Mounts {
         let mut engines = Vec::with_capacity(config.mounts.len());
         for mount in &config.mounts {
             let tree = open_tree(mount, &config.store, shared).await?;
-            engines.push(Engine::new(mount, tree, shared));
+            let uses = open_uses(mount, &config.store).await;
+            engines.push(Engine::new(mount, tree, uses, shared));
         }
         let prefixes = config.mounts.iter().map(|mount| mount.prefix.clone());
         Ok(Self {
@@ -138,16 +140,20 @@ impl Mounts {
 }
 
 async fn open_tree(mount: &Mount, store: &Store, shared: &Shared) -> Result<Arc<Tree>, Unusable> {
-    let store = Store {
-        dir: mount.folder(&store.dir),
-        ..store.clone()
-    };
+    let store = mount.store(store);
     let dir = store.dir.clone();
     let (limits, archive) = (shared.limits.clone(), shared.archive.clone());
     let (budget, metrics) = (shared.budget.clone(), shared.metrics.clone());
     let opened =
         disk::blocking(move || Tree::open(&store, &limits, &archive, budget, &metrics)).await;
     opened.map_err(|error| Unusable { dir, error })
+}
+
+async fn open_uses(mount: &Mount, store: &Store) -> Option<Arc<Uses>> {
+    let most = mount.retention.as_ref()?.remembered;
+    let dir = mount.folder(&store.dir);
+    let opened = disk::blocking(move || Ok(Uses::open(&dir, most))).await;
+    opened.ok().map(Arc::new)
 }
 
 #[cfg(test)]

@@ -196,7 +196,7 @@ impl Ran {
     }
 }
 
-/// The `go` for tests: the one named by MODCDN_TEST_GO, else the one on PATH; at least 1.22.
+/// The `go` for tests: the one named by MODCDN_TEST_GO, else the one on PATH; at least 1.23.
 pub fn go_binary() -> &'static Path {
     static GO: OnceLock<PathBuf> = OnceLock::new();
     GO.get_or_init(|| {
@@ -213,8 +213,8 @@ pub fn go_binary() -> &'static Path {
         let mut lines = answer.lines();
         let minor = lines.next().and_then(go_minor);
         assert!(
-            minor.is_some_and(|minor| minor >= 22),
-            "these tests need go 1.22 or newer, {} is not: run script/setup --test",
+            minor.is_some_and(|minor| minor >= 23),
+            "these tests need go 1.23 or newer, {} is not: run script/setup --test",
             name.display()
         );
         PathBuf::from(lines.next().unwrap_or_default()).join("bin/go")

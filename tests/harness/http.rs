@@ -166,6 +166,21 @@ impl Client {
         runtime().block_on(self.bounded(method, path, headers))
     }
 
+    /// GET whose body, which must be whole, is read and forgotten, however long it takes.
+    pub fn drain(&self, path: &str) {
+        let request = self
+            .request(&Method::GET, path, &[])
+            .expect("a valid request");
+        runtime().block_on(async {
+            let response = self.exchange(request).await.expect("an answer");
+            assert_eq!(response.status(), 200, "{path}");
+            let mut body = response.into_body();
+            while let Some(frame) = body.frame().await {
+                frame.expect("more of the body");
+            }
+        });
+    }
+
     /// GET whose body is read bit by bit.
     pub fn follow(&self, path: &str) -> Following {
         let request = self

@@ -28,6 +28,7 @@ pub mod ports;
 pub mod process;
 pub mod raw;
 pub mod repository;
+pub mod s3;
 pub mod scratch;
 pub mod sumdb;
 pub mod upstream;

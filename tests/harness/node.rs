@@ -14,6 +14,9 @@ use super::process::{Process, tail};
 use super::scratch::Scratch;
 use super::{MODCDN, ports, until};
 
+/// What a mount says that asks no checksum database.
+pub const UNVERIFIED: &str = "sumdb: {verify: off, direct: false}";
+
 /// A running node; killed when dropped.
 pub struct Node {
     role: &'static str,
@@ -36,12 +39,23 @@ impl Node {
     /// The same, with these environment variables.
     pub fn origin_in(environment: &[(&str, &str)], upstream: &str, overrides: &str) -> Node {
         let base = format!(
-            "mounts: [{{prefix: /, upstream: '{upstream}', sumdb: {{verify: off, direct: false}}}}]\n\
+            "mounts: [{{prefix: /, upstream: '{upstream}', {UNVERIFIED}}}]\n\
              store: {{dir: DATA/store, durable: false}}\n"
         );
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let environment = environment.iter().map(owned).collect();
         Node::new("origin", &base, overrides, environment)
+    }
+
+    /// An origin with its store on a disk that fails on command.
+    pub fn origin_on(disk: &FaultyDisk, upstream: &str, overrides: &str) -> Node {
+        let dir = disk.folder();
+        let base = format!(
+            "mounts: [{{prefix: /, upstream: '{upstream}', {UNVERIFIED}}}]\n\
+             store: {{dir: '{}', durable: false}}\n",
+            dir.display()
+        );
+        Node::new("origin", &base, overrides, disk.environment())
     }
 
     /// An edge in front of `origin`.

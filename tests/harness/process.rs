@@ -111,6 +111,22 @@ pub fn is_running(pid: u32) -> bool {
     !matches!(state, None | Some('Z' | 'X'))
 }
 
+/// The most memory that a process has had in its hands since [`reset_peak_memory`], in bytes.
+pub fn peak_memory(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it is running");
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+    let number = line.and_then(|line| line.split_whitespace().nth(1));
+    let kib: u64 = number
+        .and_then(|kib| kib.parse().ok())
+        .expect("VmHWM in KiB");
+    kib << 10
+}
+
+/// Begins to look anew: the peak is what it has now.
+pub fn reset_peak_memory(pid: u32) {
+    fs::write(format!("/proc/{pid}/clear_refs"), "5").expect("it can be reset");
+}
+
 /// Whether `status` says that a signal or an error code ended the process.
 pub fn failed(status: ExitStatus) -> bool {
     !status.success() && status.signal().is_none()

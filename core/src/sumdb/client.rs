@@ -19,6 +19,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use self::tiles::Read;
 use super::note::{NoteError, VerifierKey};
 use super::record::{self, Lookup};
 use super::tree::{self, Node, Plan, TreeHead, leaf_hash};
@@ -210,15 +211,20 @@ impl<I: Io> Client<I> {
         let shown = Arc::new(shown);
         let ours = loop {
             let ours = self.ours();
-            if shown.tree.size <= ours.tree.size {
-                self.prove_prefix(&shown.tree, &ours.tree, shown.tree.size)
-                    .await?;
-                break ours;
-            }
-            self.prove_prefix(&ours.tree, &shown.tree, shown.tree.size)
-                .await?;
-            if self.advance(&ours, &shown) {
-                break shown;
+            let (older, newer) = if shown.tree.size <= ours.tree.size {
+                (&shown, &ours)
+            } else {
+                (&ours, &shown)
+            };
+            let size = shown.tree.size;
+            let read = self.prove_prefix(&older.tree, &newer.tree, size).await?;
+            // Until it is, another head may be that isn't of one log with this one.
+            let is_ours = Arc::ptr_eq(newer, &ours) || self.advance(&ours, newer);
+            if is_ours {
+                if let Some(read) = read {
+                    self.keep_tiles(&read).await;
+                }
+                break newer.clone();
             }
         };
         self.keep().await;
@@ -256,15 +262,16 @@ impl<I: Io> Client<I> {
         }
     }
 
-    /// Proves that `newer` begins with `older`. `shown` is the size the database shows just now.
+    /// Proves that `newer` begins with `older`; the tiles that say so, unless there is nothing to
+    /// prove. `shown` is the size that the database shows just now.
     async fn prove_prefix(
         &self,
         older: &TreeHead,
         newer: &TreeHead,
         shown: u64,
-    ) -> Result<(), SumError> {
+    ) -> Result<Option<Read>, SumError> {
         if older == newer {
-            return Ok(());
+            return Ok(None);
         }
         let plan = Plan::new(*newer, Node::of_tree(older.size));
         let plan = plan.filter(|_| older.size < newer.size);
@@ -273,7 +280,7 @@ impl<I: Io> Client<I> {
         if tree::root(&read.hashes) != older.hash {
             return Err(fork(older, newer).into());
         }
-        Ok(())
+        Ok(Some(read))
     }
 
     async fn prove_record(
@@ -286,6 +293,7 @@ impl<I: Io> Client<I> {
         let wrong = || Forgery::Record { id, size };
         let plan = Plan::new(*head, [Node::leaf(id)]).ok_or_else(wrong)?;
         let read = self.read(&plan, shown).await?;
+        self.keep_tiles(&read).await;
         if read.hashes != [leaf_hash(lookup.record.as_bytes())] {
             return Err(wrong().into());
         }

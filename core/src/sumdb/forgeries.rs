@@ -1,5 +1,7 @@
 //! Every way that is known to make a client believe what isn't in the log, as a test each.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use bytes::Bytes;
 
 use super::client::{Client, Proven, Remote};
@@ -145,8 +147,8 @@ async fn a_fork_of_the_same_size_a_larger_and_a_smaller_one_is_refused() {
     for size in [500, 501, 900, 499, 300, 1] {
         let db = Database::new(500);
         let client = client(&db);
-        lookup(&client, 0).await.unwrap();
-        let kept = db.heads.lock().clone();
+        let before = lookup(&client, 0).await.unwrap();
+        let (kept, tiles) = (db.heads.lock().clone(), db.tiles.lock().clone());
         // Another history from the first record on, signed with the same key.
         *db.log.lock() = Log::new((1..=size).map(|n| record(n, "v1.0.0")));
         let refused = lookup(&client, 1).await;
@@ -163,7 +165,68 @@ async fn a_fork_of_the_same_size_a_larger_and_a_smaller_one_is_refused() {
             matches!(refused, Err(SumError::Forged(_))),
             "{size}: {refused:?}"
         );
+        // The fork's tiles fit the fork's head. They are no reason to forget what was proven.
+        assert!(*db.tiles.lock() == tiles, "{size}");
+        db.lie(|_, _| Err(Remote::Unreachable("down".into())));
+        prove(&client, &before.answer, 0).await.unwrap();
     }
+}
+
+/// Two heads, each of which begins with ours, and which contradict each other, shown at once:
+/// whichever comes first, the store must not end up with tiles of the other.
+#[tokio::test]
+async fn two_futures_at_once_are_refused_but_one_and_no_tile_of_the_other_stays() {
+    let mut believed = [0, 0];
+    for turn in 0..16 {
+        let db = Database::new(500);
+        let client = client(&db);
+        client.latest().await.unwrap();
+        let futures = [(100, 400), (9_000, 600)].map(|(from, count)| {
+            let mut log = db.log.lock().clone();
+            (from..from + count).for_each(|n| log.push(record(n, "v1.0.0")));
+            log
+        });
+        let answers = futures.each_ref().map(|log| {
+            let head = log.head();
+            db.answer(3, &record(3, "v1.0.0"), &head)
+        });
+        // Partial tiles of the two differ in their width. Of full ones the database has the one's
+        // or the other's, by turns.
+        let (lies, asked) = (futures.clone(), AtomicUsize::new(turn));
+        db.lie(move |call, honest| match call {
+            SumDbCall::Tile(tile) => {
+                let has = |log: &&Log| {
+                    tile_in(log.head().size, tile.level().unwrap(), tile.number()) == Some(*tile)
+                };
+                let having: Vec<&Log> = lies.iter().filter(has).collect();
+                let turn = asked.fetch_add(1, Ordering::Relaxed);
+                Ok(having[turn % having.len()].tile(tile).into())
+            }
+            _ => honest,
+        });
+        let ways = [0, 1].map(|n| (n + turn) % 2);
+        let proofs = ways.map(|way| prove(&client, &answers[way], 3));
+        let mut outcomes = [false; 2];
+        for (way, outcome) in ways
+            .into_iter()
+            .zip(futures::future::join_all(proofs).await)
+        {
+            outcomes[way] = outcome.is_ok();
+        }
+        assert_ne!(outcomes, [true, true], "both of two histories");
+        let ours = client.head().unwrap().tree;
+        for (at, log) in futures.iter().enumerate() {
+            believed[at] += usize::from(outcomes[at]);
+            if ours.size > 500 && log.head() != ours {
+                continue;
+            }
+            for (path, bytes) in &*db.tiles.lock() {
+                let tile: Tile = path.parse().unwrap();
+                assert!(bytes[..] == log.tile(&tile)[..], "{turn} {path}");
+            }
+        }
+    }
+    assert!(believed.iter().all(|times| *times > 0), "{believed:?}");
 }
 
 #[tokio::test]

@@ -18,6 +18,8 @@ mod limits;
 mod mount;
 pub mod policy;
 mod purges;
+mod retention;
+mod s3;
 mod sight;
 mod sumdb;
 mod timeouts;
@@ -32,6 +34,8 @@ pub use self::limits::Limits;
 pub use self::mount::{Lists, Mount};
 pub use self::policy::Policy;
 pub use self::purges::Purges;
+pub use self::retention::{Irreplaceable, Keep, Retention};
+pub use self::s3::S3;
 pub use self::sight::Sight;
 pub use self::sumdb::{
     DatabaseKey, DatabaseKeyError, DatabaseUrl, DatabaseUrlError, SumDb, Unreachable, Verify,
@@ -104,10 +108,14 @@ pub struct Tls {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Store {
-    /// The folder: a GOPROXY tree, the mount's at `/`; the others' are below it, as their prefixes say. An existing `GOMODCACHE/cache/download` can be used as it is.
+    /// The folder: a GOPROXY tree, the mount's at `/`; the others' are below it, as their prefixes say.
+    /// An existing `GOMODCACHE/cache/download` can be used as it is. With `s3`, it holds what is under
+    /// way and answers that may change.
     pub dir: PathBuf,
-    /// Whether a stored body is synced to disk before anyone gets its last bytes.
+    /// Whether a stored body is synced to disk, or in the bucket, before anyone gets its last bytes.
     pub durable: bool,
+    /// Where bodies lie instead.
+    pub s3: Option<S3>,
 }
 
 impl Default for Config {
@@ -140,6 +148,7 @@ impl Default for Store {
         Self {
             dir: DEFAULT_STORE.into(),
             durable: true,
+            s3: None,
         }
     }
 }
@@ -168,6 +177,9 @@ impl modcdn_core::config::Config for Config {
             "store.dir",
             "needs a folder",
         );
+        if let Some(s3) = &self.store.s3 {
+            s3.check(&mut require);
+        }
         mount::check(&self.mounts, &self.store.dir, &mut require);
         self.purges.check(&mut require);
         self.sight.check(&mut require);
@@ -308,6 +320,20 @@ mod tests {
                 "without a name",
             ),
             ("store: {dri: /srv}", "dri"),
+            (
+                "mounts: [{retention: {max_idle: 0s}}]",
+                "mounts[0].retention.max_idle",
+            ),
+            ("store: {s3: {}}", "store.s3.bucket"),
+            (
+                "store: {s3: {bucket: b, part_size: 1MiB}}",
+                "store.s3.part_size",
+            ),
+            ("store: {s3: {bucket: b, prefix: /x}}", "store.s3.prefix"),
+            (
+                "store: {s3: {bucket: b, endpoint: 'http://s3'}}",
+                "store.s3.endpoint",
+            ),
             ("mounts: [{private: ['corp.example/[']}]", "corp.example/["),
             (
                 "mounts: [{sumdb: {timeout: 0s}}]",

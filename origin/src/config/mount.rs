@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use modcdn_core::goproxy::{Patterns, Prefix};
+use modcdn_core::goproxy::{ModulePath, Patterns, Prefix};
 use serde::{Deserialize, Serialize};
 
-use super::{Policy, SumDb};
+use super::{Policy, Retention, Store, SumDb};
 use crate::upstream::chain::{Upstream, UpstreamChain};
 
 /// Modules below one prefix. Each mount has a tree of its own; the same module may be another one
@@ -28,6 +28,8 @@ pub struct Mount {
     pub sumdb: SumDb,
     /// Which modules and versions are given out.
     pub policy: Policy,
+    /// What is removed from its part of the store.
+    pub retention: Option<Retention>,
 }
 
 /// Whose lists of versions and `@latest` count, where several upstreams have the module.
@@ -59,7 +61,16 @@ impl Mount {
             private_upstream: UpstreamChain::direct(),
             sumdb: SumDb::default(),
             policy: Policy::default(),
+            retention: None,
         }
+    }
+
+    /// Whether what is removed of a module can be fetched again for sure: public proxies keep what
+    /// they have, and private repositories vanish.
+    #[must_use]
+    pub fn can_fetch(&self, module: &ModulePath) -> bool {
+        let mut links = self.upstream.links().iter();
+        !self.private.matches(module) && links.any(|link| link.upstream != Upstream::Off)
     }
 
     /// Every upstream that may be asked.
@@ -81,6 +92,18 @@ impl Mount {
         }
         store.join(self.prefix.folder())
     }
+
+    /// The mount's part of the store: a folder below its folder, keys below its keys.
+    #[must_use]
+    pub fn store(&self, store: &Store) -> Store {
+        let mut own = store.clone();
+        own.dir = self.folder(&store.dir);
+        if let Some(s3) = own.s3.as_mut().filter(|_| !self.prefix.is_root()) {
+            let keys = self.folder(Path::new(&s3.prefix));
+            s3.prefix = keys.to_string_lossy().into_owned();
+        }
+        own
+    }
 }
 
 /// What must hold of the mounts, one by one and together.
@@ -94,6 +117,9 @@ pub(super) fn check(mounts: &[Mount], store: &Path, require: &mut impl FnMut(boo
             &format!("{key}.prefix"),
             &format!("{prefix} is mounted twice"),
         );
+        if let Some(retention) = &mount.retention {
+            retention.check(&format!("{key}.retention"), require);
+        }
         let folder = mount.folder(store);
         // A store that is its own upstream would take its own gaps for upstream's word.
         let is_store = |upstream: &Upstream| matches!(upstream, Upstream::File(f) if *f == folder);
@@ -106,5 +132,33 @@ pub(super) fn check(mounts: &[Mount], store: &Path, require: &mut impl FnMut(boo
             ),
         );
         mount.sumdb.check(&format!("{key}.sumdb"), require);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::S3;
+
+    #[test]
+    fn a_mount_has_its_part_of_the_store() {
+        let team = Mount {
+            prefix: "/team-a/go/".parse().unwrap(),
+            ..Mount::default()
+        };
+        let store = |prefix: &str| Store {
+            dir: "/srv".into(),
+            s3: Some(S3 {
+                prefix: prefix.to_owned(),
+                ..S3::default()
+            }),
+            ..Store::default()
+        };
+        for (prefix, own) in [("", "team-a/go"), ("x/y", "x/y/team-a/go")] {
+            let part = team.store(&store(prefix));
+            assert_eq!(part.dir, PathBuf::from("/srv/team-a/go"));
+            assert_eq!(part.s3.unwrap().prefix, own);
+            assert_eq!(Mount::default().store(&store(prefix)), store(prefix));
+        }
     }
 }

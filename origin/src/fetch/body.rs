@@ -13,6 +13,7 @@ use super::flight::Landing;
 use super::following::Following;
 use super::{Engine, Found, News, too_long};
 use crate::disk;
+use crate::store::shelf::Local;
 use crate::store::spool::{self, Spool, Writer};
 use crate::store::sum::Sum;
 use crate::sumdb::Pending;
@@ -114,7 +115,8 @@ impl Engine {
         let proven = match writer.whole(request) {
             Ok(len) => {
                 let following = proofs.following;
-                self.prove(request, spool.file(), len, following).await
+                let body = Local::File(spool.file().clone());
+                self.prove(request, &body, len, following).await
             }
             Err(refusal) => Err(refusal),
         };

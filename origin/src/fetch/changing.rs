@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use modcdn_core::digest::Sha256;
 use modcdn_core::goproxy::Request;
+use modcdn_core::refusal::Refusal;
 use modcdn_core::units::Period;
 use tokio::time::timeout;
 
@@ -141,31 +141,11 @@ impl Engine {
             past_caches: self.mutables.changed_lately(&path, lifetime),
         };
         let fetched = self.within(request, self.upstreams.fetch(request, &ask));
-        let outcome;
-        let news = match (fetched.await, before) {
-            (Ok(Fetched::Whole { body, validator }), before) => {
-                self.governor.saw(request, &body, SystemTime::now());
-                let digest = Sha256::of(&body);
-                let same = before.is_some_and(|before| before.digest == digest);
-                outcome = if same { "same" } else { "changed" };
-                Ok(Answer::new(&body, validator))
-            }
-            (Ok(Fetched::NotModified), Some(before)) => {
-                outcome = "not-modified";
-                Ok(Answer {
-                    confirmed: Since::now(),
-                    ..Answer::clone(before)
-                })
-            }
-            (Ok(_), _) => {
-                outcome = "failed";
-                Err(crashed(request))
-            }
-            (Err(refusal), _) => {
-                outcome = refusal.reason.name();
-                Err(refusal)
-            }
-        };
+        let fetched = fetched.await;
+        if let Ok(Fetched::Whole { body, .. }) = &fetched {
+            self.governor.saw(request, body, SystemTime::now());
+        }
+        let (outcome, news) = learned(request, fetched, before.map(Arc::as_ref));
         if before.is_some() {
             let counter = &self.metrics.revalidations;
             counter.with_label_values(&[outcome]).inc();
@@ -187,6 +167,30 @@ impl Engine {
 
     fn count_stale(&self, cause: &str) {
         self.metrics.stale.with_label_values(&[cause]).inc();
+    }
+}
+
+/// What an upstream's word makes of what was known before, and the outcome's name in metrics.
+fn learned(
+    request: &Request,
+    fetched: Result<Fetched, Refusal>,
+    before: Option<&Answer>,
+) -> (&'static str, Result<Answer, Refusal>) {
+    match (fetched, before) {
+        (Ok(Fetched::Whole { body, validator }), before) => {
+            let answer = Answer::new(&body, validator);
+            let same = before.is_some_and(|before| before.digest == answer.digest);
+            (if same { "same" } else { "changed" }, Ok(answer))
+        }
+        (Ok(Fetched::NotModified), Some(before)) => {
+            let answer = Answer {
+                confirmed: Since::now(),
+                ..before.clone()
+            };
+            ("not-modified", Ok(answer))
+        }
+        (Ok(_), _) => ("failed", Err(crashed(request))),
+        (Err(refusal), _) => (refusal.reason.name(), Err(refusal)),
     }
 }
 

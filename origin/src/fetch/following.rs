@@ -5,6 +5,7 @@
 //! waited for it. Steps of all scans share the processors with checks.
 
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use tokio::sync::{Semaphore, watch};
@@ -16,6 +17,9 @@ use crate::store::spool::{Progress, Spool};
 
 /// How much is scanned at once, at most: a tenth of a second's work.
 const STEP: u64 = 4 << 20;
+
+/// How much is read at once.
+const BUFFER: usize = 64 << 10;
 
 /// A scan under way. Dropped, it ends.
 pub(super) struct Following {
@@ -60,10 +64,21 @@ struct Follower {
     processors: Arc<Semaphore>,
 }
 
+/// A scan, and the memory that it reads into: made once, so that no thread of the many that take a
+/// step of it keeps any.
+struct Reading {
+    scan: Scan,
+    buffer: Box<[u8]>,
+}
+
 impl Follower {
-    async fn run(mut self, mut scan: Scan) -> Option<Scan> {
+    async fn run(mut self, scan: Scan) -> Option<Scan> {
+        let mut reading = Reading {
+            scan,
+            buffer: vec![0; BUFFER].into(),
+        };
         let mut position = 0;
-        while !scan.has_stopped() {
+        while !reading.scan.has_stopped() {
             // In this order: what is written before the end was said is seen after it.
             let ended = *self.ended.borrow_and_update();
             let written = match *self.progress.borrow_and_update() {
@@ -72,7 +87,7 @@ impl Follower {
             };
             if position < written {
                 let to = written.min(position + STEP);
-                scan = self.step(scan, position, to).await?;
+                reading = self.step(reading, position, to).await?;
                 position = to;
             } else if ended {
                 break;
@@ -83,21 +98,23 @@ impl Follower {
                 }
             }
         }
-        Some(scan)
+        Some(reading.scan)
     }
 
     /// `None` if the file can't be read: whoever checks it then finds out why.
-    async fn step(&self, mut scan: Scan, from: u64, to: u64) -> Option<Scan> {
+    async fn step(&self, mut reading: Reading, from: u64, to: u64) -> Option<Reading> {
         let _processor = self.processors.acquire().await.ok()?;
         let file = self.file.clone();
         let stepped = disk::blocking(move || {
+            let Reading { scan, buffer } = &mut reading;
             let mut position = from;
             while position < to && !scan.has_stopped() {
-                let piece = disk::read_at_now(&file, position, to - position)?;
-                scan.feed(&piece);
-                position += piece.len() as u64;
+                let len = buffer.len().min((to - position) as usize);
+                file.read_exact_at(&mut buffer[..len], position)?;
+                scan.feed(&buffer[..len]);
+                position += len as u64;
             }
-            Ok(scan)
+            Ok(reading)
         });
         stepped.await.ok()
     }

@@ -33,11 +33,12 @@ use crate::config::{Freshness, Mount, Timeouts};
 use crate::metrics::Metrics;
 use crate::policy::govern::{self, Governor, RecordSource};
 use crate::purges::Purger;
+use crate::retention::used::Uses;
 use crate::store::mutable::{Known, Mutables, Use};
 use crate::store::negative::Negatives;
 use crate::store::spool::Spool;
 use crate::store::sum::Sum;
-use crate::store::tree::{self, Look, Stored, StoredBody, Tree, Unsummed};
+use crate::store::tree::{self, Look, OutOfReach, Stored, StoredBody, Tree, Unsummed};
 use crate::sumdb::Database;
 use crate::upstream::{Upstreams, asked};
 
@@ -62,6 +63,8 @@ pub(crate) struct Engine {
     pub(crate) governor: Governor,
     /// Where the mount begins.
     pub(crate) prefix: Prefix,
+    /// When versions are asked for, where somebody wants to know.
+    uses: Option<Arc<Uses>>,
 }
 
 /// What a flight has to say.
@@ -80,7 +83,12 @@ pub(crate) enum Found {
 
 impl Engine {
     /// The engine of one mount, over its tree.
-    pub(crate) fn new(mount: &Mount, tree: Arc<Tree>, shared: &Shared) -> Arc<Self> {
+    pub(crate) fn new(
+        mount: &Mount,
+        tree: Arc<Tree>,
+        uses: Option<Arc<Uses>>,
+        shared: &Shared,
+    ) -> Arc<Self> {
         let prefix = mount.prefix.clone();
         let upstreams = Arc::new(Upstreams::new(mount, shared));
         let sumdb = Database::open(mount, tree.clone(), upstreams.clone(), shared);
@@ -121,6 +129,7 @@ impl Engine {
                 metrics: shared.metrics.clone(),
             }),
             prefix: mount.prefix.clone(),
+            uses,
             metrics: shared.metrics.clone(),
         })
     }
@@ -139,10 +148,19 @@ impl Engine {
             return self.find_of_database(request, call, only_stored).await;
         }
         if tree::keeps(request) {
-            self.find_body(request, only_stored).await
+            let found = self.find_body(request, only_stored).await;
+            if let Some(uses) = self.uses.as_ref().filter(|_| found.is_ok()) {
+                uses.touch(request);
+            }
+            found
         } else {
             self.find_answer(request, only_stored).await
         }
+    }
+
+    /// When versions were asked for last, where somebody wants to know.
+    pub(crate) fn uses(&self) -> Option<&Arc<Uses>> {
+        self.uses.as_ref()
     }
 
     async fn find_of_database(&self, request: &Request, call: &SumDb, only_stored: bool) -> News {
@@ -156,10 +174,14 @@ impl Engine {
     }
 
     async fn find_body(self: &Arc<Self>, request: &Request, only_stored: bool) -> News {
-        if let Look::Found(stored) = self.tree.look(request).await
-            && let Some(stored) = self.vouched(request, stored, only_stored).await?
-        {
-            return Ok(Found::Stored(stored));
+        match self.tree.look(request).await {
+            Look::Found(stored) => {
+                if let Some(stored) = self.vouched(request, stored, only_stored).await? {
+                    return Ok(Found::Stored(stored));
+                }
+            }
+            Look::Unknown => return Err(out_of_reach(request)),
+            Look::Unsummed(_) | Look::Absent => {}
         }
         if only_stored {
             let stored = self.stored(request, true).await?.map(Found::Stored);
@@ -208,6 +230,7 @@ impl Engine {
             Look::Found(stored) => Some(stored),
             Look::Unsummed(body) => self.adopt(request, body).await?,
             Look::Absent => None,
+            Look::Unknown => return Err(out_of_reach(request)),
         };
         match stored {
             Some(stored) => self.vouched(request, stored, only_stored).await,
@@ -217,9 +240,18 @@ impl Engine {
 
     /// Takes over a body that nobody checked so far; one that is bad is as good as absent.
     async fn adopt(&self, request: &Request, body: Unsummed) -> Result<Option<Stored>, Refusal> {
-        let proven = self.prove(request, &body.file, body.len(), None).await;
+        let reached = |OutOfReach| out_of_reach(request);
+        let proven = match request {
+            Request::Zip(..) => {
+                let Some(local) = self.tree.local(&body).await.map_err(reached)? else {
+                    return Ok(None);
+                };
+                self.prove(request, &local, body.len(), None).await
+            }
+            _ => Ok(None),
+        };
         match proven {
-            Ok(h1) => Ok(self.tree.adopt(request, body, h1).await),
+            Ok(h1) => self.tree.adopt(request, body, h1).await.map_err(reached),
             Err(refusal) if refusal.reason.is_bad_content() => {
                 self.tree.set_aside(body, &refusal).await;
                 Ok(None)
@@ -302,6 +334,15 @@ pub(crate) fn not_stored(request: &Request) -> Refusal {
         asked(request),
         "not stored, and Disable-Module-Fetch forbids fetching it",
     )
+}
+
+fn out_of_reach(request: &Request) -> Refusal {
+    Refusal::new(
+        Reason::StoreUnavailable,
+        asked(request),
+        "the storage that holds the origin's modules does not answer",
+    )
+    .hint("try again in a moment; the origin's log says what is wrong with store.s3")
 }
 
 fn crashed(request: &Request) -> Refusal {

@@ -1,7 +1,5 @@
 //! What must hold of a zip before anyone gets its last bytes, and before it is kept.
 
-use std::fs::File;
-use std::sync::Arc;
 use std::time::Instant;
 
 use modcdn_core::goproxy::{ModulePath, Request, Version};
@@ -12,6 +10,7 @@ use super::Engine;
 use super::following::Following;
 use crate::archive::{Checked, Fault, Scan, check_scanned};
 use crate::disk;
+use crate::store::shelf::Local;
 use crate::store::spool::{Spool, disk_failed};
 use crate::upstream::asked;
 
@@ -34,7 +33,7 @@ impl Engine {
     pub(super) async fn prove(
         &self,
         request: &Request,
-        file: &Arc<File>,
+        body: &Local,
         len: u64,
         following: Option<Following>,
     ) -> Result<Option<H1>, Refusal> {
@@ -46,7 +45,7 @@ impl Engine {
             Some(following) => following.finish().await,
             None => None,
         };
-        let checked = self.check(module, version, file, len, scan).await;
+        let checked = self.check(module, version, body, len, scan).await;
         let seconds = started.elapsed().as_secs_f64();
         self.metrics.zip_check_seconds.observe(seconds);
         let checked = checked.map_err(|fault| self.refuse(request, &fault))?;
@@ -57,15 +56,15 @@ impl Engine {
         &self,
         module: &ModulePath,
         version: &Version,
-        file: &Arc<File>,
+        body: &Local,
         len: u64,
         scan: Option<Scan>,
     ) -> Result<Checked, Fault> {
-        let (file, limits) = (file.clone(), self.archives);
+        let (body, limits) = (body.clone(), self.archives);
         let (module, version) = (module.clone(), version.clone());
         let _processor = self.processors.acquire().await;
         disk::blocking(move || {
-            let checked = check_scanned(&*file, len, &module, &version, &limits, scan);
+            let checked = check_scanned(&body, len, &module, &version, &limits, scan);
             Ok(checked)
         })
         .await?

@@ -22,6 +22,11 @@ const NOT_READABLE: &str = "check git.credentials of the origin for this reposit
 
 const SIGNS: &[Sign] = &[
     Sign {
+        says: &["out of memory", "cannot allocate memory"],
+        reason: Reason::GitFailed,
+        hint: "git.limits.memory of the origin says how much memory git may take",
+    },
+    Sign {
         says: &["host key verification failed"],
         reason: Reason::GitUnreadable,
         hint: "add the server's key to the file named by git.known_hosts of the origin",

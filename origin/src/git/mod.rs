@@ -7,13 +7,15 @@
 //! - `mirror`: that repository, as far as it was needed so far, on our disk (`refs`: its branches and
 //!   tags);
 //! - `code`: what its commits are as versions of the module;
-//! - `workshop`, `program`, `gitconfig`: running git, bounded and with nothing but our configuration;
+//! - `workshop`, `program`, `gitconfig`, `credentials`: running git, bounded and with nothing but our
+//!   configuration;
 //! - `diagnose`, `fault`: what its failures mean, and which of them may be a 404.
 //!
 //! Private modules and public ones never share a mirror: only what nobody but the origin may read
 //! was fetched with credentials.
 
 mod code;
+mod credentials;
 mod diagnose;
 mod discovery;
 mod fault;
@@ -24,6 +26,13 @@ mod refs;
 pub mod remote;
 pub mod repositories;
 mod workshop;
+
+/// What must hold whatever comes from outside: for property tests and the fuzzer.
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod invariants {
+    pub use super::discovery::invariants::page;
+    pub use super::refs::invariants::refs;
+}
 
 use std::fs::File;
 use std::sync::Arc;
@@ -115,41 +124,46 @@ impl Git {
             Place::Repository(root) => root,
             Place::Proxy(url) => return Ok(Answer::Proxy(url)),
         };
-        let first = self.read_repository(request, module, &root, who).await;
-        let answer = match first {
+        let fresh = self.workshop.config.freshness.refs.get();
+        let asked = Instant::now();
+        let since = asked.checked_sub(fresh).filter(|_| request.is_immutable());
+        let since = since.unwrap_or(asked);
+        let read = async |since, asked| self.read(request, module, &root, who, since, asked).await;
+        let answer = match read(since, asked).await {
             Err(Fault::Damaged(why)) => {
                 tracing::warn!(repository = %root.url, why, "a mirror is damaged, and made anew");
                 self.workshop.dropped("damaged");
                 self.shelf.discard(&root.url, who).await;
-                self.read_repository(request, module, &root, who).await
+                read(since, asked).await
             }
-            Err(Fault::Moved(_)) => self.read_repository(request, module, &root, who).await,
+            Err(Fault::Moved(_)) => {
+                let again = Instant::now();
+                read(again, again).await
+            }
             other => other,
         };
-        // Whoever asked doesn't wait for others' mirrors to go.
+        // Whoever asked doesn't wait until others' mirrors have made room.
         let shelf = self.shelf.clone();
-        tokio::spawn(async move { shelf.fit().await });
+        tokio::spawn(async move { shelf.tend().await });
         answer
     }
 
-    /// What may change is asked of the repository itself. What can't may be answered from what is
-    /// known of it, unless that would be a no.
-    async fn read_repository(
+    /// Reads the repository, whose branches and tags were asked for no earlier than `since`; and
+    /// before anything is said to be absent, no earlier than `asked`.
+    async fn read(
         &self,
         request: &Request,
         module: &ModulePath,
         root: &Root,
         who: As,
+        since: Instant,
+        asked: Instant,
     ) -> Result<Answer, Fault> {
-        let now = Instant::now();
         let mirror = self.shelf.mirror(&root.url, who).await;
-        let fresh = self.workshop.config.freshness.refs.get();
-        let enough = now.checked_sub(fresh).unwrap_or(now);
-        let since = if request.is_immutable() { enough } else { now };
         let refs = mirror.refs(since).await?;
         let answer = answer_from(&mirror, refs.clone(), request, module, root).await;
-        if let Err(Fault::Nothing(_)) = answer {
-            let newer = mirror.refs(now).await?;
+        if since < asked && matches!(answer, Err(Fault::Nothing(_))) {
+            let newer = mirror.refs(asked).await?;
             if newer != refs {
                 return answer_from(&mirror, newer, request, module, root).await;
             }

@@ -151,6 +151,32 @@ fn is_well_formed(name: &str) -> bool {
         && !name.split('/').any(bad_element)
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod invariants {
+    use super::*;
+
+    /// Anything can be read; no name that is let through can be taken for a pattern, an option, a
+    /// path upwards or two names; and what was read prints as it reads.
+    ///
+    /// # Panics
+    /// If that isn't so.
+    pub fn refs(text: &str) {
+        let read = Refs::parse(text);
+        for (name, _) in read.iter() {
+            assert!(
+                name == "HEAD" || name.starts_with("refs/heads/") || name.starts_with("refs/tags/")
+            );
+            assert!(!name.contains([' ', ':', '*', '?', '[', '^', '~', '\\', '\n', '\0']));
+            assert!(!name.contains("..") && !name.contains("//"));
+        }
+        let lines: Vec<String> = read
+            .iter()
+            .map(|(name, c)| format!("{c}\t{name}\n"))
+            .collect();
+        assert_eq!(Refs::parse(&lines.concat()), read);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -236,8 +262,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn anything_can_be_read(text in "\\PC{0,200}") {
-            Refs::parse(&text);
+        fn anything_can_be_read(
+            lines in proptest::collection::vec(
+                "([ab]{40}|[ab]{64}|x)[ \t](HEAD|refs/(heads|tags)/(\\PC|[a./*:@{-]){0,12})(\\^\\{\\})?",
+                0..6,
+            ),
+        ) {
+            invariants::refs(&lines.join("\n"));
         }
     }
 }

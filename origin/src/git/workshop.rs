@@ -11,24 +11,25 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use modcdn_core::durable;
 use modcdn_core::refusal::Reason;
-use reqwest::Url;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
+use super::credentials::password_files;
 use super::diagnose;
 use super::fault::Fault;
 use super::gitconfig;
 use super::program::{Cut, Ended, Output, Program, Run};
 use super::remote::RemoteUrl;
 use crate::archive;
-use crate::config::{Config, Git, GitCredential};
+use crate::config::{Config, Git};
 use crate::metrics::Metrics;
-use crate::secret::{Secret, SecretFile};
+use crate::secret::SecretFile;
 use crate::upstream::SetupError;
 
 /// Certificates of the system's authorities, where Linux distributions keep them.
@@ -40,10 +41,10 @@ const SYSTEM_BUNDLES: &[&str] = &[
 ];
 
 /// The command for `ssh://` where there is nobody to talk to.
-const NO_SSH: &str = "false";
+pub(super) const NO_SSH: &str = "false";
 
 /// More than a credential helper has to say, in bytes.
-const SMALL: u64 = 64 << 10;
+pub(super) const SMALL: u64 = 64 << 10;
 
 /// The first git that reads `GIT_CONFIG_GLOBAL`.
 const LEAST: (u32, u32) = (2, 32);
@@ -57,10 +58,12 @@ pub(crate) struct Workshop {
     pub(crate) dir: PathBuf,
     /// Zips being made at once.
     zips: Semaphore,
+    /// Whether some mirror grew.
+    grown: AtomicBool,
     program: Program,
     /// Those that the credentials name, by their paths.
-    passwords: HashMap<PathBuf, Arc<SecretFile>>,
-    home: PathBuf,
+    pub(super) passwords: HashMap<PathBuf, Arc<SecretFile>>,
+    pub(super) home: PathBuf,
     metrics: Metrics,
 }
 
@@ -109,6 +112,8 @@ impl Workshop {
             program: Program::new(config, home.clone()),
             config: git.clone(),
             zips: Semaphore::new(git.limits.zips),
+            // What an earlier process left may be too much.
+            grown: AtomicBool::new(true),
             archives: config.archive.limits(config.limits.max_zip),
             passwords: password_files(&git.credentials),
             dir,
@@ -163,24 +168,60 @@ impl Workshop {
         input: Bytes,
         output: Output,
     ) -> Result<Ended, Fault> {
-        let command = arguments.first().and_then(|first| first.to_str());
-        let command = command.unwrap_or_default().to_owned();
-        let run = Run {
+        let limit = self.config.timeouts.local.get();
+        let file_limit = self.config.limits.tree.as_u64();
+        let mut run = self.local_run(repository, arguments, limit, file_limit);
+        (run.input, run.output) = (input, output);
+        self.run_locally(run).await
+    }
+
+    /// Changes how a mirror lies on disk.
+    ///
+    /// # Errors
+    /// If git could not be run to a good end.
+    pub(crate) async fn maintain(
+        &self,
+        repository: &Path,
+        arguments: Vec<OsString>,
+        limit: Duration,
+    ) -> Result<(), Fault> {
+        let file_limit = self.config.limits.mirror.as_u64();
+        let run = self.local_run(repository, arguments, limit, file_limit);
+        let ended = self.run_locally(run).await?;
+        if ended.success {
+            return Ok(());
+        }
+        Err(Fault::Damaged(diagnose::told(&ended.complaint)))
+    }
+
+    fn local_run(
+        &self,
+        repository: &Path,
+        arguments: Vec<OsString>,
+        limit: Duration,
+        file_limit: u64,
+    ) -> Run {
+        Run {
             arguments,
             repository: Some(repository.to_owned()),
             config: config_file(&self.home, As::Anybody),
             ssh: NO_SSH.to_owned(),
-            input,
-            output,
-            limit: self.config.timeouts.local.get(),
-            file_limit: self.config.limits.tree.as_u64(),
+            input: Bytes::new(),
+            output: Output::Memory(SMALL),
+            limit,
+            file_limit,
             growth: None,
-        };
+        }
+    }
+
+    async fn run_locally(&self, run: Run) -> Result<Ended, Fault> {
+        let command = run.arguments.first().and_then(|first| first.to_str());
+        let command = command.unwrap_or_default().to_owned();
         let ran = self.counted(&command, run).await;
         ran.map_err(|cut| cut_off(&cut, "the mirror of the repository"))
     }
 
-    async fn counted(&self, command: &str, run: Run) -> Result<Ended, Cut> {
+    pub(super) async fn counted(&self, command: &str, run: Run) -> Result<Ended, Cut> {
         let started = Instant::now();
         let ran = self.program.run(run).await;
         let outcome = match &ran {
@@ -214,6 +255,16 @@ impl Workshop {
         self.metrics.git_mirror_bytes.set(bytes);
     }
 
+    /// A mirror grew.
+    pub(crate) fn grew(&self) {
+        self.grown.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether any did since this was last asked.
+    pub(crate) fn take_grown(&self) -> bool {
+        self.grown.swap(false, Ordering::Relaxed)
+    }
+
     /// A mirror was thrown away.
     pub(crate) fn dropped(&self, cause: &str) {
         let dropped = &self.metrics.git_mirrors_dropped;
@@ -230,83 +281,6 @@ impl Workshop {
             format!("the repository is at {remote}, and {protocol} may not be used"),
         )
         .hint("git.protocols of the origin names the protocols that may be used"))
-    }
-
-    /// What a repository is fetched with, if anything; its file must be there.
-    async fn credential(
-        &self,
-        remote: &RemoteUrl,
-        who: As,
-    ) -> Result<Option<&GitCredential>, Fault> {
-        let Some(found) = self.entry(remote.url(), who) else {
-            return Ok(None);
-        };
-        self.secret(found).await?;
-        if let Some(file) = &found.identity
-            && let Err(error) = fs::File::open(file)
-        {
-            return Err(no_secret(found, file, &error));
-        }
-        Ok(Some(found))
-    }
-
-    /// The user and password to show to a page, if any.
-    pub(crate) async fn password(
-        &self,
-        url: &Url,
-        who: As,
-    ) -> Result<Option<(String, String)>, Fault> {
-        let Some(found) = self.entry(url, who) else {
-            return Ok(None);
-        };
-        if let Some(secret) = self.secret(found).await? {
-            return Ok(Some((found.user.clone(), secret.expose().to_owned())));
-        }
-        if found.helper.is_none() {
-            return Ok(None);
-        }
-        let asked = self.ask_helper(url).await?;
-        let said = String::from_utf8_lossy(&asked.output);
-        let field = |name: &str| said.lines().find_map(|line| line.strip_prefix(name));
-        Ok(field("username=")
-            .zip(field("password="))
-            .map(|(u, p)| (u.to_owned(), p.to_owned())))
-    }
-
-    async fn ask_helper(&self, url: &Url) -> Result<Ended, Fault> {
-        let run = Run {
-            arguments: ["credential", "fill"].map(OsString::from).to_vec(),
-            repository: None,
-            config: config_file(&self.home, As::Itself),
-            ssh: NO_SSH.to_owned(),
-            input: format!("url={url}\n\n").into(),
-            output: Output::Memory(SMALL),
-            limit: self.config.timeouts.page.get(),
-            file_limit: SMALL,
-            growth: None,
-        };
-        let ran = self.counted("credential", run).await;
-        ran.map_err(|cut| cut_off(&cut, "the answer of a credential helper"))
-    }
-
-    fn entry(&self, url: &Url, who: As) -> Option<&GitCredential> {
-        match who {
-            As::Anybody => None,
-            As::Itself => gitconfig::credential(&self.config.credentials, url),
-        }
-    }
-
-    async fn secret(&self, of: &GitCredential) -> Result<Option<Secret>, Fault> {
-        let Some(file) = &of.password_file else {
-            return Ok(None);
-        };
-        let Some(secret) = self.passwords.get(file) else {
-            return Ok(None);
-        };
-        match secret.read().await {
-            Ok(secret) => Ok(Some(secret)),
-            Err(error) => Err(no_secret(of, file, &error)),
-        }
     }
 }
 
@@ -346,26 +320,7 @@ fn version(text: &str) -> Option<(u32, u32)> {
     ))
 }
 
-fn password_files(credentials: &[GitCredential]) -> HashMap<PathBuf, Arc<SecretFile>> {
-    let files = credentials
-        .iter()
-        .filter_map(|one| one.password_file.clone());
-    files
-        .map(|file| (file.clone(), SecretFile::new(&file)))
-        .collect()
-}
-
-/// Says the file to the log only.
-fn no_secret(of: &GitCredential, file: &Path, error: &io::Error) -> Fault {
-    tracing::error!(file = %file.display(), %error, "can't read a file of git.credentials");
-    Fault::failed(
-        Reason::GitUnreadable,
-        format!("the origin can't read its own credentials for {}", of.url),
-    )
-    .hint("look at the origin's log, and at git.credentials")
-}
-
-fn config_file(home: &Path, who: As) -> PathBuf {
+pub(super) fn config_file(home: &Path, who: As) -> PathBuf {
     home.join(match who {
         As::Anybody => "gitconfig",
         As::Itself => "gitconfig-private",
@@ -392,7 +347,7 @@ fn bundle(home: &Path, extra: &[PathBuf]) -> Result<Option<PathBuf>, SetupError>
 }
 
 /// What a run that was cut off means to those who asked.
-fn cut_off(cut: &Cut, what: &str) -> Fault {
+pub(super) fn cut_off(cut: &Cut, what: &str) -> Fault {
     let failed = format!("reading {what}: {cut}");
     match cut {
         Cut::TooLong(_) => Fault::failed(Reason::UpstreamTimeout, failed)
@@ -409,12 +364,12 @@ fn cut_off(cut: &Cut, what: &str) -> Fault {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use prometheus::Registry;
 
     use super::*;
 
-    fn workshop(dir: &Path, git: &str) -> Arc<Workshop> {
+    pub(crate) fn workshop(dir: &Path, git: &str) -> Arc<Workshop> {
         let store = dir.join("store");
         let text = format!("{{store: {{dir: '{}'}}, git: {git}}}", store.display());
         let config: Config = modcdn_core::config::parse("origin.yaml", &text).unwrap();
@@ -433,37 +388,6 @@ mod tests {
         ] {
             assert_eq!(version(text), found, "{text}");
         }
-    }
-
-    #[tokio::test]
-    async fn passwords_are_for_private_modules_and_their_address() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("token");
-        fs::write(&file, "s3cret\n").unwrap();
-        let helper = "!f() { test $1 = get && echo username=h && echo password=helped; }; f";
-        let workshop = workshop(
-            dir.path(),
-            &format!(
-                "{{credentials: [{{url: 'https://a.example', user: me, password_file: '{}'}},
-                   {{url: 'https://a.example/team', helper: '{helper}'}}]}}",
-                file.display()
-            ),
-        );
-        let password = async |url: &str, who| {
-            let url = url.parse().unwrap();
-            workshop.password(&url, who).await.unwrap()
-        };
-        let pair = |user: &str, password: &str| Some((user.to_owned(), password.to_owned()));
-        let own = password("https://a.example/x?go-get=1", As::Itself).await;
-        assert_eq!(own, pair("me", "s3cret"));
-        let helped = password("https://a.example/team/x?go-get=1", As::Itself).await;
-        assert_eq!(helped, pair("h", "helped"));
-        assert_eq!(password("https://b.example/x", As::Itself).await, None);
-        assert_eq!(password("http://a.example/x", As::Itself).await, None);
-        assert_eq!(password("https://a.example/x", As::Anybody).await, None);
-        fs::remove_file(file).unwrap();
-        let url = "https://a.example/x".parse().unwrap();
-        assert!(workshop.password(&url, As::Itself).await.is_err());
     }
 
     #[test]

@@ -21,9 +21,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::CONTENT_LENGTH;
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
-use http::{HeaderMap, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use modcdn_core::goproxy::Prefix;
@@ -96,7 +96,7 @@ pub(crate) struct Hooks {
 }
 
 /// What is answered.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct Done {
     /// Paths of which everything at and below is refreshed.
     changed: Vec<String>,
@@ -148,7 +148,7 @@ impl Hooks {
             true => StatusCode::OK,
             false => StatusCode::ACCEPTED,
         };
-        Ok(answer::json(status, &done))
+        Ok(json(status, &done))
     }
 
     async fn admit_and_do(
@@ -160,36 +160,45 @@ impl Hooks {
         if head.method != Method::POST {
             return Err(refuse(Reason::Method, "a hook is called by POST"));
         }
-        let Some((source, file)) = source.and_then(|s| Some((s, self.file(s)?))) else {
-            return Err(unproven(Reason::Unauthorized));
-        };
-        let secrets = secrets(source, file.clone()).await?;
-        let proven = secrets.without_body(source, &head.headers);
-        if proven == Some(false) {
-            return Err(unproven(match source {
-                Source::Token => Reason::Unauthorized,
-                _ => Reason::BadSignature,
-            }));
-        }
-        let body = self.read(&head.headers, body).await?;
-        if proven.is_none() && !secrets.with_body(source, &head.headers, &body) {
-            return Err(unproven(Reason::BadSignature));
-        }
+        let source = source.ok_or_else(|| unproven(Reason::Unauthorized))?;
+        let body = self.admit(&head.headers, body, source).await?;
         if !self.rate.take(Instant::now()) {
             let refusal = refuse(Reason::RateLimited, "too many hooks were called lately");
-            return Err(
-                refusal.hint("try again in a moment; hooks.per_minute says how many may be")
-            );
+            let hint = "try again in a moment; hooks.per_minute says how many may be";
+            return Err(refusal.hint(hint));
         }
         let (words, event) = Source::of_body(&head.headers);
         let said = payload::read(words, event, &body, &self.config.repositories);
         match said.map_err(|why| refuse(Reason::BadRequest, &why))? {
-            Said::Nothing => Ok(Done {
-                changed: Vec::new(),
-                refreshed: 0,
-            }),
+            Said::Nothing => Ok(Done::default()),
             Said::Changed(mount, changed) => self.refresh(mount.as_ref(), &changed),
         }
+    }
+
+    /// The body of a call that is proven to be genuine; before it is read, if its header can prove it.
+    async fn admit(
+        &self,
+        headers: &HeaderMap,
+        body: Incoming,
+        source: Source,
+    ) -> Result<Bytes, Refusal> {
+        let wrong = || {
+            unproven(match source {
+                Source::Token => Reason::Unauthorized,
+                _ => Reason::BadSignature,
+            })
+        };
+        let file = self.file(source).ok_or_else(wrong)?;
+        let secrets = secrets(source, file.clone()).await?;
+        let proven = secrets.without_body(source, headers);
+        if proven == Some(false) {
+            return Err(wrong());
+        }
+        let body = self.read(headers, body).await?;
+        if proven.is_none() && !secrets.with_body(source, headers, &body) {
+            return Err(wrong());
+        }
+        Ok(body)
     }
 
     fn refresh(&self, mount: Option<&Prefix>, changed: &[Below]) -> Result<Done, Refusal> {
@@ -240,6 +249,18 @@ impl Hooks {
             )),
         }
     }
+}
+
+fn json(status: StatusCode, done: &Done) -> Response<Body> {
+    // Texts and numbers: always JSON.
+    let mut text = serde_json::to_vec(done).unwrap_or_default();
+    text.push(b'\n');
+    let mut response = Response::new(answer::full(text.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 fn refuse(reason: Reason, failed: &str) -> Refusal {

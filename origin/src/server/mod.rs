@@ -8,25 +8,28 @@ mod socket;
 mod tls;
 mod tracked;
 
+use std::env;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use futures::future::join_all;
 use modcdn_core::admin::{self, Admin};
 use modcdn_core::telemetry::AccessLog;
 use prometheus::Registry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{interval, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use self::connection::Server;
 use self::handler::Handler;
 use crate::changes::Changes;
-use crate::config::{Config, Freshness};
+use crate::config::{Config, Freshness, Mount};
 use crate::disk;
 use crate::fetch::{Engine, Refresher, Shared};
 use crate::hooks::Hooks;
@@ -37,7 +40,9 @@ use crate::policy::sight::{self, Sight};
 use crate::purges::endpoint::{Appending, Reading};
 use crate::purges::{self, PurgeLog, Purger};
 use crate::reload::{self, Loader, ReloadError};
+use crate::retention;
 use crate::store::tree::Tree;
+use crate::store::work::is_read_only;
 use crate::upstream::SetupError;
 
 /// How often the store is tried for being writable.
@@ -116,6 +121,8 @@ pub struct Origin {
     /// Taken while a connection lives; all back means all ended.
     places: Arc<Semaphore>,
     connections: u32,
+    /// Those who write down what they know when the origin goes down.
+    keepers: Vec<JoinHandle<()>>,
     shutdown: Duration,
 }
 
@@ -193,7 +200,7 @@ impl Origin {
         let admin_listener = bind(config.admin).await?;
         let (stop, stopped) = watch::channel(false);
         let connections = u32::try_from(config.limits.connections).unwrap_or(u32::MAX);
-        let origin = Self {
+        let mut origin = Self {
             listen: addresses(&listeners)?,
             tls: addresses(&tls_listeners)?,
             admin_address: admin_listener.local_addr()?,
@@ -206,6 +213,7 @@ impl Origin {
             stop,
             places: Arc::new(Semaphore::new(connections as usize)),
             connections,
+            keepers: Vec::new(),
             shutdown: config.timeouts.shutdown.get(),
         };
         let handler = Arc::new(Handler {
@@ -236,6 +244,7 @@ impl Origin {
         tokio::spawn(refresher.run(stopped.clone()));
         tokio::spawn(tell_edges(changes, purger, stopped.clone()));
         tokio::spawn(watch_store(trees, admin, stopped.clone()));
+        origin.keepers = keep_stores_small(&config.mounts, &server.handler, &stopped);
         let keeping = keep(sight, announcer, origin.mounts.clone(), stopped.clone());
         tokio::spawn(keeping);
         let pause = config.sight.heads.get();
@@ -305,6 +314,10 @@ impl Origin {
             tracing::warn!("some requests were still under way and are cut off");
         }
         write_down(self.sight).await;
+        let all_kept = join_all(self.keepers);
+        if timeout(self.shutdown, all_kept).await.is_err() {
+            tracing::warn!("what was used when could not be written down in time");
+        }
     }
 
     fn spawn_accept(&self, listener: TcpListener, tls: Option<TlsAcceptor>, server: Arc<Server>) {
@@ -364,10 +377,43 @@ async fn open_sight(config: &Config) -> Result<Arc<Sight>, Error> {
     Ok(Arc::new(sight))
 }
 
+/// Begins the retention of those mounts that have one.
+fn keep_stores_small(
+    mounts: &[Mount],
+    handler: &Handler,
+    stop: &watch::Receiver<bool>,
+) -> Vec<JoinHandle<()>> {
+    let mut keepers = Vec::new();
+    for (mount, engine) in mounts.iter().zip(handler.mounts.engines()) {
+        let (Some(retention), Some(uses)) = (&mount.retention, engine.uses()) else {
+            continue;
+        };
+        keepers.push(tokio::spawn(retention::keep_up(
+            mount.clone(),
+            retention.clone(),
+            engine.tree.shelf().clone(),
+            uses.clone(),
+            handler.metrics.clone(),
+            stop.clone(),
+        )));
+    }
+    keepers
+}
+
 async fn open_purge_log(config: &Config) -> Result<Arc<PurgeLog>, Error> {
     let (path, purges) = (config.store.dir.join(purges::FILE), config.purges.clone());
-    let opening = disk::blocking(move || PurgeLog::open(&path, &purges)).await;
-    let log = opening.map_err(|error| Error::Store {
+    let opening = disk::blocking(move || {
+        PurgeLog::open(&path, &purges).or_else(|error| {
+            if !is_read_only(&error) {
+                return Err(error);
+            }
+            // A new log each time: edges confirm everything after a restart.
+            tracing::warn!(%error, "purges are not remembered across a restart");
+            let folder = format!("modcdn-origin-{}", std::process::id());
+            PurgeLog::open(&env::temp_dir().join(folder).join(purges::FILE), &purges)
+        })
+    });
+    let log = opening.await.map_err(|error| Error::Store {
         dir: config.store.dir.clone(),
         error,
     })?;
@@ -471,8 +517,7 @@ async fn watch_store(trees: Vec<Arc<Tree>>, admin: Arc<Admin>, mut stop: watch::
 
 async fn probe_all(trees: &[Arc<Tree>]) -> io::Result<()> {
     for tree in trees {
-        let probed = tree.clone();
-        let probe = disk::blocking(move || probed.probe()).await;
+        let probe = tree.probe().await;
         probe.inspect_err(|error| tree.note("probe", error))?;
     }
     Ok(())

@@ -1,9 +1,10 @@
 //! How many bytes the bodies being fetched may take on disk, together.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use prometheus::IntGauge;
+use tokio::sync::Semaphore;
 
 use crate::config::Limits;
 use crate::metrics::Metrics;
@@ -14,6 +15,8 @@ pub(crate) struct Budget {
     used: Arc<AtomicU64>,
     limit: u64,
     gauge: IntGauge,
+    /// A permit a part of a body that is uploaded, in memory.
+    parts: Arc<OnceLock<Arc<Semaphore>>>,
 }
 
 /// Bytes taken from a budget; given back when dropped.
@@ -29,12 +32,25 @@ impl Budget {
             used: Arc::default(),
             limit,
             gauge,
+            parts: Arc::default(),
         }
+    }
+
+    /// The places in memory for parts that are uploaded; so many, if nobody asked before.
+    pub(crate) fn parts(&self, places: usize) -> Arc<Semaphore> {
+        let made = || Arc::new(Semaphore::new(places));
+        self.parts.get_or_init(made).clone()
     }
 
     /// The origin's one budget for spools.
     pub(crate) fn of(limits: &Limits, metrics: &Metrics) -> Self {
         Self::new(limits.spool.as_u64(), metrics.spool_bytes.clone())
+    }
+
+    /// For work that fetches nothing.
+    pub(crate) fn unbounded() -> Self {
+        let gauge = IntGauge::new("spool", "spool").expect("a metric's name");
+        Self::new(u64::MAX, gauge)
     }
 
     /// A share of that many bytes; `None` if they aren't left.

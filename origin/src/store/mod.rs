@@ -14,17 +14,27 @@
 //!   .mutable/ab/<sha-256 of path>     answers that may change, with their time
 //!   .spool/                           bodies being fetched; emptied at start
 //!   .quarantine/                      bodies that were bad, each with its reason
+//!   .used                             when each version was asked for last (where that is of use)
 //! ```
 //!
-//! Failure rule: what can't be read is as if it weren't stored, so it is fetched again; what can't
-//! be written is served all the same if it is in memory, and counted. A body never gets its final
-//! name before it is whole.
+//! With a bucket ([`bucket`]), the tree and `.quarantine/` are there instead; the folder holds the
+//! rest, and `.uploads/`. Both are a [`shelf::Shelf`] to everybody else.
+//!
+//! Failure rule: what the disk can't read is as if it weren't stored, so it is fetched again; while
+//! a bucket can't be asked, what may be stored is neither fetched nor denied (503). What can't be
+//! written is served all the same if it is in memory, and counted. A body never gets its final name
+//! before it is whole.
 
+mod bucket;
 pub(crate) mod budget;
+mod folder;
 pub(crate) mod marks;
 pub(crate) mod mutable;
 pub(crate) mod negative;
+pub(crate) mod place;
 pub(crate) mod quarantine;
+pub(crate) mod shelf;
 pub(crate) mod spool;
 pub(crate) mod sum;
 pub(crate) mod tree;
+pub(crate) mod work;

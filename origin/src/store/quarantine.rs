@@ -37,6 +37,11 @@ impl Quarantine {
         }
     }
 
+    /// That of a store, in which nothing makes room for anything.
+    pub(crate) fn unbounded(store: &Path) -> Self {
+        Self::new(store.join(".quarantine"), usize::MAX, u64::MAX)
+    }
+
     /// Moves a file here. `place` is where it was or should have been.
     ///
     /// # Errors
@@ -79,7 +84,7 @@ impl Quarantine {
 }
 
 /// A new name, later ones behind earlier ones.
-fn name(place: &str) -> String {
+pub(super) fn name(place: &str) -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let n = NEXT.fetch_add(1, Ordering::Relaxed);
     let since = SystemTime::now().duration_since(UNIX_EPOCH);

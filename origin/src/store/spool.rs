@@ -241,10 +241,11 @@ impl Writer {
                 hasher.update(piece);
                 (&*file).write_all(piece)?;
             }
-            Ok(hasher)
+            Ok((hasher, pieces))
         });
         match written.await {
-            Ok(hasher) => self.hasher = hasher,
+            // The pieces' memory is let go of here, where it came from.
+            Ok((hasher, _pieces)) => self.hasher = hasher,
             Err(error) => {
                 self.tree.note("spool", &error);
                 return Err(disk_failed(asked, &error));
@@ -291,6 +292,16 @@ impl Writer {
             len,
             h1,
         };
+        if self.tree.commits_behind() {
+            named(sum);
+            self.progress.send_replace(Progress::Committed(sum));
+            if let Err(error) = self.tree.commit(request, &self.path, sum).await {
+                self.tree.note("commit", &error);
+                // Its readers have it; it is fetched anew the next time.
+                let _ = fs::remove_file(&self.path);
+            }
+            return Ok(sum);
+        }
         let committed = self.tree.commit(request, &self.path, sum).await;
         if let Err(error) = committed {
             self.tree.note("commit", &error);
@@ -370,6 +381,7 @@ mod tests {
         let store = Store {
             dir: dir.path().to_owned(),
             durable: false,
+            ..Store::default()
         };
         let limits = Limits::default();
         let metrics = Metrics::new(&Registry::new());

@@ -2,14 +2,11 @@
 //! zip its h1, too.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io;
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use modcdn_core::digest::{Hasher, Sha256};
+use modcdn_core::digest::Sha256;
 use modcdn_core::h1::H1;
-
-use crate::disk;
 
 /// What a stored body must be. Two are equal if they stand for the same bytes.
 #[derive(Clone, Copy, Debug)]
@@ -35,29 +32,14 @@ impl Sum {
         }
     }
 
-    /// Reads a file through. Slow: for the blocking pool.
-    ///
-    /// # Errors
-    /// Whatever the file system says; also if the file is shorter than `len`.
-    pub(crate) fn of_file(file: &File, len: u64) -> io::Result<Self> {
-        let mut hasher = Hasher::new();
-        let mut position = 0;
-        while position < len {
-            let piece = disk::read_at_now(file, position, len - position)?;
-            hasher.update(&piece);
-            position += piece.len() as u64;
-        }
-        Ok(Self {
-            digest: hasher.finish(),
-            len,
-            h1: None,
-        })
-    }
-
     /// The sum remembered for a body; `None` if there is none, or none that can be read: it will
     /// be computed again.
     pub(crate) fn read(body: &Path) -> Option<Self> {
-        let text = fs::read_to_string(beside(body)).ok()?;
+        Self::parse(&fs::read_to_string(beside(body)).ok()?)
+    }
+
+    /// What [`Sum::text`] writes.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut words = text.strip_suffix('\n')?.split(' ');
         let sum = Self {
             digest: words.next()?.parse().ok()?,
@@ -82,9 +64,14 @@ pub(crate) fn beside(body: &Path) -> PathBuf {
     name.into()
 }
 
-/// The file with a zip's h1, as the go command has it: `v1.0.0.ziphash` beside `v1.0.0.zip`.
-pub(crate) fn ziphash_beside(zip: &Path) -> PathBuf {
-    zip.with_extension("ziphash")
+/// As [`beside`], of a place.
+pub(crate) fn beside_place(place: &str) -> String {
+    format!("{place}.sha256")
+}
+
+/// Where a zip's h1 lies, as the go command has it: `v1.0.0.ziphash` beside `v1.0.0.zip`.
+pub(crate) fn ziphash_place(zip: &str) -> String {
+    format!("{zip}hash")
 }
 
 #[cfg(test)]
@@ -107,16 +94,5 @@ mod tests {
             fs::write(beside(&body), torn).unwrap();
             assert_eq!(Sum::read(&body), None, "{torn}");
         }
-    }
-
-    #[test]
-    fn a_file_has_the_sum_of_its_bytes() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("body");
-        let bytes = vec![7; 600_000];
-        fs::write(&path, &bytes).unwrap();
-        let file = File::open(&path).unwrap();
-        assert_eq!(Sum::of_file(&file, 600_000).unwrap(), Sum::of(&bytes));
-        assert!(Sum::of_file(&file, 600_001).is_err());
     }
 }

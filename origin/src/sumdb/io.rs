@@ -107,7 +107,7 @@ impl sumdb::Io for Io {
                 StoredBody::Large(_) => None,
             },
             // What the go command left there was proven to somebody else.
-            Look::Unsummed(_) | Look::Absent => None,
+            Look::Unsummed(_) | Look::Absent | Look::Unknown => None,
         }
     }
 

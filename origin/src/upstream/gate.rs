@@ -26,6 +26,9 @@ use super::chain::redacted;
 use crate::config::Backoff;
 use crate::metrics::Metrics;
 
+/// How many upstreams have a gate, about 300 bytes each.
+const MOST: usize = 10_000;
+
 /// Before one upstream.
 pub(crate) struct Gate {
     config: Backoff,
@@ -50,9 +53,16 @@ impl Gates {
         }
     }
 
-    /// The gate before an upstream at that URL. There are as many as the configuration has URLs.
+    /// The gate before an upstream at that URL. Modules' own sites can name proxies, too: where there
+    /// are too many, those that let everybody in are made anew, and at worst all.
     pub(crate) fn of(&self, base: &Url) -> Arc<Gate> {
         let mut known = self.known.lock();
+        if known.len() >= MOST {
+            known.retain(|_, gate| !matches!(gate.state.lock().phase, Phase::Open(_)));
+        }
+        if known.len() >= MOST {
+            known.clear();
+        }
         let gate = known.entry(redacted(base).into()).or_insert_with(|| {
             let (backoffs, resting) = (self.metrics.backoffs.clone(), self.metrics.resting.clone());
             Arc::new(Gate::new(self.config.clone(), backoffs, resting))
@@ -199,6 +209,14 @@ impl Gate {
     }
 }
 
+impl Drop for Gate {
+    fn drop(&mut self) {
+        if !matches!(self.state.get_mut().phase, Phase::Open(_)) {
+            self.resting.dec();
+        }
+    }
+}
+
 impl Pass<'_> {
     /// Says how the upstream behaved.
     pub(crate) fn report(mut self, sign: Sign) {
@@ -295,6 +313,22 @@ mod tests {
     }
 
     #[test]
+    fn gates_are_bounded_and_a_pause_outlasts_the_crowd() {
+        let metrics = Metrics::new(&prometheus::Registry::new());
+        let gates = Gates::new(&gate(1).config, &metrics);
+        let url = |n: usize| format!("https://a{n}.example/").parse().unwrap();
+        ask(&gates.of(&url(0)), Instant::now(), Sign::Failed);
+        for n in 1..2 * MOST {
+            gates.of(&url(n));
+        }
+        assert!(gates.known.lock().len() <= MOST);
+        assert!(gates.of(&url(0)).enter(Instant::now()).is_err());
+        assert_eq!(metrics.resting.get(), 1);
+        gates.known.lock().clear();
+        assert_eq!(metrics.resting.get(), 0);
+    }
+
+    #[test]
     fn one_tries_at_a_time_and_may_leave() {
         let gate = gate(1);
         let now = Instant::now();
@@ -359,7 +393,7 @@ mod tests {
             chance in -1.0f64..2.0,
         ) {
             let asked_for = retry_after(&text, SystemTime::UNIX_EPOCH);
-            let config = gate(1).config;
+            let config = gate(1).config.clone();
             let pause = config.pause(step, asked_for, chance);
             prop_assert!(pause >= config.first.get() / 2);
             prop_assert!(pause <= config.retry_after.get().mul_f64(1.1));

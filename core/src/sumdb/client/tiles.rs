@@ -14,7 +14,7 @@ pub(super) struct Read {
     /// The hashes of the plan's nodes.
     pub(super) hashes: Vec<Sha256>,
     /// The plan's tiles, each as wide as the tree has it.
-    tiles: Vec<(Tile, Bytes)>,
+    tiles: Vec<(Tile, Found)>,
 }
 
 /// A tile that is authenticated by nobody yet.
@@ -53,10 +53,11 @@ impl<I: Io> Client<I> {
     async fn hashes(&self, tile: &Tile) -> Result<Bytes, SumError> {
         let (head, plan) = self.plan_for(tile).await?;
         let read = self.read(&plan, head.size).await?;
+        self.keep_tiles(&read).await;
         let mut tiles = read.tiles.into_iter();
         let whole = tiles.find(|(read, _)| read.full() == tile.full());
         let whole = whole.ok_or_else(|| malformed("fewer tiles than were asked for"))?;
-        Ok(beginning(&whole.1, tile))
+        Ok(beginning(&whole.1.bytes, tile))
     }
 
     /// How to read a tile in our tree. Whoever asks for more than it has knows a newer one.
@@ -92,8 +93,11 @@ impl<I: Io> Client<I> {
         Ok(data)
     }
 
-    /// Reads and authenticates a plan's tiles, and keeps those that are new. `shown` is the size of
-    /// the tree that the database shows just now.
+    /// Reads and authenticates a plan's tiles. `shown` is the size of the tree that the database shows
+    /// just now.
+    ///
+    /// They are part of the plan's tree. Only if that is part of our log may they be
+    /// [kept](Self::keep_tiles): a fork's tiles fit their own signed head, and bear the names of ours.
     ///
     /// # Errors
     /// What the tiles say of who sent them.
@@ -105,14 +109,16 @@ impl<I: Io> Client<I> {
             hashes = plan.authenticate(&found);
         }
         let hashes = hashes.map_err(|unfit| plan.accuse(&unfit))?;
-        let tiles = plan.tiles().iter().zip(&found);
-        let new = tiles.filter(|(_, found)| !found.stored);
-        join_all(new.map(|(tile, found)| self.io.keep_tile(tile, &found.bytes))).await;
-        let bytes = found.into_iter().map(|found| found.bytes);
         Ok(Read {
             hashes,
-            tiles: plan.tiles().iter().copied().zip(bytes).collect(),
+            tiles: plan.tiles().iter().copied().zip(found).collect(),
         })
+    }
+
+    /// Keeps the tiles that are new, of a tree that is ours, or was when it was the largest.
+    pub(super) async fn keep_tiles(&self, read: &Read) {
+        let new = read.tiles.iter().filter(|(_, found)| !found.stored);
+        join_all(new.map(|(tile, found)| self.io.keep_tile(tile, &found.bytes))).await;
     }
 
     async fn fetch(

@@ -279,5 +279,10 @@ fn no_tag(page: &Page, url: &Url, module: &str) -> Fault {
     }
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod invariants {
+    pub use super::meta::invariants::page;
+}
+
 #[cfg(test)]
 mod tests;

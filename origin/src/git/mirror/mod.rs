@@ -291,11 +291,13 @@ impl Mirror {
             printed: PRINTED,
         };
         self.slot.is_untidy(true);
+        self.workshop.grew();
         let talked = self.workshop.talk(talk, arguments).await.map(drop);
         if talked.is_err() {
             shelf::tidy(self.dir.clone()).await;
         }
         self.slot.is_untidy(false);
+        self.workshop.grew();
         if let Err(Fault::Failed(failure)) = &talked
             && failure.reason == Reason::GitFailed
         {
@@ -323,3 +325,6 @@ impl Fetched {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

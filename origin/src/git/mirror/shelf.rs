@@ -5,12 +5,13 @@
 //! for another origin on the same folder (one that is being replaced).
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use modcdn_core::digest::Sha256;
 use modcdn_core::refusal::Reason;
@@ -29,6 +30,9 @@ use crate::git::workshop::{As, Workshop};
 /// How often another process's lock is tried.
 const TRIED_EVERY: Duration = Duration::from_millis(50);
 
+/// So many packs are left as they are.
+const PACKS: usize = if cfg!(test) { 3 } else { 50 };
+
 /// How the name of a mirror that is being removed begins.
 const GONE: &str = ".gone-";
 
@@ -36,6 +40,8 @@ const GONE: &str = ".gone-";
 pub(crate) struct Shelf {
     workshop: Arc<Workshop>,
     slots: Lock<HashMap<String, Arc<Slot>>>,
+    /// When old branches and tags were last forgotten.
+    forgot: Lock<Instant>,
 }
 
 /// A mirror's place.
@@ -98,6 +104,7 @@ impl Shelf {
         Ok(Self {
             workshop,
             slots: Lock::new(slots),
+            forgot: Lock::new(Instant::now()),
         })
     }
 
@@ -133,17 +140,33 @@ impl Shelf {
         }
     }
 
-    /// Throws away mirrors that nobody uses, those not used for longest first, until the rest fit.
-    pub(crate) async fn fit(&self) {
+    /// Looks after the mirrors that grew: packs many packs into one, and makes room. Cheap where
+    /// there is nothing to do.
+    pub(crate) async fn tend(&self) {
         self.forget();
-        self.measure_grown().await;
+        if !self.workshop.take_grown() {
+            return;
+        }
+        let slots = self.slots.lock().clone();
+        for (name, slot) in &slots {
+            if slot.grew.swap(false, Ordering::Relaxed) {
+                self.repack(name, slot).await;
+                let dir = self.workshop.dir.join(name);
+                let bytes = disk::blocking(move || Ok(size_of(&dir))).await;
+                slot.size.lock().bytes = bytes.unwrap_or_default();
+            }
+        }
+        self.make_room(slots).await;
+    }
+
+    /// Throws away mirrors that nobody uses, those not used for longest first, until the rest fit.
+    async fn make_room(&self, slots: HashMap<String, Arc<Slot>>) {
         let most = self.workshop.config.limits.mirrors.as_u64();
-        let mut by_use: Vec<(String, Arc<Slot>, Size)> = self
-            .slots
-            .lock()
-            .iter()
-            .map(|(name, slot)| (name.clone(), slot.clone(), *slot.size.lock()))
-            .collect();
+        let sized = slots.into_iter().map(|(name, slot)| {
+            let size = *slot.size.lock();
+            (name, slot, size)
+        });
+        let mut by_use: Vec<(String, Arc<Slot>, Size)> = sized.collect();
         by_use.sort_by_key(|(_, _, size)| size.used);
         let mut sum: u64 = by_use.iter().map(|(_, _, size)| size.bytes).sum();
         for (name, slot, size) in by_use {
@@ -165,6 +188,11 @@ impl Shelf {
     /// Branches and tags that are too old to be used take no memory.
     fn forget(&self) {
         let lifetime = self.workshop.config.freshness.refs.get();
+        let mut forgot = self.forgot.lock();
+        if forgot.elapsed() < lifetime {
+            return;
+        }
+        *forgot = Instant::now();
         for slot in self.slots.lock().values() {
             if let Ok(mut last) = slot.refs.try_lock()
                 && last
@@ -176,13 +204,26 @@ impl Shelf {
         }
     }
 
-    async fn measure_grown(&self) {
-        let slots = self.slots.lock().clone();
-        for (name, slot) in slots {
-            if slot.grew.swap(false, Ordering::Relaxed) {
-                let dir = self.workshop.dir.join(name);
-                let bytes = disk::blocking(move || Ok(size_of(&dir))).await;
-                slot.size.lock().bytes = bytes.unwrap_or_default();
+    /// Each fetch adds a pack and a name, and git looks through all of them.
+    async fn repack(&self, name: &str, slot: &Slot) {
+        let dir = self.workshop.dir.join(name);
+        let (Ok(_held), Ok(_fetching)) = (slot.life.try_read(), slot.fetched.try_lock()) else {
+            slot.grew.store(true, Ordering::Relaxed);
+            return;
+        };
+        if packs(&dir.join("objects/pack")) <= PACKS {
+            return;
+        }
+        for words in [
+            &["repack", "-a", "-d", "-k", "-q"][..],
+            &["pack-refs", "--all"][..],
+        ] {
+            let arguments = words.iter().map(OsString::from).collect();
+            let limit = self.workshop.config.timeouts.fetch.get();
+            let ran = self.workshop.maintain(&dir, arguments, limit).await;
+            if let Err(fault) = ran {
+                tracing::warn!(name, ?fault, "a mirror can't be packed");
+                return;
             }
         }
     }
@@ -241,7 +282,7 @@ pub(super) async fn make(mirror: &Mirror, sha256: bool) -> Result<File, Fault> {
 }
 
 async fn git(mirror: &Mirror, dir: &Path, arguments: &[&str]) -> Result<(), Fault> {
-    let arguments = arguments.iter().map(std::ffi::OsString::from).collect();
+    let arguments = arguments.iter().map(OsString::from).collect();
     let printed = Output::Memory(super::PRINTED);
     let workshop = &mirror.workshop;
     let ended = workshop.local(dir, arguments, bytes::Bytes::new(), printed);
@@ -308,6 +349,12 @@ fn tidy_now(dir: &Path) {
             let _ = fs::remove_file(entry.path());
         }
     }
+}
+
+fn packs(folder: &Path) -> usize {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let is_pack = |entry: &fs::DirEntry| entry.path().extension().is_some_and(|e| e == "pack");
+    entries.filter(is_pack).count()
 }
 
 fn remove_if_there(dir: &Path) -> io::Result<()> {

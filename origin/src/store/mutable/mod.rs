@@ -211,6 +211,7 @@ mod tests {
         let store = Store {
             dir: dir.to_owned(),
             durable: false,
+            ..Store::default()
         };
         let metrics = Metrics::new(&Registry::new());
         let limits = Limits::default();

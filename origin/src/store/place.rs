@@ -1,0 +1,61 @@
+//! Where a body lies: a relative path, that of a GOPROXY tree.
+
+use modcdn_core::goproxy::{Request, SumDbCall};
+
+/// Where the body that answers a request lies; `None` for what may change.
+pub(crate) fn place(request: &Request) -> Option<String> {
+    let stored = match request {
+        Request::Info(..) | Request::Mod(..) | Request::Zip(..) => true,
+        Request::SumDb(sumdb) => {
+            matches!(sumdb.call, SumDbCall::Tile(_) | SumDbCall::Lookup(..))
+        }
+        Request::List(_) | Request::Latest(_) | Request::Query(..) => false,
+    };
+    stored.then(|| request.path().trim_start_matches('/').to_owned())
+}
+
+/// The request whose body lies there; `None` for anything else.
+pub(crate) fn request(at: &str) -> Option<Request> {
+    let request = Request::parse(&format!("/{at}")).ok()?;
+    // Only the one spelling: `%`-encodings and the like are other names.
+    (place(&request).as_deref() == Some(at)).then_some(request)
+}
+
+/// Whether answers to this request are kept in the tree.
+pub(crate) fn keeps(request: &Request) -> bool {
+    place(request).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_and_requests_name_each_other() {
+        for at in [
+            "a.example/!m/@v/v1.0.0.info",
+            "a.example/m/@v/v1.0.0.mod",
+            "a.example/m/v2/@v/v2.0.0-!r!c.zip",
+            "sumdb/sum.example/tile/8/0/000.p/2",
+        ] {
+            let request = request(at).unwrap();
+            assert_eq!(place(&request).unwrap(), at);
+        }
+    }
+
+    #[test]
+    fn what_is_no_body_has_no_request() {
+        for at in [
+            "a.example/m/@v/list",
+            "a.example/m/@latest",
+            "a.example/m/@v/v1.0.0.ziphash",
+            "a.example/m/@v/v1.0.0.zip.sha256",
+            "a.example/m/@v/v1.0.0.lock",
+            "a.example/%6D/@v/v1.0.0.mod",
+            "sumdb/sum.example/latest",
+            "cache/lock",
+        ] {
+            assert_eq!(request(at), None, "{at}");
+        }
+    }
+}
