@@ -3,9 +3,9 @@
 use std::num::NonZero;
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use modcdn_core::goproxy::Prefix;
-use modcdn_core::units::ByteSize;
+use modcdn_core::units::{ByteSize, Period};
 
 use crate::roles::Role;
 use crate::up::plan::BASE_PORT;
@@ -19,6 +19,7 @@ Examples:
   modcdn check /etc/modcdn/edge.yaml           is this file right?
   modcdn edge --config /etc/modcdn/edge.yaml   run one node
   modcdn purge example.com/m@v1.0.0            an edge forgets it
+  modcdn client --url https://go.example.com   what developers set
 
 Exit codes:
   0  all went well; also after Ctrl-C or SIGTERM
@@ -52,6 +53,11 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Take modules out of edges' caches, or have edges ask for them anew
     Purge(PurgeArgs),
+    /// Ask what an origin's policy makes of a module
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Print what a developer or a CI job sets to get modules from here
+    Client(ClientArgs),
     /// Prove again what is in an origin's store, and set aside what is wrong
     Verify(VerifyArgs),
     /// Take a module cache of `go`, or an Athens' disk store, into an origin's store
@@ -60,6 +66,13 @@ pub(crate) enum Command {
     Retention(RetentionArgs),
     /// Ask an edge or an origin for all that a build will ask for
     Warm(WarmArgs),
+}
+
+/// What can be asked of a policy.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Explain which rule decides about a version, from which facts
+    Test(PolicyTestArgs),
 }
 
 const UP_EXAMPLES: &str = "\
@@ -221,7 +234,7 @@ pub(crate) struct PurgeArgs {
     pub(crate) module: Option<String>,
 
     /// Only in the mount with that prefix, such as /team-a/ [default: in all]
-    #[arg(long, value_name = "PREFIX", requires = "module")]
+    #[arg(long, value_name = "PREFIX", conflicts_with_all = ["prefix", "key", "tag", "all"])]
     pub(crate) mount: Option<String>,
 
     /// Everything below a path, as it is asked for: /github.com/acme
@@ -257,6 +270,45 @@ pub(crate) struct PurgeArgs {
     pub(crate) token_file: PathBuf,
 
     /// Print one line of JSON: what every node said
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const POLICY_TEST_EXAMPLES: &str = "\
+Examples:
+  modcdn policy test --config /etc/modcdn/origin.yaml example.com/m@v1.2.3
+  modcdn policy test --config new.yaml --age 3days example.com/m@v1.2.3     as if it were so old
+
+Nobody is asked: what the origin stored and saw is read from its folder. An age that isn't known there
+counts as none, which an origin that can ask the checksum database may know better.
+
+Exit codes:
+  0  the version is allowed
+  1  something failed while looking
+  2  wrong usage, or a wrong configuration file (FILE:line:column on stderr)
+  3  the version is blocked";
+
+/// Flags of `policy test`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = POLICY_TEST_EXAMPLES)]
+pub(crate) struct PolicyTestArgs {
+    /// A version of a module
+    #[arg(value_name = "MODULE@VERSION")]
+    pub(crate) version: String,
+
+    /// The origin's configuration file (YAML)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+
+    /// The mount whose policy is asked
+    #[arg(long, value_name = "PREFIX", default_value = "/")]
+    pub(crate) mount: String,
+
+    /// Take the version to be so old: 3days, 12h
+    #[arg(long, value_name = "TIME")]
+    pub(crate) age: Option<Period>,
+
+    /// Print one line of JSON
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -315,6 +367,49 @@ pub(crate) struct VerifyArgs {
     #[arg(long)]
     pub(crate) json: bool,
 }
+
+const CLIENT_EXAMPLES: &str = "\
+Examples:
+  modcdn client --url https://go.example.com
+  modcdn client --url https://go.example.com --private corp.example/* --private github.com/corp
+  modcdn client --url https://go.example.com --shell env >> .env
+
+Exit codes:
+  0  printed
+  2  wrong usage";
+
+/// Flags of `client`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = CLIENT_EXAMPLES)]
+pub(crate) struct ClientArgs {
+    /// What is to stand in GOPROXY
+    #[arg(long, value_name = "URL", default_value = DEFAULT_URL)]
+    pub(crate) url: String,
+
+    /// Private modules, as GOPRIVATE has them; may be given several times
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) private: Vec<String>,
+
+    /// Of which shell the environment's lines are
+    #[arg(long, value_enum, default_value = "sh")]
+    pub(crate) shell: Shell,
+}
+
+/// How a variable is put into the environment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shell {
+    /// sh, bash, zsh
+    Sh,
+    /// fish
+    Fish,
+    /// PowerShell
+    Powershell,
+    /// NAME=value, for env files and pipelines
+    Env,
+}
+
+/// Where the first edge of `modcdn up` listens.
+const DEFAULT_URL: &str = "http://127.0.0.11:8080";
 
 const IMPORT_EXAMPLES: &str = "\
 Examples:
@@ -478,6 +573,14 @@ mod tests {
     fn help_names_every_command_and_exit_code() {
         let help = Cli::command().render_help().to_string();
         for line in [
+            "  up      Start a whole network on this machine",
+            "  origin  Run an origin",
+            "  edge    Run an edge",
+            "  dns     Run a DNS server",
+            "  check   Check a configuration file",
+            "  policy  Ask what an origin's policy",
+            "  client  Print what a developer",
+            "  purge   Take modules out of edges' caches",
             "Start a whole network on this machine",
             "Run an origin",
             "Run an edge",

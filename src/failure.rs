@@ -13,6 +13,9 @@ const EXIT_FAILED: u8 = 1;
 /// What was asked makes no sense: a flag or a configuration file. clap ends with the same code.
 const EXIT_USAGE: u8 = 2;
 
+/// What was asked about is blocked: a clear answer, and a no.
+const EXIT_BLOCKED: u8 = 3;
+
 /// Why the program ends. The text is for a person, and may have several lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
@@ -22,6 +25,8 @@ pub(crate) enum Failure {
     Config(String),
     /// What was asked makes sense but failed: exit code 1.
     Failed(String),
+    /// The answer is no, and has been given: exit code 3.
+    Blocked,
 }
 
 impl Failure {
@@ -31,6 +36,7 @@ impl Failure {
             // Editors jump to `FILE:line:column`, so nothing stands in front of it.
             Self::Config(text) => error_lines(text),
             Self::Usage(text) | Self::Failed(text) => notice(format_args!("{text}")),
+            Self::Blocked => {}
         }
         ExitCode::from(self.code())
     }
@@ -39,6 +45,7 @@ impl Failure {
         match self {
             Self::Usage(_) | Self::Config(_) => EXIT_USAGE,
             Self::Failed(_) => EXIT_FAILED,
+            Self::Blocked => EXIT_BLOCKED,
         }
     }
 

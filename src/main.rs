@@ -8,6 +8,8 @@
 //! - [`terminal`]: what is said on stdout and stderr.
 //! - [`roles`]: `modcdn origin|edge|dns --config FILE`.
 //! - [`check`]: `modcdn check FILE`.
+//! - [`policy`]: `modcdn policy test`.
+//! - [`client`]: `modcdn client`.
 //! - [`purge`]: `modcdn purge`, for the admin listeners of edges.
 //! - [`verify`], [`import`], [`retention`]: `modcdn verify|import|retention`, for an origin's store.
 //! - [`warm`]: `modcdn warm`, for edges and origins before a build.
@@ -17,8 +19,10 @@
 mod bar;
 mod check;
 mod cli;
+mod client;
 mod failure;
 mod import;
+mod policy;
 mod purge;
 mod retention;
 mod roles;
@@ -32,7 +36,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use modcdn_edge::Start;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, PolicyCommand};
 use crate::failure::Failure;
 
 /// A hit allocates a dozen small blocks and frees them on the same thread: glibc's allocator took
@@ -69,6 +73,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Dns(args) => roles::run(roles::Role::Dns, &args.config),
         Command::Check(args) => check::run(&args.file, args.role),
         Command::Purge(args) => purge::run(&args),
+        Command::Policy(PolicyCommand::Test(args)) => policy::test(&args),
+        Command::Client(args) => client::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Retention(args) => retention::run(&args),

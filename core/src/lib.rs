@@ -4,6 +4,7 @@
 //!
 //! - [`goproxy`]: the grammar of the GOPROXY protocol as types. Bytes of a client are parsed once,
 //!   here; only parsed values go on into cache keys and upstream URLs.
+//! - [`goenv`]: what a go command must be told to come to us.
 //! - [`gomod`]: what a go.mod says about retracted versions, deprecated modules and its language.
 //! - [`purge`]: which answers are to be forgotten.
 //! - [`range`]: byte ranges (RFC 9110 §14).
@@ -25,6 +26,7 @@ pub mod bearer;
 pub mod config;
 pub mod digest;
 pub mod durable;
+pub mod goenv;
 pub mod gomod;
 pub mod goproxy;
 pub mod h1;

@@ -57,6 +57,21 @@ impl Lines {
         Ok((lines, damaged))
     }
 
+    /// Opens a file to be read only: nothing is cut off, and nothing can be added.
+    ///
+    /// # Errors
+    /// It can't be read.
+    pub(crate) fn read(path: &Path, mut see: impl FnMut(&str)) -> io::Result<Self> {
+        let mut file = File::open(path)?;
+        let (len, _) = read(&mut file, &mut see)?;
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            len,
+            torn: false,
+        })
+    }
+
     /// How long the file is.
     pub(crate) fn len(&self) -> u64 {
         self.len

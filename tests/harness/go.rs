@@ -47,6 +47,28 @@ impl Go {
         self
     }
 
+    /// Without a variable that he would have.
+    pub fn without(mut self, name: &str) -> Go {
+        self.env.retain(|(known, _)| *known != name);
+        self
+    }
+
+    /// Runs a script of his shell in a folder with an empty go.mod; `go` is on its PATH.
+    pub fn shell(&self, script: &str) -> Ran {
+        let folder = self.empty();
+        let mut command = Command::new("sh");
+        command.args(["-e", "-c", script]);
+        let mut path = go_binary()
+            .parent()
+            .expect("go is in a folder")
+            .as_os_str()
+            .to_owned();
+        path.push(":");
+        path.push(std::env::var_os("PATH").unwrap_or_default());
+        command.env("PATH", path);
+        self.ran(command, &folder, script)
+    }
+
     /// The folder he works in, at first a copy of `tests/project`.
     pub fn project(&self) -> PathBuf {
         let copy = self.scratch.folder("project");
@@ -66,10 +88,14 @@ impl Go {
 
     /// Runs `go` in a folder with an empty go.mod: for questions about any module.
     pub fn ask(&self, arguments: &[&str]) -> Ran {
+        self.run_in(&self.empty(), arguments)
+    }
+
+    fn empty(&self) -> PathBuf {
         let folder = self.scratch.folder("empty");
         self.scratch
             .file("empty/go.mod", "module example.com/empty\n\ngo 1.22\n");
-        self.run_in(&folder, arguments)
+        folder
     }
 
     /// `go mod download`, `go build`, then the binary: all must succeed.
@@ -91,15 +117,17 @@ impl Go {
     }
 
     fn run_in(&self, folder: &Path, arguments: &[&str]) -> Ran {
+        let mut command = Command::new(go_binary());
+        command.args(arguments);
+        self.ran(command, folder, &arguments.join(" "))
+    }
+
+    fn ran(&self, mut command: Command, folder: &Path, what: &str) -> Ran {
         let (out, err) = (
             self.scratch.path().join("stdout"),
             self.scratch.path().join("stderr"),
         );
-        let mut command = Command::new(go_binary());
-        command
-            .args(arguments)
-            .current_dir(folder)
-            .stdin(Stdio::null());
+        command.current_dir(folder).stdin(Stdio::null());
         command.stdout(File::create(&out).expect("a file for stdout"));
         command.stderr(File::create(&err).expect("a file for stderr"));
         for name in [
@@ -115,10 +143,10 @@ impl Go {
             command.env_remove(name);
         }
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
-        let status = wait_bounded(&mut command, arguments);
+        let status = wait_bounded(&mut command, what);
         let read = |path| fs::read_to_string(path).expect("what go wrote is utf-8");
         Ran {
-            what: arguments.join(" "),
+            what: what.to_owned(),
             status,
             stdout: read(out),
             stderr: read(err),
@@ -219,7 +247,7 @@ fn build_cache() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("go-build")
 }
 
-fn wait_bounded(command: &mut Command, arguments: &[&str]) -> ExitStatus {
+fn wait_bounded(command: &mut Command, what: &str) -> ExitStatus {
     let mut child = command.spawn().expect("cannot run go");
     let deadline = Instant::now() + LIMIT;
     loop {
@@ -229,7 +257,7 @@ fn wait_bounded(command: &mut Command, arguments: &[&str]) -> ExitStatus {
         if Instant::now() > deadline {
             let _ = child.kill();
             let _ = child.wait();
-            panic!("go {} took longer than {LIMIT:?}", arguments.join(" "));
+            panic!("go {what} took longer than {LIMIT:?}");
         }
         std::thread::sleep(Duration::from_millis(20));
     }

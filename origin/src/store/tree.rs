@@ -177,7 +177,7 @@ impl Tree {
 
     /// The folder of answers that may change.
     pub(crate) fn mutable_dir(&self) -> PathBuf {
-        self.work.dir().join(".mutable")
+        self.work.dir().join(super::mutable::DIR)
     }
 
     /// Where our head of a checksum database is kept.

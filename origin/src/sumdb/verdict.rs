@@ -1,5 +1,6 @@
 //! What a proof, or the lack of one, means for a body. Pure.
 
+use modcdn_core::goenv;
 use modcdn_core::goproxy::{ModulePath, Pattern};
 use modcdn_core::h1::H1;
 use modcdn_core::refusal::{Reason, Refusal};
@@ -166,8 +167,7 @@ pub(crate) fn private(asked: &str, module: &ModulePath, pattern: &Pattern) -> Re
         "{module} is private: the checksum database is not asked about it\n\
          (its name would be published)"
     );
-    Refusal::new(Reason::PrivateModule, asked, failed)
-        .hint(format!("set GONOSUMDB: go env -w GONOSUMDB={pattern}"))
+    Refusal::new(Reason::PrivateModule, asked, failed).hint(goenv::hint(pattern))
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ struct Info {
 }
 
 /// The versions of a list.
-pub(super) fn versions(list: &[u8]) -> Vec<Version> {
+pub(crate) fn versions(list: &[u8]) -> Vec<Version> {
     let text = std::str::from_utf8(list).unwrap_or_default();
     text.lines()
         .filter_map(|line| line.trim().parse().ok())

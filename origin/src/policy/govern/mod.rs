@@ -26,6 +26,7 @@ use crate::purges::Purger;
 use crate::upstream::asked;
 
 pub(crate) use self::facts::RecordSource;
+pub(crate) use self::lists::versions;
 
 /// See the module.
 pub(crate) struct Governor {

@@ -107,6 +107,22 @@ impl Sight {
         })
     }
 
+    /// Reads a file that may be another process', and leaves it as it is: nothing that this one sees is
+    /// ever written down.
+    ///
+    /// # Errors
+    /// It can't be read.
+    pub fn read(path: &Path, most: usize) -> io::Result<Self> {
+        let mut seen = Seen::default();
+        let lines = Lines::read(path, |text| seen.take_up(text))?;
+        seen.bound(most);
+        Ok(Self {
+            most,
+            seen: Mutex::new(seen),
+            file: Mutex::new(SightFile { lines, base: 0 }),
+        })
+    }
+
     /// Notes versions that an upstream named.
     pub fn saw<'a>(
         &self,

@@ -9,10 +9,11 @@ pub(crate) mod memory;
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use modcdn_core::digest::Sha256;
 use modcdn_core::durable::{self, Sync};
 use modcdn_core::goproxy::Prefix;
@@ -24,6 +25,9 @@ use super::marks::Marks;
 use super::tree::Tree;
 use crate::config::Freshness;
 use crate::disk;
+
+/// The folder of answers, in a mount's folder.
+pub(super) const DIR: &str = ".mutable";
 
 /// The answers of one mount. See the module.
 pub(crate) struct Mutables {
@@ -164,9 +168,20 @@ impl Mutables {
     }
 
     fn file(&self, path: &str) -> PathBuf {
-        let name = Sha256::of(path.as_bytes()).to_string();
-        self.tree.mutable_dir().join(&name[..2]).join(&name[2..])
+        place(&self.tree.mutable_dir(), path)
     }
+}
+
+/// Where the answer to a path lies in the folder of answers.
+fn place(folder: &Path, path: &str) -> PathBuf {
+    let name = Sha256::of(path.as_bytes()).to_string();
+    folder.join(&name[..2]).join(&name[2..])
+}
+
+/// The answer to a path that was kept last in a mount's folder, however old it is. Blocks.
+pub(crate) fn kept(folder: &Path, path: &str) -> Option<Bytes> {
+    let file = place(&folder.join(DIR), path);
+    Some(answer::load(&file, path).ok()??.body)
 }
 
 #[cfg(test)]
