@@ -160,7 +160,7 @@ impl<E: Follows> Follower<E> {
         Self {
             engine,
             settings,
-            place: Place::within(folder),
+            place: Place::within(&folder),
             metrics,
             known: None,
             saved: None,

@@ -2,7 +2,7 @@
 //! isn't there, or holds anything else, is no place.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tokio::task::spawn_blocking;
 
@@ -16,7 +16,7 @@ const NAME: &str = "purges.position";
 pub(super) struct Place(PathBuf);
 
 impl Place {
-    pub(super) fn within(folder: PathBuf) -> Self {
+    pub(super) fn within(folder: &Path) -> Self {
         Self(folder.join(NAME))
     }
 

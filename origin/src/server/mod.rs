@@ -11,7 +11,7 @@ mod tracked;
 use std::env;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -368,13 +368,8 @@ async fn tell_edges(changes: Arc<Changes>, purger: Arc<Purger>, mut stop: watch:
 }
 
 async fn open_sight(config: &Config) -> Result<Arc<Sight>, Error> {
-    let (path, most) = (config.store.dir.join(sight::FILE), config.sight.versions);
-    let opening = disk::blocking(move || Sight::open(&path, most)).await;
-    let sight = opening.map_err(|error| Error::Store {
-        dir: config.store.dir.clone(),
-        error,
-    })?;
-    Ok(Arc::new(sight))
+    let most = config.sight.versions;
+    open_record(config, sight::FILE, move |path| Sight::open(path, most)).await
 }
 
 /// Begins the retention of those mounts that have one.
@@ -401,23 +396,35 @@ fn keep_stores_small(
 }
 
 async fn open_purge_log(config: &Config) -> Result<Arc<PurgeLog>, Error> {
-    let (path, purges) = (config.store.dir.join(purges::FILE), config.purges.clone());
+    let purges = config.purges.clone();
+    // Where it is a new one after each start, edges confirm everything then.
+    open_record(config, purges::FILE, move |path| {
+        PurgeLog::open(path, &purges)
+    })
+    .await
+}
+
+/// Opens a record that the origin keeps for itself. Where its store may only be read, the record lasts
+/// until the origin's end.
+async fn open_record<T: Send + 'static>(
+    config: &Config,
+    name: &'static str,
+    open: impl Fn(&Path) -> io::Result<T> + Send + 'static,
+) -> Result<Arc<T>, Error> {
+    let dir = config.store.dir.clone();
+    let path = dir.join(name);
     let opening = disk::blocking(move || {
-        PurgeLog::open(&path, &purges).or_else(|error| {
+        open(&path).or_else(|error| {
             if !is_read_only(&error) {
                 return Err(error);
             }
-            // A new log each time: edges confirm everything after a restart.
-            tracing::warn!(%error, "purges are not remembered across a restart");
+            tracing::warn!(record = name, %error, "not remembered across a restart");
             let folder = format!("modcdn-origin-{}", std::process::id());
-            PurgeLog::open(&env::temp_dir().join(folder).join(purges::FILE), &purges)
+            open(&env::temp_dir().join(folder).join(name))
         })
     });
-    let log = opening.await.map_err(|error| Error::Store {
-        dir: config.store.dir.clone(),
-        error,
-    })?;
-    Ok(Arc::new(log))
+    let opened = opening.await.map_err(|error| Error::Store { dir, error })?;
+    Ok(Arc::new(opened))
 }
 
 /// Removes, once, answers that are too old for any use.
@@ -435,13 +442,9 @@ async fn sweep(engine: Arc<Engine>, freshness: Freshness) {
 }
 
 async fn open_announcer(config: &Config, purger: &Arc<Purger>) -> Result<Arc<Announcer>, Error> {
-    let (path, purger) = (config.store.dir.join(announce::FILE), purger.clone());
-    let opening = disk::blocking(move || Announcer::open(&path, purger)).await;
-    let announcer = opening.map_err(|error| Error::Store {
-        dir: config.store.dir.clone(),
-        error,
-    })?;
-    Ok(Arc::new(announcer))
+    let purger = purger.clone();
+    let open = move |path: &Path| Announcer::open(path, purger.clone());
+    open_record(config, announce::FILE, open).await
 }
 
 /// Tells edges of policies that changed. What can't be told now is told later.

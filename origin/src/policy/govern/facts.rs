@@ -141,14 +141,11 @@ impl Heard {
 pub(super) struct Said(Arc<Notices>);
 
 impl Said {
-    /// The facts, with what he says of a version.
-    pub(super) fn of(&self, version: &Version, facts: Facts) -> Facts {
+    /// Adds what he says of a version to what is known of it.
+    pub(super) fn add_to(&self, facts: &mut Facts, version: &Version) {
         let retraction = self.0.retraction(version);
-        Facts {
-            retracted: retraction.map(|one| one.rationale.clone()),
-            deprecated: self.0.deprecated.clone(),
-            ..facts
-        }
+        facts.retracted = retraction.map(|one| one.rationale.clone());
+        facts.deprecated.clone_from(&self.0.deprecated);
     }
 }
 

@@ -171,15 +171,14 @@ impl Case<'_> {
         };
         let is_allowed = |version: &&Version| {
             let known = || self.known_age(module, version).unwrap_or(Age::Unknown);
-            let facts = Facts {
+            let mut facts = Facts {
                 private,
                 age: found.get(*version).copied().unwrap_or_else(known),
                 ..Facts::at(self.now)
             };
-            let facts = match &notices {
-                Some(said) => said.of(version, facts),
-                None => facts,
-            };
+            if let Some(said) = &notices {
+                said.add_to(&mut facts, version);
+            }
             self.policy.decide(module, version, &facts).is_allowed()
         };
         let allowed = all.iter().filter(is_allowed).cloned().collect();

@@ -241,7 +241,7 @@ impl Case<'_> {
         }
         if needs.notices {
             let notices = self.notices(module).await;
-            facts = notices.of(version, facts);
+            notices.add_to(&mut facts, version);
         }
         Ok(self.policy.decide(module, version, &facts))
     }
