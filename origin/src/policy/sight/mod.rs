@@ -283,9 +283,6 @@ impl Seen {
     }
 
     fn heads_of(&mut self, database: &str) -> &mut Heads {
-        if !self.heads.contains_key(database) {
-            self.heads.insert(database.to_owned(), Heads::default());
-        }
         self.heads.entry(database.to_owned()).or_default()
     }
 
