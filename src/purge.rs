@@ -208,7 +208,7 @@ fn report(said: &[Said<'_>], json: Option<&Line<'_>>) -> Result<(), Failure> {
     for said in said {
         match (&said.purged, &said.error) {
             (Some(purged), _) if json.is_none() => {
-                print(&format!("{}: {}", said.admin, words(*purged)))
+                print(&format!("{}: {}", said.admin, words(*purged)));
             }
             (_, Some(error)) => error_lines(&format!("{}: {error}", said.admin)),
             _ => {}

@@ -352,11 +352,12 @@ fn failures_of_the_upstream_are_no_404s_and_not_stored() {
     let client = Client::h1(edge.url());
     for (failure, statuses) in [
         (Answer::Status(500, "no\n"), &[502][..]),
-        (Answer::Status(429, "slow down\n"), &[502, 503]),
         (Answer::Status(403, "not for you\n"), &[502, 403]),
         (Answer::Body("{\"Version\":\"v9.9.9\"}".into()), &[502]),
         (Answer::Body("not json".into()), &[502]),
         (Answer::Hang, &[504]),
+        // The last, since the upstream isn't asked for a moment after that.
+        (Answer::Status(429, "slow down\n"), &[502, 503]),
     ] {
         upstream.answer(path, failure);
         let answer = client.get(path);

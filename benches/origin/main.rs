@@ -7,7 +7,6 @@
 //!
 //! - `info`: stored `.info`s a second on one core, HTTP/2 in clear text, nginx serving the same file;
 //! - `cold first byte`: what the origin adds to an upstream's first byte of a zip it never had;
-//! - `memory`: what twenty zips of 200 MB take that pass through at once;
 //! - `cold project`: `go mod download` of a made project of 180 modules, straight from the upstream
 //!   and through edge and origin that have nothing stored.
 //!
@@ -16,7 +15,6 @@
 
 mod first_byte;
 mod info;
-mod memory;
 mod nodes;
 mod project;
 #[path = "../rig/mod.rs"]
@@ -39,9 +37,6 @@ fn main() -> Outcome<()> {
     }
     if wanted("cold first byte") {
         first_byte::run(dir.path())?;
-    }
-    if wanted("memory") {
-        memory::run(dir.path())?;
     }
     if wanted("cold project") {
         project::run(dir.path())?;

@@ -250,8 +250,8 @@ fn follow_purges(
     let settings = follow::Settings::of(&config.origin);
     let settings = Arc::new(ArcSwap::from_pointee(settings));
     let metrics = FollowMetrics::new(registry);
-    let folder = config.store.dir.clone();
-    let follower = Follower::new(Arc::clone(engine), Arc::clone(&settings), folder, metrics);
+    let (engine, following) = (Arc::clone(engine), Arc::clone(&settings));
+    let follower = Follower::new(engine, following, &config.store.dir, metrics);
     fills.spawn(follower.run());
     settings
 }

@@ -195,7 +195,7 @@ async fn zip(
     let file = Arc::new(
         spawn_blocking(tempfile::tempfile)
             .await
-            .map_err(joined)?
+            .map_err(|error| joined(&error))?
             .map_err(io)?,
     );
     let limits = archive::Limits::default();
@@ -207,11 +207,11 @@ async fn zip(
         }
         let file = file.clone();
         let written = spawn_blocking(move || (&*file).write_all(&piece)).await;
-        written.map_err(joined)?.map_err(io)?;
+        written.map_err(|error| joined(&error))?.map_err(io)?;
     }
     let (module, version) = (module.clone(), version.clone());
     let judged = spawn_blocking(move || judge(&file, bytes, &module, &version, &limits)).await;
-    is_right(judged.map_err(joined)??, h1, bytes)
+    is_right(judged.map_err(|error| joined(&error))??, h1, bytes)
 }
 
 fn judge(
@@ -226,7 +226,7 @@ fn judge(
     Ok(checked.h1)
 }
 
-fn joined(error: tokio::task::JoinError) -> Fault {
+fn joined(error: &tokio::task::JoinError) -> Fault {
     Fault::Lasting(error.to_string())
 }
 

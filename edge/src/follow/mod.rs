@@ -19,7 +19,7 @@ mod place;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -154,13 +154,13 @@ impl<E: Follows> Follower<E> {
     pub(crate) fn new(
         engine: E,
         settings: Arc<ArcSwap<Settings>>,
-        folder: PathBuf,
+        folder: &Path,
         metrics: FollowMetrics,
     ) -> Self {
         Self {
             engine,
             settings,
-            place: Place::within(&folder),
+            place: Place::within(folder),
             metrics,
             known: None,
             saved: None,

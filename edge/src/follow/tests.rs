@@ -143,7 +143,7 @@ impl Rig {
         let mut follower = Follower::new(
             scene.clone(),
             Arc::new(ArcSwap::from_pointee(settings)),
-            dir.path().to_owned(),
+            dir.path(),
             FollowMetrics::new(&registry),
         );
         follower.begin().await;
