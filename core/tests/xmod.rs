@@ -1,20 +1,16 @@
 //! The grammar judges as golang.org/x/mod does: both read the same few ten thousand generated
 //! texts. Needs `go` and, through its module proxy, golang.org/x/mod.
 
-use std::{
-    fs::File,
-    io::{Seek, Write},
-    process::{Command, Stdio},
-};
-
 use modcdn_core::gomod::Notices;
 use modcdn_core::goproxy::{
     FilePath, MAX_ELEMENT, ModulePath, Pattern, Pseudo, Request, Stamp, Tile, Version, split_major,
     tag,
 };
 
+use self::reference::go_run;
 use self::texts::Random;
 
+mod reference;
 #[path = "xmod/texts.rs"]
 mod texts;
 
@@ -354,35 +350,10 @@ fn assert_sane(verdicts: &[Option<String>]) {
 
 /// Asks x/mod; `None` is its no.
 fn x_mod<'a>(lines: impl Iterator<Item = (&'a str, &'a str, &'a str)>) -> Vec<Option<String>> {
-    let mut input: File = tempfile::tempfile().expect("a temporary file");
-    let mut count = 0;
-    for (op, a, b) in lines {
-        writeln!(input, "{op}\t{}\t{}", hex(a), hex(b)).expect("a written line");
-        count += 1;
-    }
-    input.rewind().expect("a rewound file");
-    let output = Command::new("go")
-        .args(["run", "."])
-        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/xmod"))
-        .env("GOFLAGS", "-mod=mod")
-        .env("GOTOOLCHAIN", "local")
-        .env("GOWORK", "off")
-        .stdin(input)
-        .stderr(Stdio::piped())
-        .output()
-        .expect("this test needs the go command on PATH (Go 1.23 or later)");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "go run core/tests/xmod failed:\n{errors}"
-    );
-    let text = String::from_utf8(output.stdout).expect("x/mod answers in ASCII");
-    let verdicts: Vec<_> = text
-        .lines()
-        .map(|l| l.strip_prefix("ok ").map(str::to_owned))
-        .collect();
-    assert_eq!(verdicts.len(), count);
-    verdicts
+    let lines = lines.map(|(op, a, b)| format!("{op}\t{}\t{}", hex(a), hex(b)));
+    let verdicts = go_run("tests/xmod", lines);
+    let verdict = |line: &String| line.strip_prefix("ok ").map(str::to_owned);
+    verdicts.iter().map(verdict).collect()
 }
 
 fn hex(text: &str) -> String {

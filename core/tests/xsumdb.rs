@@ -2,10 +2,6 @@
 //! generated notes, heads, records, logs and files. Needs `go` and, through its module proxy,
 //! golang.org/x/mod.
 
-use std::fs::File;
-use std::io::{Seek, Write};
-use std::process::{Command, Stdio};
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use modcdn_core::digest::Sha256;
@@ -14,6 +10,10 @@ use modcdn_core::h1::H1;
 use modcdn_core::sumdb::note::VerifierKey;
 use modcdn_core::sumdb::record::Lookup;
 use modcdn_core::sumdb::tree::{Node, Plan, TreeHead, leaf_hash};
+
+use self::reference::go_run;
+
+mod reference;
 
 /// How many texts of each kind are generated.
 const TEXTS: usize = 2000;
@@ -340,39 +340,13 @@ fn assert_sane(verdicts: &[Option<String>]) {
 
 /// Asks x/mod; `None` is its no.
 fn x_mod<'a>(lines: impl Iterator<Item = (&'a str, Vec<&'a str>)>) -> Vec<Option<String>> {
-    let mut input: File = tempfile::tempfile().expect("a temporary file");
-    let mut count = 0;
-    for (op, args) in lines {
-        let args: String = args
-            .iter()
-            .map(|arg| format!("\t{}", hex(arg.as_bytes())))
-            .collect();
-        writeln!(input, "{op}{args}").expect("a written line");
-        count += 1;
-    }
-    input.rewind().expect("a rewound file");
-    let output = Command::new("go")
-        .args(["run", "."])
-        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/xsumdb"))
-        .env("GOFLAGS", "-mod=mod")
-        .env("GOTOOLCHAIN", "local")
-        .env("GOWORK", "off")
-        .stdin(input)
-        .stderr(Stdio::piped())
-        .output()
-        .expect("this test needs the go command on PATH (Go 1.22 or later)");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "go run core/tests/xsumdb failed:\n{errors}"
-    );
-    let text = String::from_utf8(output.stdout).expect("x/mod answers in ASCII");
-    let verdicts: Vec<_> = text
-        .lines()
-        .map(|line| line.strip_prefix("ok ").map(str::to_owned))
-        .collect();
-    assert_eq!(verdicts.len(), count);
-    verdicts
+    let lines = lines.map(|(op, args)| {
+        let hexed = args.iter().map(|arg| format!("\t{}", hex(arg.as_bytes())));
+        format!("{op}{}", hexed.collect::<String>())
+    });
+    let verdicts = go_run("tests/xsumdb", lines);
+    let verdict = |line: &String| line.strip_prefix("ok ").map(str::to_owned);
+    verdicts.iter().map(verdict).collect()
 }
 
 fn hex(bytes: &[u8]) -> String {

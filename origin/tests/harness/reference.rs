@@ -1,40 +1,19 @@
 //! What golang.org/x/mod says of module zips: origin/tests/xmod.
 
-use std::fs::File;
-use std::io::{Seek, Write};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::Value;
 
-/// Asks x/mod; `Err` is its reason for a no. Needs `go` and, through its module proxy,
-/// golang.org/x/mod.
+use self::go::go_run;
+
+#[path = "../../../core/tests/reference/mod.rs"]
+mod go;
+
+/// Asks x/mod; `Err` is its reason for a no.
 pub(crate) fn x_mod(questions: impl IntoIterator<Item = Value>) -> Vec<Result<String, String>> {
-    let mut input: File = tempfile::tempfile().expect("a temporary file");
-    let mut count = 0;
-    for question in questions {
-        writeln!(input, "{question}").expect("a written line");
-        count += 1;
-    }
-    input.rewind().expect("a rewound file");
-    let output = Command::new("go")
-        .args(["run", "."])
-        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/xmod"))
-        .env("GOFLAGS", "-mod=mod")
-        .env("GOTOOLCHAIN", "local")
-        .env("GOWORK", "off")
-        .stdin(input)
-        .stderr(Stdio::piped())
-        .output()
-        .expect("this test needs the go command on PATH (Go 1.22 or later)");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "go run origin/tests/xmod failed:\n{errors}"
-    );
-    let text = String::from_utf8(output.stdout).expect("x/mod answers in UTF-8");
-    let answers: Vec<_> = text.lines().map(answer).collect();
-    assert_eq!(answers.len(), count);
-    answers
+    let lines = questions.into_iter().map(|question| question.to_string());
+    let answers = go_run("tests/xmod", lines);
+    answers.iter().map(|line| answer(line)).collect()
 }
 
 fn answer(line: &str) -> Result<String, String> {
