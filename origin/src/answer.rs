@@ -23,6 +23,7 @@ use modcdn_core::goproxy::{Request, SumDb, SumDbCall};
 use modcdn_core::headers::{
     DISABLE_MODULE_FETCH, MODCDN_NOTICE, MODCDN_SUM, MODCDN_UNVERIFIED, REPR_DIGEST,
 };
+use modcdn_core::prefer::PREFERENCE_APPLIED;
 use modcdn_core::range::{self, ContentRange, RangeOutcome};
 use modcdn_core::refusal::{Reason, Refusal};
 
@@ -172,6 +173,15 @@ pub(crate) fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
         HeaderValue::from_static("text/plain; charset=utf-8"),
     );
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The answer isn't here yet, and its asker wanted to hear that.
+pub(crate) fn at_work() -> Response<Body> {
+    let text = "the origin is still at work on this: ask again\n";
+    let mut response = plain(StatusCode::ACCEPTED, text);
+    let applied = HeaderValue::from_static("respond-async");
+    response.headers_mut().insert(PREFERENCE_APPLIED, applied);
     response
 }
 
