@@ -4,7 +4,7 @@ mod harness;
 
 use std::fs;
 use std::process::{Command, Output};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use harness::go::Go;
 use harness::http::Client;
@@ -148,6 +148,40 @@ fn a_young_version_cools_down() {
     assert!(said.contains("reason: policy-cool-down"), "{said}");
     let got = rig.user().ask(&["get", &of("latest")]).succeeds();
     assert!(got.stderr.contains(" v1.1.0"), "{}", got.stderr);
+}
+
+#[test]
+fn what_was_stored_before_anybody_noted_first_sights_is_as_old_as_that() {
+    let mut rig = Rig::new("{}");
+    for version in ["v1.0.0", "v1.1.0"] {
+        let zip = format!("/{MODULE}/@v/{version}.zip");
+        Client::h1(rig.origin.url()).get(&zip).ok();
+    }
+    rig.origin.kill();
+    let store = rig.origin.store();
+    fs::remove_file(store.join(".sight/log")).expect("a log of first sights");
+    let then = SystemTime::now() - Duration::from_secs(8 * 24 * 3600);
+    for version in ["v1.0.0", "v1.1.0"] {
+        let file = fs::File::open(store.join(format!("{MODULE}/@v/{version}.zip")));
+        let stored = file.expect("a stored zip");
+        stored.set_modified(then).expect("a time can be set");
+    }
+    rig.origin
+        .configure(&mounts(&rig.upstream, "{min_age: 7days}"));
+    rig.origin.start();
+    // Without an origin that was asked, and with one.
+    for _ in 0..2 {
+        let old = rig.test(&[&of("v1.1.0")]);
+        assert_eq!(old.status.code(), Some(0), "{old:?}");
+        let listed = rig.user().ask(&["list", "-m", "-versions", MODULE]);
+        assert_eq!(
+            listed.succeeds().stdout,
+            format!("{MODULE} v1.0.0 v1.1.0\n")
+        );
+    }
+    let said = rig.user().ask(&["get", &of("v1.2.0")]).fails();
+    assert!(said.contains("reason: policy-cool-down"), "{said}");
+    rig.user().ask(&["get", &of("v1.0.0")]).succeeds();
 }
 
 #[test]

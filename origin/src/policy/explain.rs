@@ -238,7 +238,10 @@ impl<'a> Looking<'a> {
         let (module, now) = (self.question.module, self.question.now);
         if self.mount.sumdb.verify == Verify::Off || self.mount.private.matches(module) {
             let seen = sight.age(&self.mount.prefix, module, version, now);
-            return seen.map_or(unknown, |age| (Age::Seen(age), "first sight"));
+            let seen = seen.map(|age| (age, "first sight"));
+            let stored = self.stored(version).map(|age| (age, "time in the store"));
+            let oldest = seen.into_iter().chain(stored).max_by_key(|(age, _)| *age);
+            return oldest.map_or(unknown, |(age, from)| (Age::Seen(age), from));
         }
         let Some(record) = self.record(version) else {
             return unknown;
@@ -247,6 +250,22 @@ impl<'a> Looking<'a> {
         let a_day = self.question.config.sight.records_a_day;
         let age = sight.record_age(database, record, now, a_day);
         age.map_or(unknown, |age| (Age::Recorded(age), "checksum database"))
+    }
+
+    /// How long something of the version has been stored, where the store is a folder.
+    fn stored(&self, version: &Version) -> Option<Duration> {
+        let (module, version) = (self.question.module.clone(), version.clone());
+        let bodies = [
+            Request::Info(module.clone(), version.clone()),
+            Request::Mod(module.clone(), version.clone()),
+            Request::Zip(module, version),
+        ];
+        let ages = bodies.iter().filter_map(|body| {
+            let file = self.folder.join(body.path().trim_start_matches('/'));
+            let since = fs::metadata(file).ok()?.modified().ok()?;
+            self.question.now.duration_since(since).ok()
+        });
+        ages.max()
     }
 
     /// The number of the version's record, if that was proven once.

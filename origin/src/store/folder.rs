@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -175,6 +176,16 @@ impl Shelf for Folder {
         let place = place.to_owned();
         self.run(move |folder| folder.write_sum_now(&place, sum))
             .await
+    }
+
+    async fn stored_at(&self, place: &str) -> io::Result<Option<SystemTime>> {
+        let path = self.path(place);
+        self.run(move |_| match fs::metadata(path) {
+            Ok(metadata) => metadata.modified().map(Some),
+            Err(error) if absent(&error) => Ok(None),
+            Err(error) => Err(error),
+        })
+        .await
     }
 
     async fn text(&self, place: &str) -> io::Result<Option<String>> {

@@ -47,6 +47,9 @@ pub(crate) trait Shelf: Send + Sync {
     /// command does, too. So do `put` and `commit`.
     async fn write_sum(&self, place: &str, sum: Sum) -> io::Result<()>;
 
+    /// Since when a body has been there; `None` if it isn't.
+    async fn stored_at(&self, place: &str) -> io::Result<Option<SystemTime>>;
+
     /// A short text that lies there, as others wrote it; `None` if there is none.
     async fn text(&self, place: &str) -> io::Result<Option<String>>;
 

@@ -12,9 +12,10 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
-use modcdn_core::goproxy::{Request, SumDbName};
+use modcdn_core::goproxy::{ModulePath, Request, SumDbName, Version};
 use modcdn_core::h1::H1;
 use modcdn_core::refusal::Refusal;
 use parking_lot::Mutex;
@@ -230,6 +231,29 @@ impl Tree {
             }
         };
         Look::Found(Stored { sum, body })
+    }
+
+    /// Since when something of a version has been stored; `None` if nothing is, or that can't be found out.
+    pub(crate) async fn stored_at(
+        &self,
+        module: &ModulePath,
+        version: &Version,
+    ) -> Option<SystemTime> {
+        let (module, version) = (module.clone(), version.clone());
+        let bodies = [
+            Request::Info(module.clone(), version.clone()),
+            Request::Mod(module.clone(), version.clone()),
+            Request::Zip(module, version),
+        ];
+        let mut first = None;
+        for place in bodies.iter().filter_map(place) {
+            match self.shelf.stored_at(&place).await {
+                Ok(Some(at)) => first = Some(first.map_or(at, |first: SystemTime| first.min(at))),
+                Ok(None) => {}
+                Err(error) => self.note("look", &error),
+            }
+        }
+        first
     }
 
     /// What a failure to read means.

@@ -16,6 +16,7 @@ mod upload;
 use std::io::{self, ErrorKind};
 use std::path::Path as FilePath;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -236,6 +237,12 @@ impl Shelf for Bucket {
         let text = Bytes::from(sum.text());
         self.put_bytes(&beside_place(place), text, Attributes::new())
             .await
+    }
+
+    async fn stored_at(&self, place: &str) -> io::Result<Option<SystemTime>> {
+        let key = self.key(place)?;
+        let meta = self.ask(self.0.client.head(&key)).await?;
+        Ok(meta.map(|meta| meta.last_modified.into()))
     }
 
     async fn text(&self, place: &str) -> io::Result<Option<String>> {
