@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::flight::Landing;
 use super::following::Following;
-use super::{Engine, Found, News, too_long};
+use super::{Engine, Found, News, Place, too_long};
 use crate::disk;
 use crate::store::shelf::Local;
 use crate::store::spool::{self, Spool, Writer};
@@ -25,16 +25,39 @@ impl Engine {
         request: &Request,
         landing: Landing<String, News>,
     ) {
-        // Another flight may have landed since its asker looked.
-        match self.stored(request, false).await {
-            Ok(None) => {}
-            Ok(Some(stored)) => return landing.say(Ok(Found::Stored(stored))),
-            Err(refusal) => return landing.say(Err(refusal)),
+        if !self.look_again(request, &landing).await {
+            return;
         }
-        let _place = match self.place(request).await {
-            Ok(place) => place,
-            Err(refusal) => return landing.say(Err(refusal)),
-        };
+        match self.place(request).await {
+            Ok(place) => {
+                self.fetch_ahead(request);
+                self.fetch_body(request, place, landing).await;
+            }
+            Err(refusal) => landing.say(Err(refusal)),
+        }
+    }
+
+    /// Whether a body must be fetched: another flight may have landed since its asker looked.
+    pub(super) async fn look_again(
+        &self,
+        request: &Request,
+        landing: &Landing<String, News>,
+    ) -> bool {
+        match self.stored(request, false).await {
+            Ok(None) => return true,
+            Ok(Some(stored)) => landing.say(Ok(Found::Stored(stored))),
+            Err(refusal) => landing.say(Err(refusal)),
+        }
+        false
+    }
+
+    /// Fetches a body; what is proven is put into the tree after it was told.
+    pub(super) async fn fetch_body(
+        &self,
+        request: &Request,
+        _place: Place,
+        landing: Landing<String, News>,
+    ) {
         let asked = std::time::Instant::now();
         let deadline = Instant::now() + self.timeouts.request.get();
         // Beside the fetch, not after it.
@@ -45,7 +68,13 @@ impl Engine {
         {
             Ok(Fetched::Whole { body, .. }) => {
                 self.governor.saw(request, &body, SystemTime::now());
-                landing.say(self.take_whole(request, body, proof).await);
+                let taken = self.take_whole(request, body.clone(), proof).await;
+                let is_good = taken.is_ok();
+                landing.say(taken.map(Found::Stored));
+                // Whoever asks meanwhile gets the news: nobody waits for the disk.
+                if is_good && let Err(error) = self.tree.put(request, body).await {
+                    self.tree.note("put", &error);
+                }
             }
             Ok(Fetched::Opened { first, rest }) => {
                 let pouring = Pouring {

@@ -43,8 +43,6 @@ const CHECKS: usize = 8;
 pub(crate) struct Tree {
     shelf: Arc<dyn Shelf>,
     work: Work,
-    /// Whether a body's readers wait until it is in place.
-    durable: bool,
     limits: Limits,
     budget: Budget,
     metrics: Metrics,
@@ -125,7 +123,6 @@ impl Tree {
         Ok(Arc::new(Self {
             shelf: shelf(config, &work, &budget, &quarantine)?,
             work,
-            durable: config.durable,
             limits: limits.clone(),
             budget,
             metrics: metrics.clone(),
@@ -149,7 +146,6 @@ impl Tree {
         Arc::new(Self {
             shelf,
             work,
-            durable: config.store.durable,
             limits: config.limits.clone(),
             budget: Budget::unbounded(),
             metrics: metrics.clone(),
@@ -194,12 +190,6 @@ impl Tree {
     /// Room for a body being fetched; `None` if the spool is full.
     pub(crate) fn room(&self, bytes: u64) -> Option<Share> {
         self.budget.take(bytes)
-    }
-
-    /// Whether a body's readers may have its last bytes before it is in place: putting it takes
-    /// long, and nobody asked for safety.
-    pub(crate) fn commits_behind(&self) -> bool {
-        self.shelf.is_remote() && !self.durable
     }
 
     /// Looks for a body.
