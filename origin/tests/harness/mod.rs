@@ -294,6 +294,8 @@ pub(crate) fn config(dir: &Path, upstream: &str) -> Config {
     };
     config.store.dir = dir.to_owned();
     config.store.durable = false;
+    // What is asked of an upstream is what a test asks for, where it doesn't say otherwise.
+    config.limits.ahead = 0;
     config.timeouts.connect = Period::secs(2);
     config.timeouts.first_byte = Period::secs(2);
     config.timeouts.shutdown = Period::millis(100);
