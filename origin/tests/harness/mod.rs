@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its part of the harness")]
 
 pub(crate) mod judge;
+#[path = "../../../tests/harness/random.rs"]
 pub(crate) mod random;
 pub(crate) mod reference;
 #[allow(unreachable_pub, reason = "other packages' tests share it")]
