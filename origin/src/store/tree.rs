@@ -122,20 +122,13 @@ impl Tree {
             archive.quarantine_files,
             archive.quarantine.as_u64(),
         ));
-        Ok(Arc::new(Self {
-            shelf: shelf(config, &work, &budget, &quarantine)?,
-            work,
-            durable: config.durable,
-            limits: limits.clone(),
+        let shelf = shelf(config, &work, &budget, &quarantine)?;
+        Ok(Self {
             budget,
-            metrics: metrics.clone(),
-            checked: Mutex::default(),
-            unwritten: Mutex::default(),
-            unfit: Mutex::default(),
             quarantine,
-            checking: Default::default(),
-            hash: RandomState::new(),
-        }))
+            ..Self::bare(shelf, work, config.durable, limits, metrics)
+        }
+        .into())
     }
 
     /// A tree over a shelf that somebody else looks after; `work` is for what isn't a body.
@@ -145,21 +138,31 @@ impl Tree {
         config: &Config,
         metrics: &Metrics,
     ) -> Arc<Self> {
-        let quarantine = Arc::new(Quarantine::unbounded(work.dir()));
-        Arc::new(Self {
+        Self::bare(shelf, work, config.store.durable, &config.limits, metrics).into()
+    }
+
+    /// A tree that nobody used so far, with a budget and a quarantine without bounds.
+    fn bare(
+        shelf: Arc<dyn Shelf>,
+        work: Work,
+        durable: bool,
+        limits: &Limits,
+        metrics: &Metrics,
+    ) -> Self {
+        Self {
+            budget: Budget::unbounded(),
+            quarantine: Arc::new(Quarantine::unbounded(work.dir())),
             shelf,
             work,
-            durable: config.store.durable,
-            limits: config.limits.clone(),
-            budget: Budget::unbounded(),
+            durable,
+            limits: limits.clone(),
             metrics: metrics.clone(),
             checked: Mutex::default(),
             unwritten: Mutex::default(),
             unfit: Mutex::default(),
-            quarantine,
             checking: Default::default(),
             hash: RandomState::new(),
-        })
+        }
     }
 
     /// Tries whether bodies can be put.
