@@ -8,6 +8,7 @@ mod body;
 mod changing;
 pub(crate) mod flight;
 mod following;
+mod pin;
 mod proof;
 mod provisional;
 mod refresh;
