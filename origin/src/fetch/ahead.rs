@@ -36,7 +36,7 @@ impl Engine {
             self.flights.start(&path, |landing| async move {
                 let Ahead { _turn, place } = ahead;
                 if engine.look_again(&sibling, &landing).await {
-                    engine.fetch_body(&sibling, place, landing).await;
+                    engine.bring(&sibling, place, landing).await;
                 }
             });
         }

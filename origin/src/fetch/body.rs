@@ -13,6 +13,7 @@ use super::flight::Landing;
 use super::following::Following;
 use super::{Engine, Found, News, Place, too_long};
 use crate::disk;
+use crate::git::Pin;
 use crate::store::shelf::Local;
 use crate::store::spool::{self, Spool, Writer};
 use crate::store::sum::Sum;
@@ -31,7 +32,7 @@ impl Engine {
         match self.place(request).await {
             Ok(place) => {
                 self.fetch_ahead(request);
-                self.fetch_body(request, place, landing).await;
+                self.bring(request, place, landing).await;
             }
             Err(refusal) => landing.say(Err(refusal)),
         }
@@ -52,21 +53,25 @@ impl Engine {
     }
 
     /// Fetches a body; what is proven is put into the tree after it was told.
-    pub(super) async fn fetch_body(
-        &self,
+    pub(super) async fn bring(
+        self: &Arc<Self>,
         request: &Request,
-        _place: Place,
+        place: Place,
         landing: Landing<String, News>,
     ) {
         let asked = std::time::Instant::now();
         let deadline = Instant::now() + self.timeouts.request.get();
         // Beside the fetch, not after it.
         let proof = self.sumdb.begin(request);
-        match self
-            .within(request, self.upstreams.fetch(request, &Ask::default()))
-            .await
-        {
-            Ok(Fetched::Whole { body, .. }) => {
+        let (_place, fetched) = match self.fetch_body(request, place).await {
+            Ok(fetched) => fetched,
+            Err(refusal) => {
+                self.negatives.put(&request.path(), &refusal, asked);
+                return landing.say(Err(refusal));
+            }
+        };
+        match fetched {
+            Fetched::Whole { body, .. } => {
                 self.governor.saw(request, &body, SystemTime::now());
                 let taken = self.take_whole(request, body.clone(), proof).await;
                 let is_good = taken.is_ok();
@@ -76,7 +81,7 @@ impl Engine {
                     self.tree.note("put", &error);
                 }
             }
-            Ok(Fetched::Opened { first, rest }) => {
+            Fetched::Opened { first, rest } => {
                 let pouring = Pouring {
                     first,
                     rest,
@@ -85,12 +90,35 @@ impl Engine {
                 };
                 self.pour(request, pouring, landing).await;
             }
-            Ok(Fetched::NotModified) => landing.say(Err(super::crashed(request))),
-            Err(refusal) => {
-                self.negatives.put(&request.path(), &refusal, asked);
-                landing.say(Err(refusal));
+            Fetched::NotModified | Fetched::Unpinned => {
+                landing.say(Err(super::crashed(request)));
             }
         }
+    }
+
+    /// Asks upstreams; once more, where Git has it and must be told which commit.
+    async fn fetch_body(
+        self: &Arc<Self>,
+        request: &Request,
+        place: Place,
+    ) -> Result<(Place, Fetched), Refusal> {
+        let fetch = async |pin: Option<&Pin>| {
+            let ask = Ask {
+                pin,
+                ..Ask::default()
+            };
+            self.within(request, self.upstreams.fetch(request, &ask))
+                .await
+        };
+        let fetched = fetch(None).await?;
+        let Fetched::Unpinned = fetched else {
+            return Ok((place, fetched));
+        };
+        // Nobody waits for a place while he has one.
+        drop(place);
+        let pin = self.pin(request).await?;
+        let place = self.place(request).await?;
+        Ok((place, fetch(Some(&pin)).await?))
     }
 
     /// Lets a body grow under the eyes of its readers, then commits it.

@@ -9,6 +9,7 @@ mod body;
 mod changing;
 pub(crate) mod flight;
 mod following;
+mod pin;
 mod proof;
 mod provisional;
 mod refresh;
@@ -284,6 +285,11 @@ impl Engine {
             )
             .hint("try again in a moment; limits.fetches says how much that is")),
         }
+    }
+
+    /// Waits until no flight is under way.
+    pub(crate) async fn landed(&self) {
+        self.flights.landed().await;
     }
 
     /// Bounds a whole fetch.

@@ -120,19 +120,13 @@ impl Tree {
             archive.quarantine_files,
             archive.quarantine.as_u64(),
         ));
-        Ok(Arc::new(Self {
-            shelf: shelf(config, &work, &budget, &quarantine)?,
-            work,
-            limits: limits.clone(),
+        let shelf = shelf(config, &work, &budget, &quarantine)?;
+        Ok(Self {
             budget,
-            metrics: metrics.clone(),
-            checked: Mutex::default(),
-            unwritten: Mutex::default(),
-            unfit: Mutex::default(),
             quarantine,
-            checking: Default::default(),
-            hash: RandomState::new(),
-        }))
+            ..Self::bare(shelf, work, limits, metrics)
+        }
+        .into())
     }
 
     /// A tree over a shelf that somebody else looks after; `work` is for what isn't a body.
@@ -142,20 +136,24 @@ impl Tree {
         config: &Config,
         metrics: &Metrics,
     ) -> Arc<Self> {
-        let quarantine = Arc::new(Quarantine::unbounded(work.dir()));
-        Arc::new(Self {
+        Self::bare(shelf, work, &config.limits, metrics).into()
+    }
+
+    /// A tree that nobody used so far, with a budget and a quarantine without bounds.
+    fn bare(shelf: Arc<dyn Shelf>, work: Work, limits: &Limits, metrics: &Metrics) -> Self {
+        Self {
+            budget: Budget::unbounded(),
+            quarantine: Arc::new(Quarantine::unbounded(work.dir())),
             shelf,
             work,
-            limits: config.limits.clone(),
-            budget: Budget::unbounded(),
+            limits: limits.clone(),
             metrics: metrics.clone(),
             checked: Mutex::default(),
             unwritten: Mutex::default(),
             unfit: Mutex::default(),
-            quarantine,
             checking: Default::default(),
             hash: RandomState::new(),
-        })
+        }
     }
 
     /// Tries whether bodies can be put.
