@@ -240,6 +240,11 @@ fn what_others_put_into_the_bucket_is_verified_before_it_is_served() {
         .filter(|key| key.contains("/.quarantine/") && !key.ends_with(".reason"))
         .collect();
     assert_eq!(kept.len(), wrong.len(), "{kept:?}");
+    let tiles = s3.keys().into_iter();
+    let tiles: Vec<String> = tiles
+        .filter(|key| key.contains("/tile/8/0/000.p/"))
+        .collect();
+    assert_eq!(tiles.len(), 1, "narrower ones are gone: {tiles:?}");
     let metrics = Metrics::scrape(origin.admin());
     let mismatches = [("cause", "mismatch")];
     assert_eq!(

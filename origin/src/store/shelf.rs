@@ -60,6 +60,10 @@ pub(crate) trait Shelf: Send + Sync {
     /// leaves some out.
     async fn list_versions(&self, module: &ModulePath, without: &[Version]) -> io::Result<()>;
 
+    /// Names of what lies directly in a folder, in no order; none if there is no such folder. For
+    /// folders of a few hundred.
+    async fn names(&self, folder: &str) -> io::Result<Vec<String>>;
+
     /// Tries whether bodies can be put.
     async fn probe(&self) -> io::Result<()>;
 
