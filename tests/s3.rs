@@ -415,6 +415,41 @@ fn the_parts_of_an_upload_that_failed_are_taken_back() {
 }
 
 #[test]
+fn lists_outlive_the_origins_own_folder() {
+    let mut rig = Rig::new(0);
+    let paths = [format!("/{MODULE}/@v/list"), format!("/{MODULE}/@latest")];
+    let right = paths.each_ref().map(|path| rig.get(path).ok().body);
+    let copies = |s3: &S3| {
+        let keys = s3.keys().into_iter();
+        keys.filter(|key| key.contains("a/b/.mutable/")).count()
+    };
+    until_true("both to be copied", || copies(&rig.s3) == 2);
+    let begins_anew = |rig: &mut Rig, upstream: u16| {
+        for path in &paths {
+            rig.upstream.answer(path, Answer::Status(upstream, "gone"));
+        }
+        rig.origin.kill();
+        std::fs::remove_dir_all(rig.origin.store()).expect("it can be removed");
+        rig.origin.start();
+    };
+    begins_anew(&mut rig, 500);
+    for (path, right) in paths.iter().zip(&right) {
+        let answer = rig.get(path).ok();
+        assert!(answer.body == *right, "{path}: {}", answer.text());
+    }
+    let copied = [("cause", "copy")];
+    assert_eq!(
+        rig.metric("modcdn_origin_stale_answers_total", &copied),
+        2.0
+    );
+    // What upstream denies is no more, whatever was copied.
+    begins_anew(&mut rig, 404);
+    for path in &paths {
+        assert_eq!(rig.get(path).status, 404, "{path}");
+    }
+}
+
+#[test]
 fn a_mount_has_its_own_keys() {
     let upstream = Upstream::start();
     upstream.module(MODULE, &["v1.0.0"], b"");

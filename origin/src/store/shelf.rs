@@ -89,6 +89,19 @@ pub(crate) enum OpenedBytes {
     Large(Large),
 }
 
+impl OpenedBytes {
+    /// All of it, in memory.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub(crate) async fn whole(self, len: u64) -> io::Result<Bytes> {
+        match self {
+            Self::Small(bytes) => Ok(bytes),
+            Self::Large(large) => large.whole(len).await,
+        }
+    }
+}
+
 /// Tells one state of a body from another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Stamp {
@@ -186,6 +199,19 @@ impl Large {
             disk::blocking(move || (&*temp).write_all(&piece)).await?;
         }
         Ok(Local::File(temp))
+    }
+
+    /// All of it, in memory.
+    ///
+    /// # Errors
+    /// If it can't be read; also if it is shorter than `len`.
+    pub(crate) async fn whole(&self, len: u64) -> io::Result<Bytes> {
+        let mut bytes = Vec::with_capacity(usize::try_from(len).map_err(io::Error::other)?);
+        let mut pieces = self.read(0, len);
+        while let Some(piece) = pieces.next().await? {
+            bytes.extend_from_slice(&piece);
+        }
+        Ok(bytes.into())
     }
 
     /// Reads it through.

@@ -556,18 +556,9 @@ async fn is_fit(request: &Request, body: &StoredBody, len: u64) -> io::Result<Re
     }
     let bytes = match body {
         StoredBody::Small(bytes) => bytes.clone(),
-        StoredBody::Large(large) => read_whole(large, len).await?,
+        StoredBody::Large(large) => large.whole(len).await?,
     };
     Ok(content::check(request, bytes).map(drop))
-}
-
-async fn read_whole(large: &Large, len: u64) -> io::Result<Bytes> {
-    let mut bytes = Vec::with_capacity(usize::try_from(len).map_err(io::Error::other)?);
-    let mut pieces = large.read(0, len);
-    while let Some(piece) = pieces.next().await? {
-        bytes.extend_from_slice(&piece);
-    }
-    Ok(bytes.into())
 }
 
 /// A remembering map that forgets everything rather than grow without end.
