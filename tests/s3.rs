@@ -242,7 +242,7 @@ fn what_others_put_into_the_bucket_is_verified_before_it_is_served() {
     assert_eq!(kept.len(), wrong.len(), "{kept:?}");
     let tiles = s3.keys().into_iter();
     let tiles: Vec<String> = tiles
-        .filter(|key| key.contains("/tile/8/0/000.p/"))
+        .filter(|key| key.contains("/tile/8/0/002.p/"))
         .collect();
     assert_eq!(tiles.len(), 1, "narrower ones are gone: {tiles:?}");
     let metrics = Metrics::scrape(origin.admin());
