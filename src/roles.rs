@@ -57,6 +57,7 @@ pub(crate) fn run(role: Role, file: &Path) -> Result<(), Failure> {
 /// # Errors
 /// As [`run`].
 pub(crate) fn run_edge(file: &Path, start: Start) -> Result<(), Failure> {
+    refuse_huge_pages();
     serve(Role::Edge, file, |config| {
         modcdn_edge::run(&config, start, &|| config::load(file))
     })
@@ -73,7 +74,8 @@ fn serve<C: config::Config, E: fmt::Display>(
     run(config).map_err(|error| Failure::doing(role.name(), error))
 }
 
-/// An origin's many threads each hold little: in pages of 2 MiB that is several times as much.
+/// An origin's many threads each hold little, and an edge's bodies are mostly small: in pages of
+/// 2 MiB they take far more memory, and each page is cleared before its first byte is written.
 fn refuse_huge_pages() {
     let (no_huge_pages, unused): (libc::c_ulong, libc::c_ulong) = (1, 0);
     // SAFETY: prctl(2) takes numbers here, and touches no memory of ours.

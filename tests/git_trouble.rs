@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use harness::forge::{Forge, PRIVATE, PUBLIC, Says};
 use harness::http::{Client, Reply};
 use harness::node::{Node, files};
@@ -374,4 +375,60 @@ fn a_missing_git_is_named() {
     let origin = forge.origin(PRIVATE, "program: /nowhere/git");
     let text = refused(&origin, LIST, "git-failed");
     assert!(text.contains("install git"), "{text}");
+}
+
+/// The go.mod and the zip of `forge.test/NAME@v1.0.0`.
+fn mod_and_zip(origin: &Node, name: &str) -> [Bytes; 2] {
+    ["mod", "zip"].map(|kind| {
+        let path = format!("/forge.test/{name}/@v/v1.0.0.{kind}");
+        ask(origin, &path).ok().body
+    })
+}
+
+#[test]
+fn a_tag_that_moves_makes_no_version_of_two_commits() {
+    let forge = Forge::start();
+    let kinds = ["info", "mod", "zip"];
+    for kind in kinds {
+        published(&forge, kind, 100);
+    }
+    let early = forge.origin(PUBLIC, "");
+    let before = kinds.map(|name| mod_and_zip(&early, name));
+    let origins = [PRIVATE, PUBLIC].map(|mount| forge.origin(mount, ""));
+    // Whichever file is asked for first, it says which commit it is.
+    for (origin, kind) in origins.iter().flat_map(|o| kinds.map(|kind| (o, kind))) {
+        ask(origin, &format!("/forge.test/{kind}/@v/v1.0.0.{kind}")).ok();
+    }
+    for name in kinds {
+        let made = forge.reopen(name);
+        let module = format!("module forge.test/{name}\n\ngo 1.22\n");
+        made.write("go.mod", &module).commit("second");
+        made.git(&["tag", "-f", "--", "v1.0.0"]);
+        made.publish();
+    }
+    let late = forge.origin(PUBLIC, "");
+    for (name, before) in kinds.iter().zip(&before) {
+        for origin in &origins {
+            assert!(mod_and_zip(origin, name) == *before, "{name} first");
+        }
+        let after = mod_and_zip(&late, name);
+        assert!(after[0] != before[0] && after[1] != before[1]);
+    }
+}
+
+#[test]
+fn a_commit_that_is_gone_is_no_other_commits_version() {
+    let forge = Forge::start();
+    published(&forge, "m", 100);
+    let origin = forge.origin(PRIVATE, "");
+    ask(&origin, "/forge.test/m/@v/v1.0.0.info").ok();
+    for mirror in mirrors(&origin) {
+        fs::remove_dir_all(mirror).expect("a mirror");
+    }
+    let made = forge.reopen("m");
+    made.git(&["commit", "-q", "--amend", "-m", "another"]);
+    made.git(&["tag", "-f", "--", "v1.0.0"]);
+    made.publish();
+    let said = refused(&origin, ZIP, "git-failed");
+    assert!(said.contains("no such commit any more"), "{said}");
 }

@@ -3,15 +3,15 @@
 mod harness;
 
 use std::path::PathBuf;
-use std::process::{Command, Output};
 use std::time::Duration;
 
+use harness::command::{Ran, modcdn};
 use harness::http::Client;
 use harness::modules::{LARGE, Modules, UPPER_CASE};
 use harness::node::Node;
+use harness::observe::{cache_status, is_stored};
 use harness::raw::exchange;
 use harness::scratch::Scratch;
-use harness::{MODCDN, until_true};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
@@ -38,30 +38,20 @@ impl Rig {
         }
     }
 
-    fn purge(&self, flags: &[&str]) -> Output {
-        let mut command = Command::new(MODCDN);
-        command.args(["purge", "--admin", self.edge.admin(), "--token-file"]);
-        command.arg(&self.token).args(flags);
-        command.output().expect("the binary runs")
+    fn purge(&self, flags: &[&str]) -> Ran {
+        let token = self.token.display().to_string();
+        let to = [
+            "purge",
+            "--admin",
+            self.edge.admin(),
+            "--token-file",
+            &token,
+        ];
+        modcdn(&[&to[..], flags].concat())
     }
 
     fn purged(&self, flags: &[&str]) {
-        let output = self.purge(flags);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{flags:?}: {said}");
-    }
-
-    /// How the next answer for `path` came about, as the edge says.
-    fn next(&self, path: &str) -> String {
-        let answer = Client::h1(self.edge.url()).get(path).ok();
-        assert!(answer.body == Modules::fetch().read(path), "other bytes");
-        answer.header("cache-status").to_owned()
-    }
-
-    fn is_stored(&self, path: &str) {
-        until_true(&format!("{path} to be a hit"), || {
-            self.next(path).contains("; hit")
-        });
+        self.purge(flags).ends(0);
     }
 }
 
@@ -92,18 +82,18 @@ fn what_is_purged_is_a_miss_and_then_a_hit_again() {
         (&zip, vec!["--key", zip.as_str()]),
         (&zip, vec!["--all"]),
     ] {
-        rig.is_stored(path);
+        is_stored(&rig.edge, path);
         rig.purged(&flags);
-        let next = rig.next(path);
+        let next = cache_status(&rig.edge, path);
         assert!(next.contains("fwd=uri-miss"), "{flags:?}: {next}");
     }
-    rig.is_stored(&file);
+    is_stored(&rig.edge, &file);
     rig.purged(&["--soft", "--all"]);
     // A softly purged answer stands in for a dead origin; kill -9 undoes no purge.
     rig.edge.kill();
     rig.edge.start();
     rig.origin.kill();
-    let next = rig.next(&file);
+    let next = cache_status(&rig.edge, &file);
     assert!(next.contains("detail=origin-"), "{next}");
     rig.purged(&["--all"]);
     rig.edge.kill();
@@ -116,7 +106,7 @@ fn what_is_purged_is_a_miss_and_then_a_hit_again() {
 fn only_who_has_a_token_may_purge() {
     let rig = Rig::new();
     let file = format!("{UPPER_CASE}.mod");
-    rig.is_stored(&file);
+    is_stored(&rig.edge, &file);
     let post = |edge: &Node, authorization: &str| {
         let body = r#"{"all": true}"#;
         let length = body.len();
@@ -132,7 +122,7 @@ fn only_who_has_a_token_may_purge() {
     assert!(without.contains("www-authenticate: Bearer"), "{without}");
     let wrong = post(&rig.edge, "authorization: Bearer 0123456789abcdef\r\n");
     assert!(wrong.starts_with("HTTP/1.1 401 "), "{wrong}");
-    assert!(rig.next(&file).contains("; hit"));
+    assert!(cache_status(&rig.edge, &file).contains("; hit"));
 
     let closed = Node::edge(&rig.origin, "");
     let off = post(&closed, &format!("authorization: Bearer {TOKEN}\r\n"));
@@ -144,18 +134,16 @@ fn only_who_has_a_token_may_purge() {
     let old = post(&rig.edge, &format!("authorization: Bearer {TOKEN}\r\n"));
     assert!(old.starts_with("HTTP/1.1 401 "), "{old}");
     rig.purged(&["--all"]);
-    assert!(rig.next(&file).contains("fwd=uri-miss"));
+    assert!(cache_status(&rig.edge, &file).contains("fwd=uri-miss"));
 }
 
 #[test]
 fn exit_codes_tell_usage_from_failure() {
     let rig = Rig::new();
-    assert_eq!(rig.purge(&["not a module"]).status.code(), Some(2));
-    assert_eq!(rig.purge(&["--all", "--tag", "x"]).status.code(), Some(2));
+    rig.purge(&["not a module"]).ends(2);
+    rig.purge(&["--all", "--tag", "x"]).ends(2);
     let dead = "127.0.0.1:1";
-    let output = rig.purge(&["--all", "--admin", dead]);
-    assert_eq!(output.status.code(), Some(1));
-    let said = String::from_utf8_lossy(&output.stderr);
+    let said = rig.purge(&["--all", "--admin", dead]).ends(1).stderr;
     assert!(
         said.contains(dead) && said.contains("1 of 2 nodes"),
         "{said}"

@@ -5,14 +5,14 @@ mod harness;
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, Output};
 
+use harness::command::{Ran, modcdn};
 use harness::http::Client;
 use harness::modules::{LARGE, Modules, UPPER_CASE};
 use harness::node::Node;
-use harness::observe::Metrics;
+use harness::observe::{Metrics, cache_status, is_stored};
 use harness::scratch::Scratch;
-use harness::{MODCDN, until_true};
+use harness::until_true;
 
 const OPERATOR: &str = "operator-0123456789abcdef";
 const EDGE: &str = "edge-0123456789abcdef0123";
@@ -48,31 +48,20 @@ impl Rig {
         self.scratch.path().join("operators")
     }
 
-    fn purge(&self, flags: &[&str]) -> Output {
-        let mut command = Command::new(MODCDN);
-        command.args(["purge", "--origin", self.origin.admin(), "--token-file"]);
-        command.arg(self.token_file()).args(flags);
-        command.output().expect("the binary runs")
+    fn purge(&self, flags: &[&str]) -> Ran {
+        let token = self.token_file().display().to_string();
+        let to = [
+            "purge",
+            "--origin",
+            self.origin.admin(),
+            "--token-file",
+            &token,
+        ];
+        modcdn(&[&to[..], flags].concat())
     }
 
     fn purged(&self, flags: &[&str]) -> String {
-        let output = self.purge(flags);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{flags:?}: {said}");
-        String::from_utf8(output.stdout).expect("utf-8")
-    }
-
-    /// How the next answer for `path` came about, as the edge says.
-    fn next(&self, path: &str) -> String {
-        let answer = Client::h1(self.edge.url()).get(path).ok();
-        assert!(answer.body == Modules::fetch().read(path), "other bytes");
-        answer.header("cache-status").to_owned()
-    }
-
-    fn is_stored(&self, path: &str) {
-        until_true(&format!("{path} to be a hit"), || {
-            self.next(path).contains("; hit")
-        });
+        self.purge(flags).ends(0).stdout
     }
 
     /// Waits until an edge has carried out all that the origin has said.
@@ -107,7 +96,7 @@ fn what_the_origin_is_told_every_edge_forgets() {
     let other = Node::edge(&rig.origin, &follows(&rig.scratch));
     rig.is_up_to_date(&other);
     let file = format!("{UPPER_CASE}.mod");
-    rig.is_stored(&file);
+    is_stored(&rig.edge, &file);
     let get = || Client::h1(other.url()).get(&file).ok();
     until_true("a hit in the other edge", || {
         get().header("cache-status").contains("; hit")
@@ -116,7 +105,7 @@ fn what_the_origin_is_told_every_edge_forgets() {
     assert!(said.contains("every edge that follows"), "{said}");
     rig.is_up_to_date(&rig.edge);
     rig.is_up_to_date(&other);
-    assert!(rig.next(&file).contains("fwd=uri-miss"));
+    assert!(cache_status(&rig.edge, &file).contains("fwd=uri-miss"));
     assert!(get().header("cache-status").contains("fwd=uri-miss"));
     let said = rig.purged(&["--soft", "--json", "--all"]);
     assert!(said.contains("\"seq\":2"), "{said}");
@@ -126,8 +115,8 @@ fn what_the_origin_is_told_every_edge_forgets() {
 fn f13_purges_reach_an_edge_that_was_down() {
     let mut rig = Rig::new();
     let (file, zip) = (format!("{UPPER_CASE}.mod"), format!("{LARGE}.zip"));
-    rig.is_stored(&file);
-    rig.is_stored(&zip);
+    is_stored(&rig.edge, &file);
+    is_stored(&rig.edge, &zip);
     let resets = rig.metric("modcdn_edge_purge_log_resets_total");
     assert_eq!(resets, 1.0, "an edge without a place begins with a reset");
     rig.edge.kill();
@@ -136,8 +125,11 @@ fn f13_purges_reach_an_edge_that_was_down() {
     rig.origin.start();
     rig.edge.start();
     rig.is_up_to_date(&rig.edge);
-    assert!(rig.next(&file).contains("fwd=uri-miss"));
-    assert!(rig.next(&zip).contains("; hit"), "and nothing else");
+    assert!(cache_status(&rig.edge, &file).contains("fwd=uri-miss"));
+    assert!(
+        cache_status(&rig.edge, &zip).contains("; hit"),
+        "and nothing else"
+    );
     assert_eq!(rig.metric("modcdn_edge_purge_log_resets_total"), 0.0);
 }
 
@@ -145,16 +137,16 @@ fn f13_purges_reach_an_edge_that_was_down() {
 fn f13_a_dead_origin_costs_no_hit_and_no_purge() {
     let mut rig = Rig::new();
     let file = format!("{UPPER_CASE}.mod");
-    rig.is_stored(&file);
+    is_stored(&rig.edge, &file);
     rig.origin.kill();
     until_true("failed looks at the log", || {
         rig.metric("modcdn_edge_purge_log_failures_total") > 1.0
     });
-    assert!(rig.next(&file).contains("; hit"));
+    assert!(cache_status(&rig.edge, &file).contains("; hit"));
     rig.origin.start();
     rig.purged(&["--key", &file]);
     rig.is_up_to_date(&rig.edge);
-    assert!(rig.next(&file).contains("fwd=uri-miss"));
+    assert!(cache_status(&rig.edge, &file).contains("fwd=uri-miss"));
     assert_eq!(rig.metric("modcdn_edge_purge_log_entries_total"), 1.0);
 }
 
@@ -162,23 +154,23 @@ fn f13_a_dead_origin_costs_no_hit_and_no_purge() {
 fn f13_a_lost_log_has_everything_confirmed_and_nothing_dropped() {
     let mut rig = Rig::new();
     let zip = format!("{LARGE}.zip");
-    rig.is_stored(&zip);
+    is_stored(&rig.edge, &zip);
     rig.origin.kill();
     fs::remove_dir_all(rig.origin.store().join(".purges")).expect("the log's folder");
     rig.origin.start();
     until_true("a second reset", || {
         rig.metric("modcdn_edge_purge_log_resets_total") > 1.0
     });
-    let next = rig.next(&zip);
+    let next = cache_status(&rig.edge, &zip);
     assert!(
         next.contains("fwd=stale") && next.contains("fwd-status=304"),
         "{next}"
     );
-    rig.is_stored(&zip);
+    is_stored(&rig.edge, &zip);
     // And from there on the log is followed again.
     rig.purged(&["--key", &zip]);
     rig.is_up_to_date(&rig.edge);
-    assert!(rig.next(&zip).contains("fwd=uri-miss"));
+    assert!(cache_status(&rig.edge, &zip).contains("fwd=uri-miss"));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
+use harness::command::modcdn;
 use harness::go::Go;
 use harness::http::Client;
 use harness::modules::Modules;
@@ -19,46 +20,6 @@ use harness::sumdb::SumDb;
 use harness::upstream::Upstream;
 use harness::zip::module_zip;
 use harness::{MODCDN, until_true};
-use serde_json::Value;
-
-/// What a command said, and how it ended.
-struct Ran {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
-
-fn modcdn(arguments: &[&str]) -> Ran {
-    let output = Command::new(MODCDN)
-        .args(arguments)
-        .output()
-        .expect("the binary runs");
-    Ran {
-        code: output.status.code().expect("it ends by itself"),
-        stdout: String::from_utf8(output.stdout).expect("utf-8"),
-        stderr: String::from_utf8(output.stderr).expect("utf-8"),
-    }
-}
-
-impl Ran {
-    fn ends(self, code: i32) -> Ran {
-        let all = format!("{}\n{}", self.stdout, self.stderr);
-        assert_eq!(self.code, code, "{all}");
-        self
-    }
-
-    fn lines(&self) -> Vec<Value> {
-        let lines = self.stdout.lines();
-        lines
-            .map(|line| serde_json::from_str(line).expect("a line of JSON"))
-            .collect()
-    }
-
-    /// The last line's summary.
-    fn summary(&self) -> Value {
-        self.lines().pop().expect("a line")["summary"].clone()
-    }
-}
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("utf-8")

@@ -6,6 +6,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 
 use harness::certificate::Certificate;
+use harness::command::{Ran, modcdn};
 use harness::modules::{Modules, project};
 use harness::node::Node;
 use harness::observe::access_log;
@@ -13,39 +14,9 @@ use harness::process::Process;
 use harness::scratch::Scratch;
 use harness::upstream::{Answer, Upstream};
 use harness::{MODCDN, ports, until_true};
-use serde_json::Value;
-
-struct Ran {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
 
 fn warm(arguments: &[&str]) -> Ran {
-    let output = Command::new(MODCDN)
-        .arg("warm")
-        .args(arguments)
-        .output()
-        .expect("the binary runs");
-    Ran {
-        code: output.status.code().expect("it ends by itself"),
-        stdout: String::from_utf8(output.stdout).expect("utf-8"),
-        stderr: String::from_utf8(output.stderr).expect("utf-8"),
-    }
-}
-
-impl Ran {
-    fn ends(self, code: i32) -> Ran {
-        let all = format!("{}\n{}", self.stdout, self.stderr);
-        assert_eq!(self.code, code, "{all}");
-        self
-    }
-
-    fn summary(&self) -> Value {
-        let last = self.stdout.lines().last().expect("a line");
-        let line: Value = serde_json::from_str(last).expect("a line of JSON");
-        line["summary"].clone()
-    }
+    modcdn(&[&["warm"], arguments].concat())
 }
 
 /// The project's go.sum, without the one module of which the cache has no `.info`.

@@ -63,9 +63,34 @@ fn start(home: &Path, role: &str, text: &str, port: u16, cores: &str) -> Outcome
 
 /// nginx with one worker on a tree, HTTP/1.1, or HTTP/2 in clear text.
 pub(super) fn nginx(home: &Path, tree: &Path, http2: bool, cores: &str) -> Outcome<Node> {
+    let http2 = if http2 { " http2" } else { "" };
+    let serving = format!("root {};", tree.display());
+    start_nginx(home, http2, "", &serving, cores)
+}
+
+/// nginx as a cache before another server.
+pub(super) fn nginx_cache(home: &Path, upstream: u16) -> Outcome<Node> {
+    let zone = format!(
+        "proxy_cache_path {}/cache levels=1:2 keys_zone=c:10m;\n\
+         upstream u {{ server 127.0.0.1:{}; keepalive 32; }}\n",
+        home.display(),
+        upstream
+    );
+    let serving = "location / { proxy_pass http://u; proxy_http_version 1.1; \
+                   proxy_set_header Connection ''; proxy_cache c; proxy_cache_valid 200 1h; \
+                   proxy_cache_lock on; }";
+    start_nginx(home, "", &zone, serving, "0,1")
+}
+
+fn start_nginx(
+    home: &Path,
+    protocol: &str,
+    zone: &str,
+    serving: &str,
+    cores: &str,
+) -> Outcome<Node> {
     fs::create_dir_all(home)?;
     let (port, home_text) = (free_port()?, home.display());
-    let http2 = if http2 { " http2" } else { "" };
     let text = format!(
         "daemon off; worker_processes 1; pid {home_text}/pid; error_log {home_text}/error.log;\n\
          events {{ worker_connections 4096; }}\n\
@@ -73,8 +98,7 @@ pub(super) fn nginx(home: &Path, tree: &Path, http2: bool, cores: &str) -> Outco
          default_type application/json; keepalive_requests 1000000000;\n\
          client_body_temp_path {home_text}/b; proxy_temp_path {home_text}/p;\n\
          fastcgi_temp_path {home_text}/f; uwsgi_temp_path {home_text}/u; scgi_temp_path {home_text}/s;\n\
-         server {{ listen 127.0.0.1:{port}{http2}; root {}; }} }}\n",
-        tree.display()
+         {zone} server {{ listen 127.0.0.1:{port}{protocol}; {serving} }} }}\n"
     );
     let config = home.join("nginx.conf");
     fs::write(&config, text)?;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Body;
 use hyper::body::Incoming;
@@ -20,6 +20,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use prometheus::{Encoder, Registry, TextEncoder};
+use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
@@ -195,12 +196,8 @@ impl Admin {
         if let Err(error) = encoder.encode(&self.registry.gather(), &mut body) {
             return text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"));
         }
-        let mut response = text(StatusCode::OK, body);
-        response.headers_mut().insert(
-            CONTENT_TYPE,
-            HeaderValue::from_static("text/plain; version=0.0.4"),
-        );
-        response
+        let version = HeaderValue::from_static("text/plain; version=0.0.4");
+        with_field(text(StatusCode::OK, body), CONTENT_TYPE, version)
     }
 }
 
@@ -242,6 +239,30 @@ pub fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>>
         HeaderValue::from_static("text/plain; charset=utf-8"),
     );
     response
+}
+
+/// The same with one more field.
+#[must_use]
+pub fn with_field(
+    mut response: Response<Full<Bytes>>,
+    name: HeaderName,
+    value: HeaderValue,
+) -> Response<Full<Bytes>> {
+    response.headers_mut().insert(name, value);
+    response
+}
+
+/// A line of JSON, 200. What can't be said as JSON (a map whose keys are no texts, say) is a mistake of
+/// ours, and a 500.
+pub fn json(said: &impl Serialize) -> Response<Full<Bytes>> {
+    match serde_json::to_vec(said) {
+        Ok(mut body) => {
+            body.push(b'\n');
+            let json = HeaderValue::from_static("application/json");
+            with_field(text(StatusCode::OK, body), CONTENT_TYPE, json)
+        }
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    }
 }
 
 /// Answers on a bound listener until `stop` resolves.
@@ -331,6 +352,16 @@ mod tests {
         );
         assert_eq!(status(&Method::GET, "/"), StatusCode::NOT_FOUND);
         assert_eq!(status(&Method::GET, "/healthz"), StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn a_line_of_json_says_that_it_is_one() {
+        let response = json(&[1, 2]);
+        assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(&body[..], b"[1,2]\n");
+        let unsayable = std::collections::HashMap::from([((1, 2), 3)]);
+        assert_eq!(json(&unsayable).status(), StatusCode::INTERNAL_SERVER_ERROR);
     }
 
     struct Echo;

@@ -7,9 +7,11 @@ use modcdn_core::goproxy::{
     tag,
 };
 
+use self::random::Random;
 use self::reference::go_run;
-use self::texts::Random;
 
+#[path = "../../tests/harness/random.rs"]
+mod random;
 mod reference;
 #[path = "xmod/texts.rs"]
 mod texts;

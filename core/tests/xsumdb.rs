@@ -11,8 +11,11 @@ use modcdn_core::sumdb::note::VerifierKey;
 use modcdn_core::sumdb::record::Lookup;
 use modcdn_core::sumdb::tree::{Node, Plan, TreeHead, leaf_hash};
 
+use self::random::Random;
 use self::reference::go_run;
 
+#[path = "../../tests/harness/random.rs"]
+mod random;
 mod reference;
 
 /// How many texts of each kind are generated.
@@ -362,22 +365,7 @@ fn unhex(text: &str) -> Vec<u8> {
     pairs.map(byte).collect()
 }
 
-/// Generates the same texts every time (SplitMix64).
-struct Random(u64);
-
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-
     /// Some lines, blank ones among them; no newline at the end.
     fn text(&mut self) -> String {
         let parts = [

@@ -18,11 +18,13 @@ pub use crate::engine::config::{
     FillConfig, FreshnessConfig, HttpConfig, PurgeConfig, StoreConfig,
 };
 
+mod exchange;
 mod limits;
 pub mod mounts;
 mod origin;
 mod timeouts;
 
+pub(crate) use self::exchange::Exchange;
 pub use self::limits::*;
 use self::mounts::{MountConfig, default_mounts};
 pub use self::origin::*;

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 
-use modcdn_core::admin::{Endpoint, text};
+use modcdn_core::admin::{Endpoint, json, text, with_field};
 use modcdn_core::bearer::{self, Denied, Fingerprint};
 
 use crate::engine::purge::{Purge, Purged};
@@ -118,7 +118,7 @@ impl No {
                 StatusCode::INTERNAL_SERVER_ERROR,
                 format!("purge.token_file can't be used: {why}\n"),
             ),
-            Self::Unauthorized => with(
+            Self::Unauthorized => with_field(
                 text(
                     StatusCode::UNAUTHORIZED,
                     "a purge needs a token of purge.token_file: Authorization: Bearer TOKEN\n",
@@ -127,7 +127,7 @@ impl No {
                 HeaderValue::from_static("Bearer realm=\"modcdn purge\""),
             ),
             Self::Wrong(why) => text(StatusCode::BAD_REQUEST, format!("not a purge: {why}\n")),
-            Self::Failed(why) => with(
+            Self::Failed(why) => with_field(
                 text(
                     StatusCode::SERVICE_UNAVAILABLE,
                     format!("{why}; raise purge.bans, or purge all\n"),
@@ -137,25 +137,4 @@ impl No {
             ),
         }
     }
-}
-
-fn with(
-    mut response: Response<Full<Bytes>>,
-    name: http::HeaderName,
-    value: HeaderValue,
-) -> Response<Full<Bytes>> {
-    response.headers_mut().insert(name, value);
-    response
-}
-
-fn json(purged: &Purged) -> Response<Full<Bytes>> {
-    // Numbers and a bool: always JSON.
-    let mut body = serde_json::to_vec(purged).unwrap_or_default();
-    body.push(b'\n');
-    let response = text(StatusCode::OK, body);
-    with(
-        response,
-        CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    )
 }

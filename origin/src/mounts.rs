@@ -101,6 +101,13 @@ impl Mounts {
         &self.changes
     }
 
+    /// Waits until nothing is being fetched, or put into the store, any more.
+    pub(crate) async fn all_landed(&self) {
+        for engine in &self.engines {
+            engine.landed().await;
+        }
+    }
+
     /// The engines of all mounts.
     pub(crate) fn engines(&self) -> &[Arc<Engine>] {
         &self.engines

@@ -222,6 +222,7 @@ async fn a_good_zip_comes_with_its_h1() {
     assert_eq!(said(&growing).as_deref(), Some(h1));
     let stored = case.get(ZIP).await;
     assert_eq!(stored.header("modcdn-sum"), h1);
+    case.has(&ZIP[1..]).await;
     let ziphash = case.dir.path().join("a.example/m/@v/v1.0.0.ziphash");
     assert_eq!(fs::read_to_string(ziphash).unwrap(), h1);
     assert!(said(&case.get(MOD).await).is_none());

@@ -149,7 +149,7 @@ fn dress(mut item: Item, random: &mut Random) -> Item {
         item.central.extra = extra(0x5455, &[1, 0]);
     }
     if random.one_in(10) {
-        let mode = *random.pick(&[0o100_644, 0o100_755, 0o644, 0o120_777, 0o040_755]);
+        let mode = random.pick(&[0o100_644, 0o100_755, 0o644, 0o120_777, 0o040_755]);
         item = item.mode(mode);
     }
     if random.one_in(15) {
@@ -160,7 +160,7 @@ fn dress(mut item: Item, random: &mut Random) -> Item {
 
 /// A lie in one field.
 fn lie(zip: &mut Zip, random: &mut Random) {
-    let number = *random.pick(&[0, 1, 7, 8, 20, 0xffff, 0xffff_ffff]);
+    let number = random.pick(&[0, 1, 7, 8, 20, 0xffff, 0xffff_ffff]);
     if zip.items.is_empty() || random.one_in(4) {
         match random.below(7) {
             0 => zip.entries = Some(number as u16),
@@ -188,7 +188,7 @@ fn lie(zip: &mut Zip, random: &mut Random) {
             lie_in(&mut item.local, number, &mut one);
             lie_in(&mut item.central, number, &mut other);
         }
-        3 => item.offset = Some(*random.pick(&offsets)),
+        3 => item.offset = Some(random.pick(&offsets)),
         4 => item.before = vec![b'j'; random.below(40)],
         _ => {
             if item.descriptor.is_empty() {
@@ -204,13 +204,13 @@ fn lie(zip: &mut Zip, random: &mut Random) {
 fn lie_in(header: &mut Header, number: u32, random: &mut Random) {
     match random.below(8) {
         0 => header.flags ^= 1 << random.below(16),
-        1 => header.method = *random.pick(&[0, 8, 9, 12]),
-        2 => header.crc = *random.pick(&[0, 1, number]),
+        1 => header.method = random.pick(&[0, 8, 9, 12]),
+        2 => header.crc = random.pick(&[0, 1, number]),
         3 => header.packed = number,
         4 => header.size = number,
-        5 => header.size = header.size.wrapping_add(*random.pick(&[1, u32::MAX])),
+        5 => header.size = header.size.wrapping_add(random.pick(&[1, u32::MAX])),
         6 => header.extra = zip64(&vec![u64::from(number); random.below(4)]),
-        _ => header.name.push(*random.pick(b"/x\xff\0")),
+        _ => header.name.push(random.pick(b"/x\xff\0")),
     }
 }
 
@@ -414,12 +414,12 @@ fn module_tree(random: &mut Random) -> Vec<Value> {
             &names[..]
         };
         let mode = if random.one_in(10) {
-            *random.pick(&[SYMLINK, FOLDER, PIPE])
+            random.pick(&[SYMLINK, FOLDER, PIPE])
         } else {
             REGULAR
         };
         let name = random.pick(all);
-        let is_there = files.iter().any(|file| file["Name"] == *name);
+        let is_there = files.iter().any(|file| file["Name"] == name);
         if !is_there || random.one_in(20) {
             let content = name.repeat(random.below(500));
             files.push(entry(name, mode, content.as_bytes()));

@@ -29,9 +29,12 @@ async fn the_same_module_is_another_one_in_another_mount() {
         assert_eq!(team.text(), "module a.example/m // team\n");
     }
     assert_eq!((all.asked(MOD), team.asked(MOD)), (1, 1));
+    let team_mod = format!("team-a{MOD}");
+    case.has(&MOD[1..]).await;
+    case.has(&team_mod).await;
     let stored = |place: &str| fs::read_to_string(case.dir.path().join(place)).unwrap();
     assert!(stored(&MOD[1..]).ends_with("all\n"));
-    assert!(stored(&format!("team-a{MOD}")).ends_with("team\n"));
+    assert!(stored(&team_mod).ends_with("team\n"));
 }
 
 #[tokio::test]

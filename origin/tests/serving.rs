@@ -280,6 +280,7 @@ async fn a_flipped_byte_on_disk_is_never_served_whole() {
         let path = dir.path().join(&ZIP[1..]);
         let case = Case { dir, origin };
         case.get(ZIP).await;
+        case.has(&ZIP[1..]).await;
         // Another file, not only other bytes: clocks of file systems are coarse.
         let other = path.with_extension("other");
         std::fs::write(&other, &bad).unwrap();

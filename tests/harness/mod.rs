@@ -1,6 +1,6 @@
 //! What the end-to-end tests share, in the order a test meets it: [`modules`] brings real modules,
 //! [`upstream`] plays a proxy with faults, [`sumdb`] a checksum database, [`forge`] a site with Git repositories ([`repository`]), [`certificate`] an authority, [`cluster`] runs `modcdn up`, [`node`] a single role, [`faulty_disk`] gives it a disk that fails,
-//! [`go`], [`dig`], [`http`] and [`raw`] are the clients, [`observe`] reads metrics and access logs.
+//! [`go`], [`dig`], [`http`] and [`raw`] are the clients, [`command`] runs what ends by itself, [`observe`] reads metrics and access logs.
 //!
 //! Nothing here sleeps for a fixed time: a test waits for a fact with [`until`], under a deadline.
 
@@ -15,6 +15,7 @@
 
 pub mod certificate;
 pub mod cluster;
+pub mod command;
 pub mod dig;
 pub mod faulty_disk;
 pub mod forge;

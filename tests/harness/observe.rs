@@ -6,6 +6,9 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::http::Client;
+use super::modules::Modules;
+use super::node::Node;
+use super::until_true;
 
 /// One scrape of a role's admin listener.
 pub struct Metrics(String);
@@ -87,4 +90,18 @@ pub fn accesses(file: &Path, path: &str) -> Vec<Access> {
     let mut lines = access_log(file);
     lines.retain(|line| line.field("path").replace("%21", "!") == path);
     lines
+}
+
+/// How an edge's next answer for one of the real modules' files came about, as it says.
+pub fn cache_status(edge: &Node, path: &str) -> String {
+    let answer = Client::h1(edge.url()).get(path).ok();
+    assert!(answer.body == Modules::fetch().read(path), "other bytes");
+    answer.header("cache-status").to_owned()
+}
+
+/// Waits until an edge answers it from its store.
+pub fn is_stored(edge: &Node, path: &str) {
+    until_true(&format!("{path} to be a hit"), || {
+        cache_status(edge, path).contains("; hit")
+    });
 }

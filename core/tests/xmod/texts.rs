@@ -1,25 +1,8 @@
 //! Texts of each kind, good ones and bad ones, the same every time.
 
-/// Generates the same texts every time (SplitMix64).
-pub(crate) struct Random(pub(crate) u64);
+use super::random::Random;
 
 impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
-    pub(crate) fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-
-    pub(crate) fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
-
     pub(crate) fn module_path(&mut self) -> String {
         let hosts = [
             "example.com",
@@ -424,10 +407,6 @@ impl Random {
     pub(crate) fn mostly<'a>(&mut self, items: &[&'a str], good: usize) -> &'a str {
         let choice = if self.one_in(8) { items.len() } else { good };
         items[self.below(choice)]
-    }
-
-    pub(crate) fn pick<'a>(&mut self, items: &[&'a str]) -> &'a str {
-        items[self.below(items.len())]
     }
 
     /// x/mod's escape, now and then with a mistake.

@@ -93,7 +93,8 @@ impl<T> Family<T> {
         for depth in 0..length {
             let side = side(bits, depth);
             if self.nodes[at].children[side] == NONE {
-                let next = u32::try_from(self.nodes.len()).expect("a config is far smaller");
+                let next =
+                    u32::try_from(self.nodes.len()).expect("2^32 nodes are more than memory holds");
                 self.nodes[at].children[side] = next;
                 self.nodes.push(Node::EMPTY);
             }

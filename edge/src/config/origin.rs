@@ -6,13 +6,12 @@ use std::path::PathBuf;
 use modcdn_core::config::Problem;
 use modcdn_core::units::{ByteSize, Period};
 use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
 
+use super::exchange::Exchange;
 use super::{claims, nest};
 use crate::backoff::Backoff;
 use crate::origin::Endpoint;
 use crate::origin::breaker::{LONGEST_WINDOW, Rules};
-use crate::origin::gate::Bounds;
 
 /// The largest HTTP/2 window (RFC 9113 §6.9.1).
 const MAX_WINDOW: u64 = (1 << 31) - 1;
@@ -237,14 +236,21 @@ impl BreakerConfig {
 }
 
 impl OriginConfig {
-    /// How much goes to the origin at once.
-    pub(crate) fn bounds(&self) -> Bounds {
-        Bounds {
+    /// What is bounded here as in the section `http`.
+    pub(crate) fn exchange(&self) -> Exchange<'_> {
+        Exchange {
+            connect_timeout: self.connect_timeout,
+            first_byte_timeout: self.first_byte_timeout,
+            stall_timeout: self.stall_timeout,
+            total_timeout: self.total_timeout,
+            idle_timeout: self.idle_timeout,
+            suspicion: self.suspicion,
+            suspicion_max: self.suspicion_max,
             requests: self.requests,
             relays: self.relays,
             queue: self.queue,
-            queue_wait: self.queue_wait.get(),
-            breaker: self.breaker.rules(),
+            queue_wait: self.queue_wait,
+            breaker: &self.breaker,
         }
     }
 
@@ -252,21 +258,9 @@ impl OriginConfig {
         if let Err(message) = Endpoint::parse(&self.url) {
             problems.push(Problem::new("origin.url", message));
         }
-        nest("origin.breaker", self.breaker.problems(), problems);
+        nest("origin", self.exchange().problems(), problems);
         let mut claim = claims(problems);
-        let periods = [
-            ("origin.connect_timeout", self.connect_timeout),
-            ("origin.first_byte_timeout", self.first_byte_timeout),
-            ("origin.stall_timeout", self.stall_timeout),
-            ("origin.total_timeout", self.total_timeout),
-            ("origin.idle_timeout", self.idle_timeout),
-            ("origin.ping", self.ping),
-            ("origin.queue_wait", self.queue_wait),
-            ("origin.suspicion", self.suspicion),
-        ];
-        for (key, period) in periods {
-            claim(!period.is_zero(), key, "must be above zero");
-        }
+        claim(!self.ping.is_zero(), "origin.ping", "must be above zero");
         claim(
             self.connections > 0,
             "origin.connections",
@@ -279,22 +273,6 @@ impl OriginConfig {
             "must be at least 1",
         );
         claim(self.tries > 0, "origin.tries", "must be at least 1");
-        let requests = 1..=Semaphore::MAX_PERMITS;
-        claim(
-            requests.contains(&self.requests),
-            "origin.requests",
-            "must be at least 1",
-        );
-        claim(
-            requests.contains(&self.relays),
-            "origin.relays",
-            "must be at least 1",
-        );
-        claim(
-            self.suspicion <= self.suspicion_max,
-            "origin.suspicion",
-            "must not be above suspicion_max",
-        );
         let window = |size: ByteSize| (MIN_WINDOW..=MAX_WINDOW).contains(&size.as_u64());
         let bounds = "must be from 65535 bytes to 2GiB less one byte";
         claim(window(self.stream_window), "origin.stream_window", bounds);

@@ -300,15 +300,7 @@ impl Engine {
             }
             Outcome::Complete(entry, bytes) => self.answer_complete(asked, &entry, &bytes, fate),
             Outcome::Confirmed(entry) => {
-                let forward_status = Some(StatusCode::NOT_MODIFIED.as_u16());
-                let status = CacheStatus {
-                    forward_status,
-                    ..fate.status
-                };
-                let fate = Fate {
-                    cached: Cached::Revalidated,
-                    status,
-                };
+                let fate = fate.confirmed();
                 or_again(self.answer_stored(asked, &entry, fate).await)
             }
             Outcome::Passed(passed) => {

@@ -25,6 +25,19 @@ pub(super) struct Fate {
     pub(super) status: CacheStatus,
 }
 
+impl Fate {
+    /// The same of an answer that the origin confirmed by a 304.
+    pub(super) fn confirmed(self) -> Self {
+        Self {
+            cached: Cached::Revalidated,
+            status: CacheStatus {
+                forward_status: Some(StatusCode::NOT_MODIFIED.as_u16()),
+                ..self.status
+            },
+        }
+    }
+}
+
 /// What a head is made from.
 pub(super) struct Described<'a> {
     pub(super) meta: &'a Meta,

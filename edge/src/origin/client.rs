@@ -27,7 +27,6 @@ use super::metrics::OriginMetrics;
 use super::pool::{Bounds, Lease, Pool};
 use super::resolve::Resolve;
 use super::{Origin, OriginBody, OriginError, OriginRequest, OriginResponse, Stage};
-use crate::backoff::Backoff;
 use crate::config::OriginConfig;
 
 /// The real origin.
@@ -56,17 +55,14 @@ impl Client {
         let authority =
             HeaderValue::try_from(&endpoint.authority).map_err(|error| error.to_string())?;
         let resolve = Resolve::new(&endpoint.host, endpoint.port, &config.resolvers);
-        let suspicion = Backoff {
-            first: config.suspicion.get(),
-            longest: config.suspicion_max.get(),
-        };
+        let suspicion = config.exchange().suspicion();
         let directory = Arc::new(Directory::new(
             resolve,
             suspicion,
             metrics.directory.clone(),
         ));
         let counted = metrics.gate.clone();
-        let gate = Gate::new(&endpoint.authority, config.bounds(), counted);
+        let gate = Gate::new(&endpoint.authority, config.exchange().bounds(), counted);
         let gate = Arc::new(gate);
         let pool = |config: &OriginConfig, runtime, metrics| {
             let (directory, gate) = (Arc::clone(&directory), Arc::clone(&gate));

@@ -46,7 +46,7 @@ use super::directory::Directory;
 use super::gate::{Gate, Place};
 use super::resolve::Resolve;
 use super::{Endpoint, OriginBody, OriginError, Stage};
-use crate::backoff::{Backoff, chance};
+use crate::backoff::chance;
 use crate::config::mounts::MountConfig;
 use crate::engine::http::config::HttpConfig;
 use crate::exchange::{Aborted, Upload};
@@ -133,10 +133,7 @@ impl Web {
             .parse()
             .map_err(|error| format!("{authority} is no host: {error}"))?;
         let resolve = Resolve::new(&endpoint.host, endpoint.port, resolvers);
-        let suspicion = Backoff {
-            first: config.suspicion.get(),
-            longest: config.suspicion_max.get(),
-        };
+        let suspicion = config.exchange().suspicion();
         let directory = Directory::new(resolve, suspicion, metrics.directory.clone());
         let directory = Arc::new(directory);
         let mut tcp = HttpConnector::new_with_resolver(Addresses(Arc::clone(&directory)));
@@ -158,7 +155,7 @@ impl Web {
             },
             gate: Arc::new(Gate::new(
                 authority.as_str(),
-                config.bounds(),
+                config.exchange().bounds(),
                 metrics.gate.clone(),
             )),
             authority,

@@ -32,6 +32,8 @@ pub struct Limits {
     pub streams: u32,
     /// Fetches from upstreams at once.
     pub fetches: usize,
+    /// Of these, fetches of a version's `.info` and `.mod` beside what is asked of it. 0: none.
+    pub ahead: usize,
     /// Answers being refreshed in the background at once.
     pub refreshes: usize,
     /// Idle HTTP/1.1 connections kept to each upstream.
@@ -68,6 +70,8 @@ impl Limits {
     pub const STREAMS: u32 = 256;
     /// See [`Limits::fetches`].
     pub const FETCHES: usize = 128;
+    /// See [`Limits::ahead`].
+    pub const AHEAD: usize = 32;
     /// See [`Limits::refreshes`].
     pub const REFRESHES: usize = 16;
     /// See [`Limits::upstream_connections`].
@@ -98,6 +102,7 @@ impl Default for Limits {
             connections: Self::CONNECTIONS,
             streams: Self::STREAMS,
             fetches: Self::FETCHES,
+            ahead: Self::AHEAD,
             refreshes: Self::REFRESHES,
             upstream_connections: Self::UPSTREAM_CONNECTIONS,
             upstream_window: Self::UPSTREAM_WINDOW,

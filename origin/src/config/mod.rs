@@ -112,7 +112,7 @@ pub struct Store {
     /// An existing `GOMODCACHE/cache/download` can be used as it is. With `s3`, it holds what is under
     /// way and answers that may change.
     pub dir: PathBuf,
-    /// Whether a stored body is synced to disk, or in the bucket, before anyone gets its last bytes.
+    /// Whether what is put in the folder is synced, so that it outlives a power cut. Nobody waits for it.
     pub durable: bool,
     /// Where bodies lie instead.
     pub s3: Option<S3>,

@@ -11,8 +11,9 @@ use tokio::time::{Instant, timeout_at};
 
 use super::flight::Landing;
 use super::following::Following;
-use super::{Engine, Found, News, too_long};
+use super::{Engine, Found, News, Place, too_long};
 use crate::disk;
+use crate::git::Pin;
 use crate::store::shelf::Local;
 use crate::store::spool::{self, Spool, Writer};
 use crate::store::sum::Sum;
@@ -25,29 +26,62 @@ impl Engine {
         request: &Request,
         landing: Landing<String, News>,
     ) {
-        // Another flight may have landed since its asker looked.
-        match self.stored(request, false).await {
-            Ok(None) => {}
-            Ok(Some(stored)) => return landing.say(Ok(Found::Stored(stored))),
-            Err(refusal) => return landing.say(Err(refusal)),
+        if !self.look_again(request, &landing).await {
+            return;
         }
-        let _place = match self.place(request).await {
-            Ok(place) => place,
-            Err(refusal) => return landing.say(Err(refusal)),
-        };
+        match self.place(request).await {
+            Ok(place) => {
+                self.fetch_ahead(request);
+                self.bring(request, place, landing).await;
+            }
+            Err(refusal) => landing.say(Err(refusal)),
+        }
+    }
+
+    /// Whether a body must be fetched: another flight may have landed since its asker looked.
+    pub(super) async fn look_again(
+        &self,
+        request: &Request,
+        landing: &Landing<String, News>,
+    ) -> bool {
+        match self.stored(request, false).await {
+            Ok(None) => return true,
+            Ok(Some(stored)) => landing.say(Ok(Found::Stored(stored))),
+            Err(refusal) => landing.say(Err(refusal)),
+        }
+        false
+    }
+
+    /// Fetches a body; what is proven is put into the tree after it was told.
+    pub(super) async fn bring(
+        self: &Arc<Self>,
+        request: &Request,
+        place: Place,
+        landing: Landing<String, News>,
+    ) {
         let asked = std::time::Instant::now();
         let deadline = Instant::now() + self.timeouts.request.get();
         // Beside the fetch, not after it.
         let proof = self.sumdb.begin(request);
-        match self
-            .within(request, self.upstreams.fetch(request, &Ask::default()))
-            .await
-        {
-            Ok(Fetched::Whole { body, .. }) => {
-                self.governor.saw(request, &body, SystemTime::now());
-                landing.say(self.take_whole(request, body, proof).await);
+        let (_place, fetched) = match self.fetch_body(request, place).await {
+            Ok(fetched) => fetched,
+            Err(refusal) => {
+                self.negatives.put(&request.path(), &refusal, asked);
+                return landing.say(Err(refusal));
             }
-            Ok(Fetched::Opened { first, rest }) => {
+        };
+        match fetched {
+            Fetched::Whole { body, .. } => {
+                self.governor.saw(request, &body, SystemTime::now());
+                let taken = self.take_whole(request, body.clone(), proof).await;
+                let is_good = taken.is_ok();
+                landing.say(taken.map(Found::Stored));
+                // Whoever asks meanwhile gets the news: nobody waits for the disk.
+                if is_good && let Err(error) = self.tree.put(request, body).await {
+                    self.tree.note("put", &error);
+                }
+            }
+            Fetched::Opened { first, rest } => {
                 let pouring = Pouring {
                     first,
                     rest,
@@ -56,12 +90,35 @@ impl Engine {
                 };
                 self.pour(request, pouring, landing).await;
             }
-            Ok(Fetched::NotModified) => landing.say(Err(super::crashed(request))),
-            Err(refusal) => {
-                self.negatives.put(&request.path(), &refusal, asked);
-                landing.say(Err(refusal));
+            Fetched::NotModified | Fetched::Unpinned => {
+                landing.say(Err(super::crashed(request)));
             }
         }
+    }
+
+    /// Asks upstreams; once more, where Git has it and must be told which commit.
+    async fn fetch_body(
+        self: &Arc<Self>,
+        request: &Request,
+        place: Place,
+    ) -> Result<(Place, Fetched), Refusal> {
+        let fetch = async |pin: Option<&Pin>| {
+            let ask = Ask {
+                pin,
+                ..Ask::default()
+            };
+            self.within(request, self.upstreams.fetch(request, &ask))
+                .await
+        };
+        let fetched = fetch(None).await?;
+        let Fetched::Unpinned = fetched else {
+            return Ok((place, fetched));
+        };
+        // Nobody waits for a place while he has one.
+        drop(place);
+        let pin = self.pin(request).await?;
+        let place = self.place(request).await?;
+        Ok((place, fetch(Some(&pin)).await?))
     }
 
     /// Lets a body grow under the eyes of its readers, then commits it.

@@ -165,6 +165,7 @@ impl Engine {
             validator: before.and_then(|answer| answer.validator.as_ref()),
             known: before.map(|answer| &answer.body),
             past_caches: self.mutables.changed_lately(&path, lifetime),
+            pin: None,
         };
         let fetched = self.within(request, self.upstreams.fetch(request, &ask));
         let fetched = fetched.await;

@@ -65,6 +65,14 @@ where
         self.watch(key, start);
     }
 
+    /// Waits until those that are under way have landed.
+    pub(crate) async fn landed(&self) {
+        let underway: Vec<_> = self.underway.lock().values().cloned().collect();
+        for mut watched in underway {
+            while watched.changed().await.is_ok() {}
+        }
+    }
+
     fn watch<F>(
         &self,
         key: &K,
@@ -97,6 +105,7 @@ impl<K: Eq + Hash, T> Landing<K, T> {
     }
 }
 
+// The news ends with the flight, after its object is free again.
 impl<K: Eq + Hash, T> Drop for Landing<K, T> {
     fn drop(&mut self) {
         self.underway.lock().remove(&self.key);
@@ -111,6 +120,26 @@ mod tests {
     use tokio::sync::Semaphore;
 
     use super::*;
+
+    #[tokio::test]
+    async fn flights_have_landed_when_their_tasks_ended_not_when_they_said_their_news() {
+        let flights = Flights::default();
+        let ended = Arc::new(AtomicUsize::new(0));
+        let may_end = Arc::new(Semaphore::new(0));
+        let (counted, gate) = (ended.clone(), may_end.clone());
+        let joined = flights.join(&"zip", |landing| async move {
+            landing.say(7);
+            let _ = gate.acquire().await;
+            counted.fetch_add(1, Ordering::Relaxed);
+        });
+        assert_eq!(joined.await.news, Some(7));
+        let landed = tokio::join!(flights.landed(), async {
+            may_end.add_permits(1);
+            tokio::task::yield_now().await;
+        });
+        assert_eq!((landed.0, ended.load(Ordering::Relaxed)), ((), 1));
+        assert!(flights.underway.lock().is_empty());
+    }
 
     #[tokio::test]
     async fn a_hundred_askers_are_one_flight() {

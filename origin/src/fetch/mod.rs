@@ -4,10 +4,12 @@
 //! once ([`flight`]), a zip so that everyone follows it while it grows. Answers that may change
 //! are used while fresh, then asked for again, and used for longer if upstream fails.
 
+mod ahead;
 mod body;
 mod changing;
 pub(crate) mod flight;
 mod following;
+mod pin;
 mod proof;
 mod provisional;
 mod refresh;
@@ -17,7 +19,6 @@ mod vouch;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
 use modcdn_core::goproxy::{Prefix, Request, SumDb};
 use modcdn_core::purge::{Mode, Subject};
 use modcdn_core::refusal::{Reason, Refusal};
@@ -37,8 +38,7 @@ use crate::retention::used::Uses;
 use crate::store::mutable::{Known, Mutables, Use};
 use crate::store::negative::Negatives;
 use crate::store::spool::Spool;
-use crate::store::sum::Sum;
-use crate::store::tree::{self, Look, OutOfReach, Stored, StoredBody, Tree, Unsummed};
+use crate::store::tree::{self, Look, OutOfReach, Stored, Tree, Unsummed};
 use crate::sumdb::Database;
 use crate::upstream::{Upstreams, asked};
 
@@ -58,6 +58,7 @@ pub(crate) struct Engine {
     timeouts: Timeouts,
     flights: Flights<String, News>,
     places: Arc<Semaphore>,
+    ahead: Arc<Semaphore>,
     purger: Arc<Purger>,
     /// What the mount's policy makes of it all.
     pub(crate) governor: Governor,
@@ -115,6 +116,7 @@ impl Engine {
             timeouts: shared.timeouts.clone(),
             flights: Flights::default(),
             places: shared.places.clone(),
+            ahead: shared.ahead.clone(),
             purger: shared.purger.clone(),
             governor: Governor::new(govern::Parts {
                 policy: mount.policy.clone(),
@@ -275,13 +277,7 @@ impl Engine {
             self.places.clone().acquire_owned(),
         );
         match waited.await {
-            Ok(Ok(permit)) => {
-                self.metrics.fetches.inc();
-                Ok(Place {
-                    _permit: permit,
-                    fetches: self.metrics.fetches.clone(),
-                })
-            }
+            Ok(Ok(permit)) => Ok(Place::new(permit, &self.metrics)),
             _ => Err(Refusal::new(
                 Reason::Overloaded,
                 asked(request),
@@ -289,6 +285,11 @@ impl Engine {
             )
             .hint("try again in a moment; limits.fetches says how much that is")),
         }
+    }
+
+    /// Waits until no flight is under way.
+    pub(crate) async fn landed(&self) {
+        self.flights.landed().await;
     }
 
     /// Bounds a whole fetch.
@@ -303,23 +304,22 @@ impl Engine {
             Err(_) => Err(too_long(request, limit)),
         }
     }
-
-    /// A whole body that is in memory: stored, and served even if the disk refuses.
-    async fn keep(&self, request: &Request, body: Bytes) -> Stored {
-        if let Err(error) = self.tree.put(request, body.clone()).await {
-            self.tree.note("put", &error);
-        }
-        Stored {
-            sum: Sum::of(&body),
-            body: StoredBody::Small(body),
-        }
-    }
 }
 
 /// A place among the fetches; free again when dropped.
 struct Place {
     _permit: OwnedSemaphorePermit,
     fetches: prometheus::IntGauge,
+}
+
+impl Place {
+    fn new(permit: OwnedSemaphorePermit, metrics: &Metrics) -> Self {
+        metrics.fetches.inc();
+        Self {
+            _permit: permit,
+            fetches: metrics.fetches.clone(),
+        }
+    }
 }
 
 impl Drop for Place {

@@ -45,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) processors: Arc<Semaphore>,
     /// Fetches at once.
     pub(crate) places: Arc<Semaphore>,
+    /// Of these, fetches of what nobody asked for yet.
+    pub(crate) ahead: Arc<Semaphore>,
     /// Before each upstream.
     pub(crate) gates: Arc<Gates>,
     /// Absent where no upstream is asked by HTTP.
@@ -111,6 +113,7 @@ impl Shared {
             changes: Arc::default(),
             gates: Arc::new(Gates::new(&config.upstreams.backoff, &metrics)),
             places: Arc::new(Semaphore::new(limits.fetches)),
+            ahead: Arc::new(Semaphore::new(limits.ahead)),
             client,
             purger,
             sight,

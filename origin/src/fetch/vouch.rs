@@ -5,9 +5,9 @@ use modcdn_core::goproxy::Request;
 use modcdn_core::h1::H1;
 use modcdn_core::refusal::Refusal;
 
-use super::{Engine, Found, News};
+use super::Engine;
 use crate::store::sum::Sum;
-use crate::store::tree::Stored;
+use crate::store::tree::{Stored, StoredBody};
 use crate::sumdb::{Pending, Standing};
 
 impl Engine {
@@ -53,13 +53,16 @@ impl Engine {
         }
     }
 
-    /// Takes a body in memory: verified, stored, served even if the disk refuses.
+    /// Verifies a body in memory.
+    ///
+    /// # Errors
+    /// The refusal to answer with; bad content is in quarantine then.
     pub(super) async fn take_whole(
         &self,
         request: &Request,
         body: Bytes,
         proof: Option<Pending>,
-    ) -> News {
+    ) -> Result<Stored, Refusal> {
         let sum = Sum::of(&body);
         match Self::verify(request, hash_of(request, sum), proof).await {
             Ok(Some(standing)) => self.sumdb.settle(request, sum.digest, standing),
@@ -73,7 +76,10 @@ impl Engine {
                 return Err(refusal);
             }
         }
-        Ok(Found::Stored(self.keep(request, body).await))
+        Ok(Stored {
+            sum,
+            body: StoredBody::Small(body),
+        })
     }
 }
 

@@ -6,7 +6,7 @@
 //!   says of it);
 //! - `mirror`: that repository, as far as it was needed so far, on our disk (`refs`: its branches and
 //!   tags);
-//! - `code`: what its commits are as versions of the module;
+//! - `code`: what its commits are as versions of the module (`pin`: all files of one from one commit);
 //! - `workshop`, `program`, `gitconfig`, `credentials`: running git, bounded and with nothing but our
 //!   configuration;
 //! - `diagnose`, `fault`: what its failures mean, and which of them may be a 404.
@@ -21,6 +21,7 @@ mod discovery;
 mod fault;
 mod gitconfig;
 mod mirror;
+mod pin;
 mod program;
 mod refs;
 pub mod remote;
@@ -46,6 +47,7 @@ use self::code::Code;
 use self::discovery::{Discovery, Pages, Place, Root, Web};
 use self::fault::Fault;
 use self::mirror::{Mirror, Shelf};
+pub(crate) use self::pin::{Pin, must_pin};
 use self::refs::Refs;
 use self::workshop::{As, Workshop};
 use crate::config::Config;
@@ -91,14 +93,15 @@ impl Git {
         }
     }
 
-    /// Answers a request for a module. `private` are the patterns that make it a private one, if
-    /// any does.
+    /// Answers a request for a module. `pin` says which commit a version's files come from, where
+    /// somebody looked. `private` are the patterns that make it a private one, if any does.
     ///
     /// # Errors
     /// The trouble there was; absence only where the repository was read.
     pub(crate) async fn ask(
         &self,
         request: &Request,
+        pin: Option<&Pin>,
         asked: &str,
         private: Option<&Patterns>,
     ) -> Result<Answer, Trouble> {
@@ -106,7 +109,7 @@ impl Git {
             Some(_) => As::Itself,
             None => As::Anybody,
         };
-        let mut answer = self.answer(request, who).await;
+        let mut answer = self.answer(request, pin, who).await;
         if let (Err(Fault::NoRepository(why)), Some(patterns), Some(module)) =
             (&answer, private, request.module())
             && self.covers(module, patterns).await
@@ -116,7 +119,7 @@ impl Git {
         answer.map_err(|fault| fault.trouble(asked, private.is_some()))
     }
 
-    async fn answer(&self, request: &Request, who: As) -> Result<Answer, Fault> {
+    async fn answer(&self, request: &Request, pin: Option<&Pin>, who: As) -> Result<Answer, Fault> {
         let Some(module) = request.module() else {
             return Err(Fault::Nothing("repositories hold modules only".to_owned()));
         };
@@ -128,7 +131,13 @@ impl Git {
         let asked = Instant::now();
         let since = asked.checked_sub(fresh).filter(|_| request.is_immutable());
         let since = since.unwrap_or(asked);
-        let read = async |since, asked| self.read(request, module, &root, who, since, asked).await;
+        let subject = Subject {
+            request,
+            module,
+            pin,
+            root: &root,
+        };
+        let read = async |since, asked| self.read(&subject, who, since, asked).await;
         let answer = match read(since, asked).await {
             Err(Fault::Damaged(why)) => {
                 tracing::warn!(repository = %root.url, why, "a mirror is damaged, and made anew");
@@ -152,20 +161,18 @@ impl Git {
     /// before anything is said to be absent, no earlier than `asked`.
     async fn read(
         &self,
-        request: &Request,
-        module: &ModulePath,
-        root: &Root,
+        subject: &Subject<'_>,
         who: As,
         since: Instant,
         asked: Instant,
     ) -> Result<Answer, Fault> {
-        let mirror = self.shelf.mirror(&root.url, who).await;
+        let mirror = self.shelf.mirror(&subject.root.url, who).await;
         let refs = mirror.refs(since).await?;
-        let answer = answer_from(&mirror, refs.clone(), request, module, root).await;
+        let answer = subject.answer(&mirror, refs.clone()).await;
         if since < asked && matches!(answer, Err(Fault::Nothing(_))) {
             let newer = mirror.refs(asked).await?;
             if newer != refs {
-                return answer_from(&mirror, newer, request, module, root).await;
+                return subject.answer(&mirror, newer).await;
             }
         }
         answer
@@ -194,27 +201,32 @@ impl Git {
     }
 }
 
-async fn answer_from(
-    mirror: &Mirror,
-    refs: Arc<Refs>,
-    request: &Request,
-    module: &ModulePath,
-    root: &Root,
-) -> Result<Answer, Fault> {
-    let code = Code::new(mirror, refs, module, root)?;
-    let body = match request {
-        Request::List(_) => code.list().await?,
-        Request::Latest(_) => code.latest().await?,
-        Request::Query(_, query) => code.query(query.as_str()).await?,
-        Request::Info(_, version) => code.version(version).await?,
-        Request::Mod(_, version) => code.go_mod(version).await?,
-        Request::Zip(_, version) => {
-            let (file, len) = code.zip(version).await?;
-            return Ok(Answer::Zip(file, len));
-        }
-        Request::SumDb(_) => {
-            return Err(Fault::Nothing("repositories hold modules only".to_owned()));
-        }
-    };
-    Ok(Answer::Body(body))
+/// What is asked of a repository.
+struct Subject<'a> {
+    request: &'a Request,
+    module: &'a ModulePath,
+    pin: Option<&'a Pin>,
+    root: &'a Root,
+}
+
+impl Subject<'_> {
+    async fn answer(&self, mirror: &Mirror, refs: Arc<Refs>) -> Result<Answer, Fault> {
+        let code = Code::new(mirror, refs, self.module, self.root)?;
+        let commit = self.pin.and_then(Pin::commit);
+        let body = match self.request {
+            Request::List(_) => code.list().await?,
+            Request::Latest(_) => code.latest().await?,
+            Request::Query(_, query) => code.query(query.as_str()).await?,
+            Request::Info(_, version) => code.version(version).await?,
+            Request::Mod(_, version) => code.go_mod(version, commit).await?,
+            Request::Zip(_, version) => {
+                let (file, len) = code.zip(version, commit).await?;
+                return Ok(Answer::Zip(file, len));
+            }
+            Request::SumDb(_) => {
+                return Err(Fault::Nothing("repositories hold modules only".to_owned()));
+            }
+        };
+        Ok(Answer::Body(body))
+    }
 }

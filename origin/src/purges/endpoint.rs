@@ -7,11 +7,11 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
-use modcdn_core::admin::{Endpoint, text};
+use modcdn_core::admin::{Endpoint, json, text, with_field};
 use modcdn_core::bearer::{self, Denied, Fingerprint};
 use modcdn_core::purge::Purge;
 use modcdn_core::purge::log::{PURGES_PATH, Page, Position};
@@ -145,7 +145,7 @@ impl No {
                 StatusCode::INTERNAL_SERVER_ERROR,
                 format!("purges.token_file can't be used: {why}\n"),
             ),
-            Self::Denied(Denied::Unauthorized) => with(
+            Self::Denied(Denied::Unauthorized) => with_field(
                 text(
                     StatusCode::UNAUTHORIZED,
                     "a purge needs a token of purges.token_file: Authorization: Bearer TOKEN\n",
@@ -160,23 +160,6 @@ impl No {
             ),
         }
     }
-}
-
-fn with(
-    mut response: Response<Full<Bytes>>,
-    name: http::HeaderName,
-    value: HeaderValue,
-) -> Response<Full<Bytes>> {
-    response.headers_mut().insert(name, value);
-    response
-}
-
-fn json(position: &Position) -> Response<Full<Bytes>> {
-    // Texts and numbers: always JSON.
-    let mut body = serde_json::to_vec(position).unwrap_or_default();
-    body.push(b'\n');
-    let json = HeaderValue::from_static("application/json");
-    with(text(StatusCode::OK, body), CONTENT_TYPE, json)
 }
 
 async fn admit(file: Option<PathBuf>, headers: &HeaderMap) -> Result<Fingerprint, Denied> {

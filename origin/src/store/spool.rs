@@ -41,7 +41,7 @@ pub(crate) struct Spool {
 pub(crate) enum Progress {
     /// So many bytes are on disk.
     Growing(u64),
-    /// It is whole, checked and in the tree.
+    /// It is whole and checked: in the tree, or on its way there.
     Committed(Sum),
     /// It will never be whole.
     Failed(Arc<Refusal>),
@@ -271,11 +271,12 @@ impl Writer {
         ))
     }
 
-    /// Puts the whole body into the tree and lets its readers have its last bytes. `named` is
-    /// told the digest before anyone else can know it.
+    /// Lets the whole body's readers have its last bytes, then puts it into the tree: nobody waits
+    /// for the disk, or for a bucket. `named` is told the digest before anyone else can know it.
+    /// A store that fails is noted; the body is fetched anew then, the next time.
     ///
     /// # Errors
-    /// If it isn't as long as announced, or the disk fails; the body has failed then.
+    /// If it isn't as long as announced; the body has failed then.
     pub(crate) async fn commit(
         mut self,
         request: &Request,
@@ -292,24 +293,12 @@ impl Writer {
             len,
             h1,
         };
-        if self.tree.commits_behind() {
-            named(sum);
-            self.progress.send_replace(Progress::Committed(sum));
-            if let Err(error) = self.tree.commit(request, &self.path, sum).await {
-                self.tree.note("commit", &error);
-                // Its readers have it; it is fetched anew the next time.
-                let _ = fs::remove_file(&self.path);
-            }
-            return Ok(sum);
-        }
-        let committed = self.tree.commit(request, &self.path, sum).await;
-        if let Err(error) = committed {
-            self.tree.note("commit", &error);
-            let refusal = disk_failed(&crate::upstream::asked(request), &error);
-            return Err((self, refusal));
-        }
         named(sum);
         self.progress.send_replace(Progress::Committed(sum));
+        if let Err(error) = self.tree.commit(request, &self.path, sum).await {
+            self.tree.note("commit", &error);
+            let _ = fs::remove_file(&self.path);
+        }
         Ok(sum)
     }
 

@@ -43,8 +43,6 @@ const CHECKS: usize = 8;
 pub(crate) struct Tree {
     shelf: Arc<dyn Shelf>,
     work: Work,
-    /// Whether a body's readers wait until it is in place.
-    durable: bool,
     limits: Limits,
     budget: Budget,
     metrics: Metrics,
@@ -122,20 +120,13 @@ impl Tree {
             archive.quarantine_files,
             archive.quarantine.as_u64(),
         ));
-        Ok(Arc::new(Self {
-            shelf: shelf(config, &work, &budget, &quarantine)?,
-            work,
-            durable: config.durable,
-            limits: limits.clone(),
+        let shelf = shelf(config, &work, &budget, &quarantine)?;
+        Ok(Self {
             budget,
-            metrics: metrics.clone(),
-            checked: Mutex::default(),
-            unwritten: Mutex::default(),
-            unfit: Mutex::default(),
             quarantine,
-            checking: Default::default(),
-            hash: RandomState::new(),
-        }))
+            ..Self::bare(shelf, work, limits, metrics)
+        }
+        .into())
     }
 
     /// A tree over a shelf that somebody else looks after; `work` is for what isn't a body.
@@ -145,21 +136,24 @@ impl Tree {
         config: &Config,
         metrics: &Metrics,
     ) -> Arc<Self> {
-        let quarantine = Arc::new(Quarantine::unbounded(work.dir()));
-        Arc::new(Self {
+        Self::bare(shelf, work, &config.limits, metrics).into()
+    }
+
+    /// A tree that nobody used so far, with a budget and a quarantine without bounds.
+    fn bare(shelf: Arc<dyn Shelf>, work: Work, limits: &Limits, metrics: &Metrics) -> Self {
+        Self {
+            budget: Budget::unbounded(),
+            quarantine: Arc::new(Quarantine::unbounded(work.dir())),
             shelf,
             work,
-            durable: config.store.durable,
-            limits: config.limits.clone(),
-            budget: Budget::unbounded(),
+            limits: limits.clone(),
             metrics: metrics.clone(),
             checked: Mutex::default(),
             unwritten: Mutex::default(),
             unfit: Mutex::default(),
-            quarantine,
             checking: Default::default(),
             hash: RandomState::new(),
-        })
+        }
     }
 
     /// Tries whether bodies can be put.
@@ -194,12 +188,6 @@ impl Tree {
     /// Room for a body being fetched; `None` if the spool is full.
     pub(crate) fn room(&self, bytes: u64) -> Option<Share> {
         self.budget.take(bytes)
-    }
-
-    /// Whether a body's readers may have its last bytes before it is in place: putting it takes
-    /// long, and nobody asked for safety.
-    pub(crate) fn commits_behind(&self) -> bool {
-        self.shelf.is_remote() && !self.durable
     }
 
     /// Looks for a body.

@@ -37,7 +37,7 @@ use self::walk::Walk;
 use crate::config::{Limits, Lists, Mount, Timeouts};
 use crate::content;
 use crate::fetch::Shared;
-use crate::git::{self, Git};
+use crate::git::{self, Git, Pin};
 use crate::metrics::Metrics;
 
 /// The upstreams of a mount.
@@ -65,6 +65,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) known: Option<&'a Bytes>,
     /// It is said to have changed: caches on the way aren't to answer (`Cache-Control: no-cache`).
     pub(crate) past_caches: bool,
+    /// Which commit of a repository a version's files come from; `None` if nobody looked so far.
+    pub(crate) pin: Option<&'a Pin>,
 }
 
 /// What upstreams gave.
@@ -78,6 +80,8 @@ pub(crate) enum Fetched {
     Opened { first: Bytes, rest: Body },
     /// What the validator stands for is still right.
     NotModified,
+    /// It is Git's turn, and nobody looked so far which commit the version's `.info` names.
+    Unpinned,
 }
 
 impl Fetched {
@@ -85,7 +89,7 @@ impl Fetched {
     fn whole(self) -> Result<Bytes, Trouble> {
         match self {
             Self::Whole { body, .. } => Ok(body),
-            Self::Opened { .. } | Self::NotModified => Err(Trouble::Off),
+            Self::Opened { .. } | Self::NotModified | Self::Unpinned => Err(Trouble::Off),
         }
     }
 }
@@ -299,6 +303,10 @@ impl Upstreams {
         told: &Told<'_>,
         ask: &Ask<'_>,
     ) -> Result<Fetched, Trouble> {
+        let is_git = matches!(source, Source::Upstream(Upstream::Direct));
+        if is_git && ask.pin.is_none() && git::must_pin(request) {
+            return Ok(Fetched::Unpinned);
+        }
         let started = Instant::now();
         let kind = request.kind();
         let got = self.head(source, request, told, ask).await;
@@ -354,7 +362,9 @@ impl Upstreams {
             _ if matches!(request, Request::SumDb(_)) => Err(no_database(told)),
             Upstream::File(folder) => self.open_file(folder, request, told).await.map(Some),
             // Its future is deep: boxed, it doesn't add to the size of everybody else's.
-            Upstream::Direct => Box::pin(self.ask_git(request, told)).await.map(Some),
+            Upstream::Direct => Box::pin(self.ask_git(request, told, ask.pin))
+                .await
+                .map(Some),
             Upstream::Off => Err(Trouble::Off),
         }
     }
@@ -376,12 +386,17 @@ impl Upstreams {
         }
     }
 
-    async fn ask_git(&self, request: &Request, told: &Told<'_>) -> Result<Head, Trouble> {
+    async fn ask_git(
+        &self,
+        request: &Request,
+        told: &Told<'_>,
+        pin: Option<&Pin>,
+    ) -> Result<Head, Trouble> {
         let Some(git) = &self.git else {
             return Err(Trouble::Off);
         };
         let private = self.is_private(request).then_some(&self.private);
-        match git.ask(request, told.asked, private).await? {
+        match git.ask(request, pin, told.asked, private).await? {
             git::Answer::Body(body) => {
                 let announced = body.len() as u64;
                 let pieces = stream::once(async move { Ok(body) }).boxed();

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its part of the harness")]
 
 pub(crate) mod judge;
+#[path = "../../../tests/harness/random.rs"]
 pub(crate) mod random;
 pub(crate) mod reference;
 #[allow(unreachable_pub, reason = "other packages' tests share it")]
@@ -294,6 +295,8 @@ pub(crate) fn config(dir: &Path, upstream: &str) -> Config {
     };
     config.store.dir = dir.to_owned();
     config.store.durable = false;
+    // What is asked of an upstream is what a test asks for, where it doesn't say otherwise.
+    config.limits.ahead = 0;
     config.timeouts.connect = Period::secs(2);
     config.timeouts.first_byte = Period::secs(2);
     config.timeouts.shutdown = Period::millis(100);
@@ -326,6 +329,12 @@ impl Case {
     /// One GET over a new HTTP/2 connection.
     pub(crate) async fn get(&self, path: &str) -> Answer {
         self.get_with(path, &[]).await
+    }
+
+    /// Waits until a file is in the store: bodies are put there after they were answered.
+    pub(crate) async fn has(&self, place: &str) {
+        let file = self.dir.path().join(place);
+        until(|| file.exists()).await;
     }
 
     pub(crate) async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {

@@ -3,10 +3,8 @@
 use modcdn_core::config::Problem;
 use modcdn_core::units::{ByteSize, Period};
 use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
 
-use crate::config::BreakerConfig;
-use crate::origin::gate::Bounds;
+use crate::config::{BreakerConfig, Exchange};
 
 /// Default part of the time since `Last-Modified` for which an answer without a lifetime is fresh:
 /// what RFC 9111 §4.2.2 suggests.
@@ -133,33 +131,28 @@ impl Default for HttpConfig {
 }
 
 impl HttpConfig {
-    /// How much goes to one mount's origin at once.
-    pub(crate) fn bounds(&self) -> Bounds {
-        Bounds {
+    /// What is bounded here as in the section `origin`.
+    pub(crate) fn exchange(&self) -> Exchange<'_> {
+        Exchange {
+            connect_timeout: self.connect_timeout,
+            first_byte_timeout: self.first_byte_timeout,
+            stall_timeout: self.stall_timeout,
+            total_timeout: self.total_timeout,
+            idle_timeout: self.idle_timeout,
+            suspicion: self.suspicion,
+            suspicion_max: self.suspicion_max,
             requests: self.requests,
             relays: self.relays,
             queue: self.queue,
-            queue_wait: self.queue_wait.get(),
-            breaker: self.breaker.rules(),
+            queue_wait: self.queue_wait,
+            breaker: &self.breaker,
         }
     }
 
     /// What is wrong with the section; keys are relative to it.
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
-        let periods = [
-            ("connect_timeout", self.connect_timeout),
-            ("first_byte_timeout", self.first_byte_timeout),
-            ("stall_timeout", self.stall_timeout),
-            ("total_timeout", self.total_timeout),
-            ("idle_timeout", self.idle_timeout),
-            ("queue_wait", self.queue_wait),
-            ("suspicion", self.suspicion),
-        ];
-        let zero = periods.into_iter().filter(|(_, period)| period.is_zero());
-        let mut problems: Vec<_> = zero
-            .map(|(key, _)| Problem::new(key, "must be above zero"))
-            .collect();
+        let mut problems = self.exchange().problems();
         let mut claim = |holds: bool, key: &str, message: &str| {
             if !holds {
                 problems.push(Problem::new(key, message));
@@ -169,22 +162,6 @@ impl HttpConfig {
             self.heuristic_percent <= 100,
             "heuristic_percent",
             "must be at most 100",
-        );
-        claim(
-            self.suspicion <= self.suspicion_max,
-            "suspicion",
-            "must not be above suspicion_max",
-        );
-        let requests = 1..=Semaphore::MAX_PERMITS;
-        claim(
-            requests.contains(&self.requests),
-            "requests",
-            "must be at least 1",
-        );
-        claim(
-            requests.contains(&self.relays),
-            "relays",
-            "must be at least 1",
         );
         let window = (64 << 10)..=(16 << 20);
         claim(
@@ -198,8 +175,6 @@ impl HttpConfig {
             "header_size",
             "must be from 8KiB to 256KiB",
         );
-        let breaker = self.breaker.problems().into_iter();
-        problems.extend(breaker.map(|p| Problem::new(format!("breaker.{}", p.key), p.message)));
         problems
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
 use modcdn_core::refusal::Refusal;
 use tokio::sync::oneshot;
 
@@ -173,15 +173,7 @@ impl Engine {
                 Next::Answer(self.give_complete(ask, &entry, &bytes, withheld, fate))
             }
             Outcome::Confirmed(entry) if is_mine(&entry.meta) => {
-                let forward_status = Some(StatusCode::NOT_MODIFIED.as_u16());
-                let status = CacheStatus {
-                    forward_status,
-                    ..fate.status
-                };
-                let fate = Fate {
-                    cached: Cached::Revalidated,
-                    status,
-                };
+                let fate = fate.confirmed();
                 or_again(self.give_stored(ask, &entry, fate, withheld).await)
             }
             Outcome::Refused(refusal) => {

@@ -19,6 +19,7 @@ use crate::archive::{self, Input, Kind};
 use crate::disk;
 use crate::git::fault::Fault;
 use crate::git::program::Output;
+use crate::git::refs::Commit;
 
 /// A file of a module.
 #[derive(Debug)]
@@ -44,9 +45,14 @@ pub(super) enum Content {
 }
 
 impl Code<'_> {
-    /// The zip of a version, in a file without a name, and its length.
-    pub(crate) async fn zip(&self, version: &Version) -> Result<(Arc<File>, u64), Fault> {
-        let revision = self.fixed(version).await?;
+    /// The zip of a version, in a file without a name, and its length; from this commit if its `.info`
+    /// names one.
+    pub(crate) async fn zip(
+        &self,
+        version: &Version,
+        named: Option<&Commit>,
+    ) -> Result<(Arc<File>, u64), Fault> {
+        let revision = self.fixed(version, named).await?;
         let folder = self.folder(&revision.commit).await?;
         let _place = self.mirror.zip_place().await?;
         let tar = self.scratch().await?;
@@ -73,11 +79,7 @@ impl Code<'_> {
     }
 
     /// The LICENSE of the repository's root, for a module that lies below it.
-    async fn license(
-        &self,
-        commit: &crate::git::refs::Commit,
-        folder: &Folder,
-    ) -> Result<Option<Bytes>, Fault> {
+    async fn license(&self, commit: &Commit, folder: &Folder) -> Result<Option<Bytes>, Fault> {
         if folder.path.is_empty() {
             return Ok(None);
         }

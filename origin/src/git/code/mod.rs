@@ -28,7 +28,7 @@ use self::revision::Revision;
 use super::discovery::Root;
 use super::fault::Fault;
 use super::mirror::Mirror;
-use super::refs::Refs;
+use super::refs::{Commit, Refs};
 
 /// As the go command.
 const MAX_GO_MOD: u64 = 16 << 20;
@@ -117,16 +117,24 @@ impl<'a> Code<'a> {
         Ok(self.info(&revision, &found))
     }
 
-    /// The go.mod of a version.
-    pub(crate) async fn go_mod(&self, version: &Version) -> Result<Bytes, Fault> {
-        let revision = self.fixed(version).await?;
+    /// The go.mod of a version, from this commit if its `.info` names one.
+    pub(crate) async fn go_mod(
+        &self,
+        version: &Version,
+        named: Option<&Commit>,
+    ) -> Result<Bytes, Fault> {
+        let revision = self.fixed(version, named).await?;
         let folder = self.folder(&revision.commit).await?;
         let none = || format!("module {}\n", self.layout.module).into();
         Ok(folder.go_mod.unwrap_or_else(none))
     }
 
-    /// The commit of a version, which a file of it never leaves: a tag's, or a pseudo-version's.
-    async fn fixed(&self, version: &Version) -> Result<Revision, Fault> {
+    /// The commit of a version, which a file of it never leaves: the one that is named, a tag's, or a
+    /// pseudo-version's.
+    async fn fixed(&self, version: &Version, named: Option<&Commit>) -> Result<Revision, Fault> {
+        if let Some(commit) = named {
+            return self.named(version, commit).await;
+        }
         if !version.is_pseudo() {
             return self.tagged(version).await;
         }

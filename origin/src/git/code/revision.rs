@@ -3,6 +3,7 @@
 //! Where a text can mean several things, a tag comes before a branch, a branch before a commit.
 
 use modcdn_core::goproxy::{Pseudo, Stamp, Version, tag};
+use modcdn_core::refusal::Reason;
 
 use super::Code;
 use crate::git::fault::Fault;
@@ -45,6 +46,26 @@ impl Code<'_> {
             return Err(self.unknown(&tag));
         }
         self.find(&tag).await
+    }
+
+    /// The commit that a version's `.info` names. Where the tag leads now doesn't matter, but the
+    /// repository must still have it.
+    pub(super) async fn named(
+        &self,
+        version: &Version,
+        commit: &Commit,
+    ) -> Result<Revision, Fault> {
+        match self.commit(commit.as_str()).await? {
+            Some(commit) => self.at(&commit, None, None).await,
+            None => Err(Fault::failed(
+                Reason::GitFailed,
+                format!(
+                    "{version} was commit {commit} when its .info was made, and {} has no such commit any more",
+                    self.remote()
+                ),
+            )
+            .hint("whoever moved the tag must publish a new version")),
+        }
     }
 
     /// The name in the repository: of a version its tag, of a pseudo-version its commit.

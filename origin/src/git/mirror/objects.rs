@@ -71,14 +71,8 @@ pub(super) async fn files(
 ) -> Result<Vec<Option<Bytes>>, Fault> {
     let mut arguments = words(&["ls-tree", "-z", commit.as_str(), "--"]);
     arguments.extend(words(paths));
-    let ended = run(
-        mirror,
-        arguments,
-        Bytes::new(),
-        Output::Memory(super::PRINTED),
-    )
-    .await?;
-    let listing = String::from_utf8_lossy(&ended.output);
+    let listing = printed(mirror, arguments).await?;
+    let listing = String::from_utf8_lossy(&listing);
     let blobs: Vec<Option<&str>> = paths.iter().map(|path| blob(&listing, path)).collect();
     let wanted: Vec<&str> = blobs.iter().flatten().copied().collect();
     if wanted.is_empty() {
@@ -114,14 +108,8 @@ fn blob<'a>(listing: &'a str, path: &str) -> Option<&'a str> {
 pub(super) async fn tags_before(mirror: &Mirror, commit: &Commit) -> Result<Vec<String>, Fault> {
     let merged = format!("--merged={commit}");
     let arguments = words(&["for-each-ref", "--format=%(refname)", &merged, "refs/tags/"]);
-    let ended = run(
-        mirror,
-        arguments,
-        Bytes::new(),
-        Output::Memory(super::PRINTED),
-    )
-    .await?;
-    let printed = String::from_utf8_lossy(&ended.output);
+    let printed = printed(mirror, arguments).await?;
+    let printed = String::from_utf8_lossy(&printed);
     let tags = printed.lines().filter_map(|l| l.strip_prefix("refs/tags/"));
     Ok(tags.map(str::to_owned).collect())
 }
@@ -164,10 +152,7 @@ pub(super) async fn check(mirror: &Mirror) -> Result<(), Fault> {
         "--no-dangling",
         "--no-progress",
     ]);
-    let printed = Output::Memory(super::PRINTED);
-    run(mirror, arguments, Bytes::new(), printed)
-        .await
-        .map(drop)
+    printed(mirror, arguments).await.map(drop)
 }
 
 /// An object as `git cat-file --batch` prints it.
@@ -211,6 +196,13 @@ fn take(printed: &mut Bytes) -> Option<Option<Object>> {
     let content = printed.split_to(len);
     printed.advance(1);
     Some(Some(Object { kind, content }))
+}
+
+/// What a run prints that needs no input.
+async fn printed(mirror: &Mirror, arguments: Vec<OsString>) -> Result<Bytes, Fault> {
+    let output = Output::Memory(super::PRINTED);
+    let ended = run(mirror, arguments, Bytes::new(), output).await?;
+    Ok(ended.output)
 }
 
 /// A run that can only fail if the mirror is damaged.

@@ -1,5 +1,7 @@
 //! The same numbers every time (SplitMix64).
 
+#![allow(dead_code, reason = "every test file uses its own part of it")]
+
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
@@ -19,7 +21,7 @@ impl Random {
         self.below(n) == 0
     }
 
-    pub(crate) fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
-        &items[self.below(items.len())]
+    pub(crate) fn pick<T: Copy>(&mut self, items: &[T]) -> T {
+        items[self.below(items.len())]
     }
 }

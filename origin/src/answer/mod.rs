@@ -1,46 +1,43 @@
-//! From what was found to an HTTP response: the one place that writes status and headers.
+//! From what was found to an HTTP response: the one place that writes status and headers. `body` sends what
+//! comes piece by piece, `caching` says what caches may do with it, `plain` are answers of our own.
 //!
 //! A stored body and an answer that may change have the SHA-256 as entity tag. A growing body has a
 //! provisional one, and says its digest (and a zip its h1) in the trailers. Bodies that can't be finished end in an error, which
 //! the connection turns into a reset (HTTP/2) or a close before the end (HTTP/1.1).
 
-use std::io;
+mod body;
+mod caching;
+mod plain;
+
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use futures::stream::{self, Stream};
 use http::header::{
-    ACCEPT_RANGES, AGE, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
-    IF_NONE_MATCH, IF_RANGE, RANGE, TRAILER, WWW_AUTHENTICATE,
+    ACCEPT_RANGES, AGE, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
+    IF_NONE_MATCH, IF_RANGE, RANGE, TRAILER,
 };
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
-use http_body::Frame;
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Empty, Full, StreamBody};
+use http_body_util::{BodyExt, StreamBody};
 use modcdn_core::digest::Sha256;
-use modcdn_core::goproxy::{Request, SumDb, SumDbCall};
-use modcdn_core::headers::{
-    DISABLE_MODULE_FETCH, MODCDN_NOTICE, MODCDN_SUM, MODCDN_UNVERIFIED, REPR_DIGEST,
-};
+use modcdn_core::goproxy::Request;
+use modcdn_core::headers::{DISABLE_MODULE_FETCH, MODCDN_NOTICE, MODCDN_UNVERIFIED, REPR_DIGEST};
 use modcdn_core::range::{self, ContentRange, RangeOutcome};
 use modcdn_core::refusal::{Reason, Refusal};
 
+pub(crate) use self::body::Body;
+use self::plain::empty;
+pub(crate) use self::plain::{full, lines, plain, refuse};
 use crate::changes;
-use crate::config::Freshness;
 use crate::fetch::{Engine, Found};
 use crate::policy::Warning;
 use crate::policy::govern::Governed;
 use crate::store::mutable::Known;
-use crate::store::shelf::{Large, Pieces};
-use crate::store::spool::{Progress, Reader, Spool, Step};
-use crate::store::sum::Sum;
+use crate::store::shelf::Large;
+use crate::store::spool::{Progress, Reader, Spool};
 use crate::store::tree::{Stored, StoredBody};
 use crate::sumdb::Standing;
 use crate::upstream::asked;
-
-/// A response's body; an error in it is a visible break.
-pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 /// How often a body found corrupt is fetched again within one request.
 const REFETCHES: usize = 1;
@@ -61,7 +58,7 @@ pub(crate) async fn answer(
 ) -> Response<Body> {
     let mut response = answer_publicly(engine, request, asker).await;
     if engine.is_private(request) {
-        make_private(response.headers_mut());
+        caching::make_private(response.headers_mut());
     }
     response
 }
@@ -139,66 +136,6 @@ fn refuse_request(
     response
 }
 
-/// Turns a refusal into its response.
-pub(crate) fn refuse(refusal: &Refusal, freshness: &Freshness, method: &Method) -> Response<Body> {
-    let text = refusal.text();
-    let mut response = Response::new(empty());
-    *response.status_mut() = refusal.reason.status();
-    *response.headers_mut() = refusal.headers(freshness.not_found.get());
-    response
-        .headers_mut()
-        .insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
-    if refusal.reason == Reason::Unauthorized {
-        let bearer = HeaderValue::from_static("Bearer realm=\"modcdn\"");
-        response.headers_mut().insert(WWW_AUTHENTICATE, bearer);
-    }
-    if refusal.reason == Reason::Method {
-        let allowed = HeaderValue::from_static("GET, HEAD");
-        response.headers_mut().insert(ALLOW, allowed);
-    }
-    if method != Method::HEAD {
-        *response.body_mut() = full(text);
-    }
-    response
-}
-
-/// A short text of our own, never cached.
-pub(crate) fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
-    let mut response = Response::new(full(Bytes::from_static(text.as_bytes())));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
-}
-
-/// Lines of JSON of our own, never cached.
-pub(crate) fn lines(lines: String, method: &Method) -> Response<Body> {
-    let mut response = Response::new(empty());
-    let headers = response.headers_mut();
-    let lines_of_json = HeaderValue::from_static("application/x-ndjson");
-    headers.insert(CONTENT_TYPE, lines_of_json);
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(lines.len()));
-    if method != Method::HEAD {
-        *response.body_mut() = full(lines.into());
-    }
-    response
-}
-
-fn empty() -> Body {
-    Empty::new().map_err(|never| match never {}).boxed_unsync()
-}
-
-pub(crate) fn full(bytes: Bytes) -> Body {
-    Full::new(bytes)
-        .map_err(|never| match never {})
-        .boxed_unsync()
-}
-
 /// Why what was found can't be sent.
 enum Unfit {
     /// Its bytes are wrong; it is out of the store now.
@@ -244,7 +181,7 @@ impl Answering<'_> {
         if let Standing::Unverified(cause) = standing {
             headers.insert(MODCDN_UNVERIFIED, HeaderValue::from_static(cause.name()));
         }
-        identify(&mut headers, sum);
+        body::identify(&mut headers, sum);
         let body = match body {
             StoredBody::Small(bytes) => return Ok(self.whole(headers, sum.digest, &bytes)),
             StoredBody::Large(body) => body,
@@ -270,9 +207,9 @@ impl Answering<'_> {
         let request = self.request.clone();
         Ok(self.part_of(headers, outcome, sum.len, |start, end| {
             let reader = if (start, end) == (0, sum.len) {
-                StoredReader::whole(engine, request, body, sum)
+                body::StoredReader::whole(engine, request, body, sum)
             } else {
-                StoredReader::part(engine, request, body, sum, start, end)
+                body::StoredReader::part(engine, request, body, sum, start, end)
             };
             StreamBody::new(reader.frames()).boxed_unsync()
         }))
@@ -313,11 +250,11 @@ impl Answering<'_> {
         }
         let Some(len) = spool.len() else {
             let reader = Reader::new(spool, 0, None);
-            return Ok(self.response(StatusCode::OK, headers, || growing_body(reader)));
+            return Ok(self.response(StatusCode::OK, headers, || body::growing(reader)));
         };
         let outcome = spec.map_or(RangeOutcome::Full, |spec| spec.resolve(len));
         Ok(self.part_of(headers, outcome, len, |start, end| {
-            growing_body(Reader::new(spool, start, Some(end)))
+            body::growing(Reader::new(spool, start, Some(end)))
         }))
     }
 
@@ -391,7 +328,7 @@ impl Answering<'_> {
         headers.insert(CONTENT_TYPE, content_type);
         headers.insert(
             CACHE_CONTROL,
-            cache_control(self.request, &self.engine.freshness, settled),
+            caching::cache_control(self.request, &self.engine.freshness, settled),
         );
         headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         headers
@@ -457,139 +394,4 @@ fn not_modified(headers: HeaderMap) -> Response<Body> {
     *response.headers_mut() = headers;
     response.headers_mut().remove(CONTENT_TYPE);
     response
-}
-
-/// Takes the leave to keep it from all caches but the asker's.
-fn make_private(headers: &mut HeaderMap) {
-    let control = headers
-        .get(CACHE_CONTROL)
-        .and_then(|value| value.to_str().ok());
-    let rest = control.and_then(|control| control.strip_prefix("public"));
-    if let Some(rest) = rest {
-        let control = HeaderValue::try_from(format!("private{rest}"));
-        headers.insert(CACHE_CONTROL, control.expect("it was a value before"));
-    }
-}
-
-/// What caches may do with an answer.
-fn cache_control(request: &Request, freshness: &Freshness, settled: bool) -> HeaderValue {
-    if request.is_immutable() && settled {
-        return HeaderValue::from_static("public, max-age=31536000, immutable");
-    }
-    let seconds = freshness.lifetime(request).as_secs();
-    if request.is_immutable() {
-        let text = format!("public, max-age={seconds}");
-        return HeaderValue::try_from(text).expect("digits are visible ASCII");
-    }
-    let is_tile = matches!(
-        request,
-        Request::SumDb(SumDb {
-            call: SumDbCall::Tile(_),
-            ..
-        })
-    );
-    let text = if is_tile {
-        // A partial tile never changes either, but its full one replaces it some day.
-        format!("public, max-age={seconds}")
-    } else {
-        format!(
-            "public, max-age={seconds}, stale-while-revalidate={}, stale-if-error={}",
-            freshness.stale_while_revalidate.as_secs(),
-            freshness.stale_if_error.as_secs()
-        )
-    };
-    HeaderValue::try_from(text).expect("digits are visible ASCII")
-}
-
-fn growing_body(reader: Reader) -> Body {
-    let frames = stream::try_unfold(Some(reader), |reader| async move {
-        let Some(mut reader) = reader else {
-            return Ok(None);
-        };
-        Ok(Some(match reader.next().await? {
-            Step::Piece(piece) => (Frame::data(piece), Some(reader)),
-            Step::Done(sum) => (Frame::trailers(trailers(sum)), None),
-        }))
-    });
-    StreamBody::new(frames).boxed_unsync()
-}
-
-fn trailers(sum: Sum) -> HeaderMap {
-    let mut trailers = HeaderMap::with_capacity(3);
-    identify(&mut trailers, sum);
-    trailers
-}
-
-/// The fields that say which bytes a body is.
-fn identify(headers: &mut HeaderMap, sum: Sum) {
-    headers.insert(ETAG, sum.digest.etag());
-    headers.insert(REPR_DIGEST, sum.digest.repr_digest());
-    if let Some(h1) = sum.h1 {
-        let h1 = HeaderValue::try_from(h1.to_string());
-        headers.insert(MODCDN_SUM, h1.expect("base64 is visible ASCII"));
-    }
-}
-
-/// Reads a stored body, hashing it on the way if all of it is read.
-struct StoredReader {
-    engine: Arc<Engine>,
-    request: Request,
-    body: Large,
-    sum: Sum,
-    pieces: Pieces,
-}
-
-impl StoredReader {
-    fn whole(engine: Arc<Engine>, request: Request, body: Large, sum: Sum) -> Self {
-        Self {
-            engine,
-            request,
-            sum,
-            pieces: body.read_hashing(sum.len),
-            body,
-        }
-    }
-
-    fn part(
-        engine: Arc<Engine>,
-        request: Request,
-        body: Large,
-        sum: Sum,
-        start: u64,
-        end: u64,
-    ) -> Self {
-        Self {
-            engine,
-            request,
-            sum,
-            pieces: body.read(start, end),
-            body,
-        }
-    }
-
-    fn frames(self) -> impl Stream<Item = io::Result<Frame<Bytes>>> {
-        stream::try_unfold(self, |mut reader| async move {
-            let piece = reader.next().await?;
-            Ok(piece.map(|piece| (Frame::data(piece), reader)))
-        })
-    }
-
-    /// The next piece; the last one only if the whole is right.
-    async fn next(&mut self) -> io::Result<Option<Bytes>> {
-        let piece = self.pieces.next().await;
-        let piece = piece.inspect_err(|error| self.engine.tree.note("read", error))?;
-        if let Some(digest) = self.pieces.digest() {
-            self.check(digest).await?;
-        }
-        Ok(piece)
-    }
-
-    async fn check(&mut self, digest: Sha256) -> io::Result<()> {
-        if digest == self.sum.digest {
-            self.engine.tree.mark_checked(&self.request, &self.body);
-            return Ok(());
-        }
-        self.engine.tree.quarantine(&self.request, &self.body).await;
-        Err(io::Error::other("stored body is corrupt"))
-    }
 }
