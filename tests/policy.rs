@@ -9,7 +9,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use harness::go::Go;
 use harness::http::Client;
 use harness::node::Node;
+use harness::s3::S3;
 use harness::scratch::Scratch;
+use harness::sumdb::SumDb;
 use harness::upstream::Upstream;
 use harness::{MODCDN, until_true};
 use modcdn_core::digest::Sha256;
@@ -58,14 +60,18 @@ impl Rig {
         self.origin.signal(libc::SIGHUP);
     }
 
-    /// `modcdn policy test` of the origin's own configuration.
     fn test(&self, flags: &[&str]) -> Output {
-        let mut command = Command::new(MODCDN);
-        command
-            .args(["policy", "test", "--config"])
-            .arg(self.origin.config());
-        command.args(flags).output().expect("the binary runs")
+        policy_test(&self.origin, flags)
     }
+}
+
+/// `modcdn policy test` of an origin's own configuration.
+fn policy_test(origin: &Node, flags: &[&str]) -> Output {
+    let mut command = Command::new(MODCDN);
+    command
+        .args(["policy", "test", "--config"])
+        .arg(origin.config());
+    command.args(flags).output().expect("the binary runs")
 }
 
 fn mounts(upstream: &Upstream, policy: &str) -> String {
@@ -276,4 +282,42 @@ fn policy_test_explains_and_says_by_its_exit_code() {
     for wrong in [vec!["m"], vec!["--mount", "/x/", "example.com/m@v1.0.0"]] {
         assert_eq!(rig.test(&wrong).status.code(), Some(2), "{wrong:?}");
     }
+}
+
+#[test]
+fn policy_test_sees_what_lies_in_a_bucket_and_says_if_it_cannot() {
+    let upstream = Upstream::start();
+    upstream.module(MODULE, &VERSIONS, b"");
+    let db = SumDb::start(&upstream.url());
+    let mut s3 = S3::start();
+    let settings = format!(
+        "mounts: [{{prefix: /, upstream: '{}', sumdb: {{key: '{}', url: '{}'}}, \
+         policy: {{min_age: 7days}}}}]\n{}",
+        upstream.url(),
+        db.key(),
+        db.url(),
+        s3.store(true, "")
+    );
+    let origin = Node::origin("off", &settings);
+    Client::h1(origin.url())
+        .get(&format!("/{MODULE}/@v/v1.0.0.mod"))
+        .ok();
+    let test = || policy_test(&origin, &["--json", &of("v1.0.0")]);
+    // First sights are written down some seconds later.
+    until_true("an age", || json(&test())["facts"]["age"].is_number());
+    let said = json(&test());
+    assert_eq!(said["facts"]["age_from"], "checksum database");
+    assert_eq!(said["reason"], "policy-cool-down");
+    assert!(said["facts"]["store_fault"].is_null());
+
+    s3.kill();
+    let said = json(&test());
+    assert!(said["facts"]["age"].is_null() && said["facts"]["store_fault"].is_string());
+    let text = policy_test(&origin, &[&of("v1.0.0")]).stdout;
+    let text = String::from_utf8(text).expect("utf-8");
+    assert!(text.contains("\nstore      can't be read"), "{text}");
+}
+
+fn json(output: &Output) -> serde_json::Value {
+    serde_json::from_slice(&output.stdout).expect("JSON")
 }

@@ -225,6 +225,19 @@ impl Shelf for Folder {
             .await
     }
 
+    async fn names(&self, folder: &str) -> io::Result<Vec<String>> {
+        let path = self.path(folder);
+        self.run(move |_| {
+            let entries = match fs::read_dir(path) {
+                Err(error) if absent(&error) => return Ok(Vec::new()),
+                entries => entries?,
+            };
+            let names = entries.map(|entry| Ok(entry?.file_name().into_string().ok()));
+            names.filter_map(io::Result::transpose).collect()
+        })
+        .await
+    }
+
     async fn probe(&self) -> io::Result<()> {
         self.run(|folder| folder.work.probe()).await
     }

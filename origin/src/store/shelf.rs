@@ -63,6 +63,10 @@ pub(crate) trait Shelf: Send + Sync {
     /// leaves some out.
     async fn list_versions(&self, module: &ModulePath, without: &[Version]) -> io::Result<()>;
 
+    /// Names of what lies directly in a folder, in no order; none if there is no such folder. For
+    /// folders of a few hundred.
+    async fn names(&self, folder: &str) -> io::Result<Vec<String>>;
+
     /// Tries whether bodies can be put.
     async fn probe(&self) -> io::Result<()>;
 
@@ -86,6 +90,19 @@ pub(crate) enum OpenedBytes {
     /// All of a body up to [`SMALL`].
     Small(Bytes),
     Large(Large),
+}
+
+impl OpenedBytes {
+    /// All of it, in memory.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub(crate) async fn whole(self, len: u64) -> io::Result<Bytes> {
+        match self {
+            Self::Small(bytes) => Ok(bytes),
+            Self::Large(large) => large.whole(len).await,
+        }
+    }
 }
 
 /// Tells one state of a body from another.
@@ -185,6 +202,19 @@ impl Large {
             disk::blocking(move || (&*temp).write_all(&piece)).await?;
         }
         Ok(Local::File(temp))
+    }
+
+    /// All of it, in memory.
+    ///
+    /// # Errors
+    /// If it can't be read; also if it is shorter than `len`.
+    pub(crate) async fn whole(&self, len: u64) -> io::Result<Bytes> {
+        let mut bytes = Vec::with_capacity(usize::try_from(len).map_err(io::Error::other)?);
+        let mut pieces = self.read(0, len);
+        while let Some(piece) = pieces.next().await? {
+            bytes.extend_from_slice(&piece);
+        }
+        Ok(bytes.into())
     }
 
     /// Reads it through.

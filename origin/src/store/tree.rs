@@ -343,6 +343,33 @@ impl Tree {
         Ok(())
     }
 
+    /// Widths of the partial tiles that are stored in a tile's place, narrowest first.
+    pub(crate) async fn partial_widths(&self, tile: &Request) -> Vec<u32> {
+        let Some(place) = place(tile) else {
+            return Vec::new();
+        };
+        // `…/123.p/45` lies beside `…/123`.
+        let folder = match place.rsplit_once(".p/") {
+            Some((full, _)) => format!("{full}.p"),
+            None => format!("{place}.p"),
+        };
+        let names = self.shelf.names(&folder).await;
+        let names = names.inspect_err(|error| self.note("list", error));
+        let names = names.unwrap_or_default().into_iter();
+        let mut widths: Vec<u32> = names.filter_map(|name| name.parse().ok()).collect();
+        widths.sort_unstable();
+        widths
+    }
+
+    /// Removes a body that nobody needs any more. One that can't be removed stays.
+    pub(crate) async fn remove(&self, request: &Request) {
+        if let Some(place) = place(request)
+            && let Err(error) = self.shelf.remove(&place).await
+        {
+            self.note("remove", &error);
+        }
+    }
+
     /// Puts a finished file of the spool in place. On an error it stays the caller's.
     ///
     /// # Errors
@@ -541,18 +568,9 @@ async fn is_fit(request: &Request, body: &StoredBody, len: u64) -> io::Result<Re
     }
     let bytes = match body {
         StoredBody::Small(bytes) => bytes.clone(),
-        StoredBody::Large(large) => read_whole(large, len).await?,
+        StoredBody::Large(large) => large.whole(len).await?,
     };
     Ok(content::check(request, bytes).map(drop))
-}
-
-async fn read_whole(large: &Large, len: u64) -> io::Result<Bytes> {
-    let mut bytes = Vec::with_capacity(usize::try_from(len).map_err(io::Error::other)?);
-    let mut pieces = large.read(0, len);
-    while let Some(piece) = pieces.next().await? {
-        bytes.extend_from_slice(&piece);
-    }
-    Ok(bytes.into())
 }
 
 /// A remembering map that forgets everything rather than grow without end.

@@ -256,20 +256,15 @@ impl Sight {
             let seen = self.seen.lock();
             (seen.forgotten, seen.heads.clone())
         };
-        let mut kept = Vec::new();
-        file.lines.each(|text| {
-            if let Some(Line::Versions { time, .. }) = Line::parse(text)
-                && forgotten.is_none_or(|before| time >= before)
-            {
-                kept.push(text.to_owned());
-            }
-        })?;
-        for (database, heads) in &heads {
-            let line = |head: Head| format!("h {} {} {database}", head.time, head.size);
-            kept.extend(heads.iter().map(line));
-        }
-        file.lines
-            .rewrite(|_, put| kept.iter().try_for_each(|text| put(text)))?;
+        let keep = |text: &str| match Line::parse(text) {
+            Some(Line::Versions { time, .. }) => forgotten.is_none_or(|before| time >= before),
+            _ => false,
+        };
+        let heads = heads.iter().flat_map(|(database, heads)| {
+            let line = move |head: Head| format!("h {} {} {database}", head.time, head.size);
+            heads.iter().map(line)
+        });
+        file.lines.sift(keep, heads)?;
         file.base = file.lines.len();
         let mut seen = self.seen.lock();
         if seen.forgotten == forgotten {

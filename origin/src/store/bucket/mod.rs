@@ -283,6 +283,15 @@ impl Shelf for Bucket {
         Ok(())
     }
 
+    async fn names(&self, folder: &str) -> io::Result<Vec<String>> {
+        let key = self.key(folder)?;
+        let listed = self.ask(self.0.client.list_with_delimiter(Some(&key)));
+        let objects = listed.await?.map(|listed| listed.objects);
+        let objects = objects.unwrap_or_default().into_iter();
+        let names = objects.filter_map(|meta| meta.location.filename().map(str::to_owned));
+        Ok(names.collect())
+    }
+
     async fn probe(&self) -> io::Result<()> {
         let work = self.0.work.clone();
         disk::blocking(move || work.probe()).await?;
