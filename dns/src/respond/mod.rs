@@ -277,7 +277,7 @@ impl Responder {
             subnet: draft.edns.and_then(|edns| edns.subnet?.client()),
             resolver: ask.peer.to_canonical(),
         };
-        zones::answer(&self.zones.load(), question, &client, map)
+        zones::answer(&self.zones.load(), question, &client, map, ask.at.instant)
     }
 
     fn standing(&self, draft: &Draft, ask: &Ask) -> Standing {
