@@ -7,7 +7,7 @@ use modcdn_core::telemetry::{AccessLog, timestamp};
 use serde::Serialize;
 
 use crate::metrics::{Metrics, code_label, type_label};
-use crate::respond::{Ask, Note, Responder};
+use crate::respond::{Ask, Limited, Note, Responder};
 use crate::steer::Map;
 use crate::steering::Steering;
 
@@ -41,13 +41,16 @@ impl Answerer {
             self.metrics.ignored.inc();
             return false;
         };
-        let picked = note.choice.map(|choice| map.name_of(choice.picked));
+        let picked = note
+            .choice
+            .map(|choice| map.answer(choice.answer).name.as_str());
         self.metrics.answered(ask.transport, &note, picked);
         if self.access_log.is_on() {
             self.access_log
                 .write(&self.line(&note, ask, &map, out.len()));
         }
-        true
+        // Nothing is there to send if the asker's network had its share.
+        !out.is_empty()
     }
 
     fn line<'a>(&'a self, note: &Note, ask: &Ask, map: &'a Map, bytes: usize) -> Line<'a> {
@@ -63,8 +66,11 @@ impl Answerer {
             kind: question.map(|q| type_label(q.kind.into())),
             rcode: code_label(note.code.into()),
             bytes,
-            pop: note.choice.map(|choice| map.name_of(choice.picked)),
-            why: note.choice.map(|choice| choice.why.to_string()),
+            limited: note.limited.map(Limited::name),
+            pop: note
+                .choice
+                .map(|choice| map.answer(choice.answer).name.as_str()),
+            why: note.choice.map(|choice| choice.source.name()),
         }
     }
 }
@@ -86,7 +92,9 @@ struct Line<'a> {
     rcode: &'static str,
     bytes: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
+    limited: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pop: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    why: Option<String>,
+    why: Option<&'static str>,
 }

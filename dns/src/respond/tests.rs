@@ -1,13 +1,13 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use hickory_proto::op::OpCode;
+use hickory_proto::op::{Message, MessageType, OpCode};
+use hickory_proto::rr::{Name, RecordType};
 use proptest::prelude::*;
 
 use super::*;
-use crate::steer::{Point, Sites};
-use crate::zone::{Authority, Nameserver, Ttls};
+use crate::steer::{Constants, Inputs, Point, Pop, ViewId, compile};
+use crate::zone::{Authority, Nameserver, Ttls, Zone};
 
 const CAP: u16 = 1232;
 
@@ -32,20 +32,31 @@ fn pop(name: &str, last: u8, v6: bool, longitude: f64) -> Pop {
 }
 
 fn map() -> Map {
-    let pops = vec![pop("eu", 11, true, 8.0), pop("us", 12, false, -77.0)];
-    let mut sites = Sites::new(pops, vec![1]);
-    sites.pin("192.0.2.0/24".parse().unwrap(), 0);
-    sites.pin("198.51.100.0/24".parse().unwrap(), 1);
-    sites.pin("2001:db8::/32".parse().unwrap(), 0);
-    Map::new(Arc::new(sites))
+    let pins = [
+        ("192.0.2.0/24", 0),
+        ("198.51.100.0/24", 1),
+        ("2001:db8::/32", 0),
+    ];
+    made_of(&Inputs {
+        pops: [pop("eu", 11, true, 8.0), pop("us", 12, false, -77.0)].into(),
+        order: vec![1],
+        pins: pins.map(|(net, pop)| (net.parse().unwrap(), pop)).into(),
+        ..Inputs::default()
+    })
 }
 
 /// A map whose `all` name doesn't fit into a datagram.
 fn crowd() -> Map {
-    let pops = (0..200)
-        .map(|n| pop(&format!("p{n}"), n, false, 0.0))
-        .collect();
-    Map::new(Arc::new(Sites::new(pops, vec![])))
+    made_of(&Inputs {
+        pops: (0..200)
+            .map(|n| pop(&format!("p{n}"), n, false, 0.0))
+            .collect(),
+        ..Inputs::default()
+    })
+}
+
+fn made_of(inputs: &Inputs) -> Map {
+    compile(inputs, None, &Constants::default(), Instant::now()).0
 }
 
 fn responder() -> Responder {
@@ -67,8 +78,16 @@ fn responder() -> Responder {
         steered: 20 * second,
         fixed: 3600 * second,
     };
-    let zone = Zone::new(name("go.test."), nameservers.into(), &authority, ttls);
-    Responder::new(zone, CAP)
+    let mut zone = Zone::new(name("go.test."), nameservers.into(), &authority, ttls);
+    zone.steer(&name("go.test."), ViewId::default(), None);
+    publish(vec![zone])
+}
+
+fn publish(zones: Vec<Zone>) -> Responder {
+    Responder::new(
+        Arc::new(ArcSwap::from_pointee(Zones::new(zones))),
+        Settings::plain(CAP),
+    )
 }
 
 /// A query, byte by byte.
@@ -141,6 +160,7 @@ fn answer(bytes: &[u8], transport: Transport, map: &Map) -> Option<(Vec<u8>, Not
     let ask = Ask {
         peer: "127.0.0.1".parse().unwrap(),
         transport,
+        at: Moment::now(),
     };
     let mut out = Vec::new();
     let note = responder().respond(bytes, &ask, map, &mut out)?;
@@ -406,7 +426,6 @@ fn what_does_not_fit_a_datagram_is_cut_and_whole_over_tcp() {
 
 #[test]
 fn addresses_of_name_servers_are_left_out_before_anything_is_cut() {
-    let plain = responder();
     let many = (0..18).map(|n| Nameserver {
         name: name(&format!("ns{n}.go.test.")),
         v4: vec![Ipv4Addr::LOCALHOST; 2],
@@ -425,10 +444,11 @@ fn addresses_of_name_servers_are_left_out_before_anything_is_cut() {
         fixed: Duration::ZERO,
     };
     let zone = Zone::new(name("go.test."), many.collect(), &authority, ttls);
-    let crowded = Responder::new(zone, plain.payload);
+    let crowded = publish(vec![zone]);
     let asked = Ask {
         peer: "127.0.0.1".parse().unwrap(),
         transport: Transport::Udp,
+        at: Moment::now(),
     };
     let mut out = Vec::new();
     let query = ask("go.test", NS).bytes();
