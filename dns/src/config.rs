@@ -1,6 +1,7 @@
 //! The role's configuration. `config/dns.yaml` shows every key with its default.
 
 mod check;
+mod steering;
 mod values;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use modcdn_core::telemetry::AccessTarget;
 use modcdn_core::units::{ByteSize, Period};
 use serde::{Deserialize, Serialize};
 
+pub use steering::Steering;
 pub use values::{Domain, DomainError, HealthUrl, HealthUrlError};
 
 /// Where queries are answered unless told otherwise.
@@ -98,10 +100,14 @@ pub struct Config {
     pub pops: Vec<Pop>,
     /// Prefixes whose clients are led to a PoP by name.
     pub pins: BTreeMap<IpNet, String>,
+    /// Autonomous systems whose clients are led to a PoP by name, unless their prefix is pinned.
+    pub asn_pins: BTreeMap<u32, String>,
     /// The geo database.
     pub geo: Geo,
     /// PoPs in the order in which clients of unknown place prefer them.
     pub order: Vec<String>,
+    /// How PoPs are chosen.
+    pub steering: Steering,
     /// How PoPs are checked.
     pub checks: Checks,
     /// Limits of UDP.
@@ -164,6 +170,8 @@ pub struct Pop {
 pub struct Geo {
     /// An mmdb file; none: clients have no place.
     pub database: Option<PathBuf>,
+    /// An mmdb file with autonomous systems; none: clients have none.
+    pub asn: Option<PathBuf>,
 }
 
 /// How PoPs are checked.
@@ -218,8 +226,10 @@ impl Default for Config {
             fixed_ttl: DEFAULT_FIXED_TTL,
             pops: Vec::new(),
             pins: BTreeMap::new(),
+            asn_pins: BTreeMap::new(),
             geo: Geo::default(),
             order: Vec::new(),
+            steering: Steering::default(),
             checks: Checks::default(),
             udp: Udp::default(),
             tcp: Tcp::default(),
