@@ -23,6 +23,7 @@
 //! cookies and rate limits, which need the same control.
 
 pub mod config;
+pub mod dnssec;
 pub mod ecs;
 pub mod health;
 pub mod metrics;
