@@ -6,6 +6,8 @@
 //! - [`config`]: the role's YAML; [`server`]: binding, starting and stopping.
 //! - `udp` and `tcp`: sockets and connections, with their limits; `answer`: what both share, with
 //!   metrics and the access log.
+//! - [`fast`]: the short way from a plain query to its answer, byte for byte the one that [`respond`]
+//!   would give.
 //! - [`respond`]: bytes of a query to bytes of its answer, a pure function. Within it [`query`]
 //!   (reading), [`ecs`] (the client subnet), [`zone`] (which names exist).
 //! - [`steer`]: which PoP, and why: an immutable map, pins, a geo database, distances.
@@ -24,6 +26,7 @@
 
 pub mod config;
 pub mod ecs;
+pub mod fast;
 pub mod health;
 pub mod metrics;
 pub mod query;

@@ -3,7 +3,7 @@
 use modcdn_core::telemetry::register;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
-use crate::respond::{Note, Transport};
+use crate::respond::{Note, SubnetUse, Transport};
 
 /// The metrics of one DNS server.
 #[derive(Clone)]
@@ -99,6 +99,28 @@ impl Metrics {
         }
     }
 
+    /// The counters of answers like this one, looked up once for many.
+    #[must_use]
+    pub fn counters(&self, note: &Note, picked: &str) -> Counters {
+        let kind = note
+            .question
+            .as_ref()
+            .map_or("none", |q| type_label(q.kind.into()));
+        let code = code_label(note.code.into());
+        let queries = |transport: Transport| {
+            let labels = [transport.name(), kind, code];
+            self.queries.with_label_values(&labels)
+        };
+        let subnets = SubnetUse::COUNTED
+            .map(|subnet_use| self.client_subnets.with_label_values(&[subnet_use.name()]));
+        Counters {
+            udp: queries(Transport::Udp),
+            tcp: queries(Transport::Tcp),
+            subnets,
+            pop: self.answers.with_label_values(&[picked]),
+        }
+    }
+
     /// Notes a PoP's health.
     pub fn set_health(&self, pop: &str, healthy: bool) {
         self.pop_healthy
@@ -116,6 +138,32 @@ impl Metrics {
     /// Notes the map in use.
     pub fn set_map_version(&self, version: u64) {
         self.map_version.set(version.cast_signed());
+    }
+}
+
+/// The counters of tailored answers that are alike but for their client subnets and transports.
+#[derive(Clone, Debug)]
+pub struct Counters {
+    udp: IntCounter,
+    tcp: IntCounter,
+    subnets: [IntCounter; SubnetUse::COUNTED.len()],
+    pop: IntCounter,
+}
+
+impl Counters {
+    /// Adds answers, as many of each [`SubnetUse::COUNTED`] as is said.
+    pub fn add(&self, transport: Transport, answers: [u64; SubnetUse::COUNTED.len()]) {
+        let all = answers.iter().sum();
+        match transport {
+            Transport::Udp => self.udp.inc_by(all),
+            Transport::Tcp => self.tcp.inc_by(all),
+        }
+        self.pop.inc_by(all);
+        for (counter, count) in self.subnets.iter().zip(answers) {
+            if count > 0 {
+                counter.inc_by(count);
+            }
+        }
     }
 }
 

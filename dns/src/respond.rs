@@ -69,6 +69,9 @@ pub enum SubnetUse {
 }
 
 impl SubnetUse {
+    /// What can come of a client subnet in a query that is well-formed.
+    pub const COUNTED: [Self; 3] = [Self::Absent, Self::Given, Self::Declined];
+
     /// Its name in metrics.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -113,6 +116,12 @@ impl Responder {
             zone,
             payload: payload.max(PLAIN_UDP_PAYLOAD),
         }
+    }
+
+    /// The largest UDP answer in bytes.
+    #[must_use]
+    pub fn payload(&self) -> u16 {
+        self.payload
     }
 
     /// Answers one message into `out`, which is overwritten. `None`: nothing may be sent.

@@ -19,6 +19,7 @@ use tokio::time::timeout;
 
 use crate::answer::Answerer;
 use crate::config::{Config, Domain};
+use crate::fast::Fast;
 use crate::health::Rule;
 use crate::metrics::Metrics;
 use crate::respond::Responder;
@@ -130,6 +131,7 @@ impl Dns {
             steering: steering.clone(),
             metrics,
             access_log: open_access_log(&config)?,
+            fast: Fast::default(),
         });
         let (stop, stopped) = watch::channel(false);
         let mut dns = Self {
@@ -142,7 +144,7 @@ impl Dns {
             serving: JoinSet::new(),
             watching: JoinSet::new(),
         };
-        dns.serve(bound, &answerer, &config, &stopped);
+        dns.serve(bound, &answerer, &config, &stopped)?;
         dns.watch(admin_listener, &config);
         tracing::info!(addresses = ?dns.addresses, zone = %config.zone, "answering");
         Ok(dns)
@@ -189,20 +191,25 @@ impl Dns {
         answerer: &Arc<Answerer>,
         config: &Config,
         stopped: &watch::Receiver<bool>,
-    ) {
+    ) -> io::Result<()> {
         let limits = tcp::Limits {
             places: Arc::new(Semaphore::new(config.tcp.connections)),
             tcp: config.tcp.clone(),
             grace: *config.grace,
         };
         for Bound { tcp, udp, .. } in bound {
-            for socket in udp {
-                let serving = udp::serve(socket, answerer.clone(), stopped.clone());
+            for (index, socket) in udp.into_iter().enumerate() {
+                let setup = udp::Setup {
+                    batch: config.udp.batch,
+                    core: config.udp.pin.then_some(index),
+                };
+                let serving = udp::start(socket, setup, answerer.clone(), stopped.clone())?;
                 self.serving.spawn(serving);
             }
             let serving = tcp::serve(tcp, answerer.clone(), limits.clone(), stopped.clone());
             self.serving.spawn(serving);
         }
+        Ok(())
     }
 
     fn watch(&mut self, listener: TcpListener, config: &Config) {

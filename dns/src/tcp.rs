@@ -16,9 +16,9 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::answer::Answerer;
+use crate::answer::{Answerer, Worker};
 use crate::config::Tcp;
-use crate::respond::{Ask, Transport};
+use crate::respond::Transport;
 
 /// A message's length stands before it in as many bytes.
 const LENGTH: usize = 2;
@@ -132,26 +132,36 @@ impl Connection {
 
     /// Answers every whole query in `inbox` and leaves the beginning of the next there.
     async fn answer_whole(&mut self, inbox: &mut Vec<u8>, outbox: &mut Vec<u8>) -> io::Result<()> {
-        let ask = Ask {
-            peer: self.peer,
-            transport: Transport::Tcp,
-        };
+        let mut at = 0;
+        loop {
+            at += self.answer_some(&inbox[at..], outbox)?;
+            if outbox.is_empty() {
+                break;
+            }
+            self.flush(outbox).await?;
+        }
+        inbox.drain(..at);
+        Ok(())
+    }
+
+    /// Answers whole queries until there is enough to send. Returns how many bytes they had.
+    fn answer_some(&self, inbox: &[u8], outbox: &mut Vec<u8>) -> io::Result<usize> {
+        let mut worker = Worker::new(&self.answerer, Transport::Tcp);
+        let mut round = worker.round();
         let mut answer = Vec::new();
         let mut at = 0;
-        while let Some(query) = next_query(&inbox[at..])? {
+        while outbox.len() < FLUSH_BYTES
+            && let Some(query) = next_query(&inbox[at..])?
+        {
             at += LENGTH + query.len();
-            if !self.answerer.answer(query, &ask, &mut answer) {
+            if !round.answer(query, self.peer, &mut answer) {
                 return Err(io::Error::other("not a query"));
             }
             let length = u16::try_from(answer.len()).map_err(io::Error::other)?;
             outbox.extend_from_slice(&length.to_be_bytes());
             outbox.extend_from_slice(&answer);
-            if outbox.len() >= FLUSH_BYTES {
-                self.flush(outbox).await?;
-            }
         }
-        inbox.drain(..at);
-        self.flush(outbox).await
+        Ok(at)
     }
 
     async fn flush(&mut self, outbox: &mut Vec<u8>) -> io::Result<()> {
