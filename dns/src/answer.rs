@@ -126,7 +126,9 @@ impl Answerer {
             self.metrics.ignored.inc();
             return None;
         };
-        let picked = note.choice.map(|choice| map.name_of(choice.picked));
+        let picked = note
+            .choice
+            .map(|choice| map.answer(choice.answer).name.as_str());
         self.metrics.answered(ask.transport, &note, picked);
         if self.access_log.is_on() {
             self.access_log
@@ -148,8 +150,10 @@ impl Answerer {
             kind: question.map(|q| type_label(q.kind.into())),
             rcode: code_label(note.code.into()),
             bytes,
-            pop: note.choice.map(|choice| map.name_of(choice.picked)),
-            why: note.choice.map(|choice| choice.why.to_string()),
+            pop: note
+                .choice
+                .map(|choice| map.answer(choice.answer).name.as_str()),
+            why: note.choice.map(|choice| choice.source.name()),
         }
     }
 }
@@ -173,5 +177,5 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pop: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    why: Option<String>,
+    why: Option<&'static str>,
 }

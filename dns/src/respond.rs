@@ -8,6 +8,7 @@
 //! only if the query carried a valid one.
 
 use std::net::IpAddr;
+use std::time::Instant;
 
 use hickory_proto::op::{self, Message, MessageType, ResponseCode};
 use hickory_proto::rr::rdata::TXT;
@@ -17,7 +18,7 @@ use hickory_proto::serialize::binary::{BinEncodable, BinEncoder};
 
 use crate::ecs;
 use crate::query::{Draft, Edns, Parsed, Question, parse};
-use crate::steer::{Choice, Client, Map, Pop};
+use crate::steer::{AnswerId, Choice, Client, Map, Pop, ViewId};
 use crate::zone::{Found, Zone};
 
 /// The largest UDP answer to an asker without EDNS (RFC 1035 §4.2.1).
@@ -183,7 +184,7 @@ impl Responder {
                 self.steered(name, kind, client, map)
             }
             (Found::All, kind @ (RecordType::A | RecordType::AAAA)) => {
-                let pops = map.pops(map.untailored());
+                let pops = answered(map, map.healthy(ViewId::default()));
                 self.or_negative(name, self.addresses(name, kind, pops))
             }
             (Found::Why, RecordType::TXT) => self.explanation(name, client, map),
@@ -198,9 +199,9 @@ impl Responder {
     /// The addresses of the PoP chosen for the client. If it has none of the family, that is a
     /// tailored "no" and has the choice's scope; if no PoP has any, the "no" is for everybody.
     fn steered(&self, name: &Name, kind: RecordType, client: &Client, map: &Map) -> Content {
-        let choice = map.choose(client);
-        let records = self.addresses(name, kind, map.pops(choice.picked));
-        let tailored = map.all().iter().any(|pop| has_family(pop, kind));
+        let choice = map.choose(ViewId::default(), client, Instant::now());
+        let records = self.addresses(name, kind, answered(map, choice.answer));
+        let tailored = map.pops().iter().any(|pop| has_family(pop, kind));
         Content {
             scope: if tailored { choice.scope } else { 0 },
             choice: Some(choice),
@@ -234,10 +235,12 @@ impl Responder {
     }
 
     fn explanation(&self, name: &Name, client: &Client, map: &Map) -> Content {
-        let choice = map.choose(client);
-        let text = TXT::new(map.explain(client, &choice));
+        let choice = map.choose(ViewId::default(), client, Instant::now());
+        let explanation = map.explain(ViewId::default(), client);
+        let text = TXT::new(explanation.lines());
         Content {
-            scope: choice.scope,
+            // An explanation may hold for fewer addresses than the answer it explains.
+            scope: explanation.subnet.map_or(0, |subnet| subnet.prefix_len()),
             choice: Some(choice),
             ..Content::of(vec![self.zone.tailored(name, RData::TXT(text))])
         }
@@ -347,6 +350,11 @@ impl Content {
             ..Self::of(Vec::new())
         }
     }
+}
+
+fn answered(map: &Map, answer: AnswerId) -> impl Iterator<Item = &Pop> {
+    let pops = map.answer(answer).pops.iter();
+    pops.map(|index| &map.pops()[*index])
 }
 
 fn has_family(pop: &Pop, kind: RecordType) -> bool {

@@ -24,7 +24,7 @@ use crate::health::Rule;
 use crate::metrics::Metrics;
 use crate::respond::Responder;
 use crate::sockets::{BindError, Bound, bind};
-use crate::steer::{GeoDatabase, GeoError, Map, Point, Pop, Sites};
+use crate::steer::{GeoError, Inputs, Map, Places, Point, Pop};
 use crate::steering::Steering;
 use crate::zone::{Authority, Nameserver, Ttls, Zone};
 use crate::{probe, tcp, udp};
@@ -116,7 +116,7 @@ impl Dns {
         let registry = Registry::new();
         let metrics = Metrics::new(&registry);
         let steering = Arc::new(Steering::new(
-            sites(&config)?,
+            inputs(&config)?,
             rule(&config),
             metrics.clone(),
         ));
@@ -271,26 +271,24 @@ fn open_access_log(config: &Config) -> Result<AccessLog, Error> {
     })
 }
 
-fn sites(config: &Config) -> Result<Sites, Error> {
-    let pops = config.pops.iter().map(pop).collect();
-    let order = config
-        .order
-        .iter()
-        .filter_map(|name| config.pop_index(name));
-    let mut sites = Sites::new(pops, order.collect());
-    for (prefix, name) in &config.pins {
-        if let Some(pop) = config.pop_index(name) {
-            sites.pin(*prefix, pop);
-        }
-    }
-    if let Some(path) = &config.geo.database {
-        let database = GeoDatabase::open(path).map_err(|error| Error::Geo {
+fn inputs(config: &Config) -> Result<Inputs, Error> {
+    let index = |name: &String| config.pop_index(name);
+    let pins = config.pins.iter();
+    let geo = config.geo.database.as_ref().map(|path| {
+        Places::open(path).map_err(|error| Error::Geo {
             path: path.clone(),
             error,
-        })?;
-        sites.set_geo(Box::new(database));
-    }
-    Ok(sites)
+        })
+    });
+    Ok(Inputs {
+        pops: config.pops.iter().map(pop).collect(),
+        order: config.order.iter().filter_map(index).collect(),
+        pins: pins
+            .filter_map(|(prefix, name)| Some((*prefix, index(name)?)))
+            .collect(),
+        geo: geo.transpose()?.map(Arc::new),
+        ..Inputs::default()
+    })
 }
 
 fn pop(pop: &crate::config::Pop) -> Pop {

@@ -5,15 +5,15 @@
 #![no_main]
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Arc, LazyLock};
-use std::time::Duration;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
 use hickory_proto::op::Message;
 use hickory_proto::rr::Name;
 use hickory_proto::serialize::binary::DecodeError;
 use libfuzzer_sys::fuzz_target;
 use modcdn_dns::respond::{Ask, Responder, Transport};
-use modcdn_dns::steer::{Map, Point, Pop, Sites};
+use modcdn_dns::steer::{Constants, Inputs, Map, Point, Pop, compile};
 use modcdn_dns::zone::{Authority, Nameserver, Ttls, Zone};
 
 const CAP: u16 = 1232;
@@ -78,8 +78,13 @@ fn map() -> Map {
             longitude: f64::from(n),
         },
     };
-    let mut sites = Sites::new((0..100).map(pop).collect(), vec![]);
-    sites.pin("192.0.2.0/24".parse().expect("a prefix"), 1);
-    sites.pin("2001:db8::/32".parse().expect("a prefix"), 2);
-    Map::new(Arc::new(sites))
+    let pins = [("192.0.2.0/24", 1), ("2001:db8::/32", 2)];
+    let inputs = Inputs {
+        pops: (0..100).map(pop).collect(),
+        pins: pins
+            .map(|(prefix, pop)| (prefix.parse().expect("a prefix"), pop))
+            .into(),
+        ..Inputs::default()
+    };
+    compile(&inputs, None, &Constants::default(), Instant::now()).0
 }
