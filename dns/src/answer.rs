@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::Guard;
 use modcdn_core::telemetry::{AccessLog, timestamp};
@@ -44,6 +45,7 @@ impl<'a> Worker<'a> {
     pub(crate) fn round(&mut self) -> Round<'_> {
         Round {
             map: self.answerer.steering.current(),
+            now: Instant::now(),
             table: self.answerer.fast.table(),
             answerer: self.answerer,
             transport: self.transport,
@@ -61,6 +63,7 @@ pub(crate) struct Round<'a> {
     answerer: &'a Answerer,
     transport: Transport,
     map: Guard<Arc<Map>>,
+    now: Instant,
     table: Guard<Arc<Table>>,
     tally: &'a mut Tally,
 }
@@ -85,7 +88,8 @@ impl Round<'_> {
             return answerer.answer(query, &ask, &self.map, out).is_some();
         }
         let responder = &answerer.responder;
-        if let Some(hit) = self.table.answer(query, &ask, &self.map, responder, out) {
+        let chosen_on = (&*self.map, self.now);
+        if let Some(hit) = self.table.answer(query, &ask, chosen_on, responder, out) {
             self.tally.count(hit);
             return true;
         }

@@ -11,6 +11,7 @@ mod plain;
 mod rendered;
 
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard};
 use hickory_proto::rr::RecordType;
@@ -18,7 +19,7 @@ use hickory_proto::rr::RecordType;
 use crate::ecs::ClientSubnet;
 use crate::metrics::{Counters, Metrics};
 use crate::respond::{Ask, Note, Responder, SubnetUse};
-use crate::steer::{Client, Map, Picked};
+use crate::steer::{Client, Map, ViewId};
 pub use plain::{Plain, PlainEdns};
 use rendered::{Rendered, Terms};
 
@@ -91,6 +92,7 @@ impl Fast {
         let terms = Terms {
             transport: ask.transport,
             scope: choice.scope,
+            ttl: choice.ttl,
             payload: responder.payload(),
         };
         let Some(rendered) = Rendered::learn(&plain, answer, terms) else {
@@ -98,7 +100,7 @@ impl Fast {
         };
         let entry = Entry {
             rendered,
-            counters: metrics.counters(note, map.name_of(choice.picked)),
+            counters: metrics.counters(note, &map.answer(choice.answer).name),
         };
         // What two threads learn at once, one of them learns again.
         let mut table = self.table.load_full();
@@ -109,7 +111,7 @@ impl Fast {
             });
         }
         self.table
-            .store(Arc::new(table.with(&plain, slot(choice.picked), entry)));
+            .store(Arc::new(table.with(&plain, choice.answer.index(), entry)));
         true
     }
 }
@@ -121,7 +123,7 @@ impl Table {
         &self,
         query: &[u8],
         ask: &Ask,
-        map: &Arc<Map>,
+        (map, now): (&Arc<Map>, Instant),
         responder: &Responder,
         out: &mut Vec<u8>,
     ) -> Option<Hit> {
@@ -135,11 +137,12 @@ impl Table {
             subnet: subnet.and_then(|(subnet, _)| subnet.client()),
             resolver: ask.peer.to_canonical(),
         };
-        let choice = map.choose(&client);
-        let entry = question.entries.get(slot(choice.picked)).copied()??;
+        let choice = map.choose(ViewId::default(), &client, now);
+        let entry = question.entries.get(choice.answer.index()).copied()??;
         let terms = Terms {
             transport: ask.transport,
             scope: choice.scope,
+            ttl: choice.ttl,
             payload: responder.payload(),
         };
         let rendered = &self.entries.get(entry)?.rendered;
@@ -205,15 +208,6 @@ impl Table {
     }
 }
 
-/// A small number for each choice of PoPs.
-fn slot(picked: Picked) -> usize {
-    match picked {
-        Picked::Healthy => 0,
-        Picked::Every => 1,
-        Picked::One(pop) => 2 + pop,
-    }
-}
-
 fn subnet_use(subnet: Option<ClientSubnet>) -> SubnetUse {
     match subnet {
         None => SubnetUse::Absent,
@@ -254,3 +248,6 @@ impl Tally {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

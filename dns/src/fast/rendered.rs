@@ -32,6 +32,8 @@ pub(super) struct Rendered {
     /// Whether the records name nothing but the question's name, so that they hold in any case of
     /// it. Others may be compressed against its letters: these hold for lower case.
     any_case: bool,
+    /// Where in `records` the TTL of the choice stands.
+    ttls: Vec<usize>,
     /// Whether the scope of the choice is told.
     scope: Scope,
 }
@@ -54,6 +56,8 @@ pub(super) struct Terms {
     pub(super) transport: Transport,
     /// The scope of the choice.
     pub(super) scope: u8,
+    /// The TTL of the choice.
+    pub(super) ttl: u32,
     /// The largest UDP answer, which is also what we say that we take.
     pub(super) payload: u16,
 }
@@ -83,7 +87,8 @@ impl Rendered {
         }
         let (records, opt) = rest.split_at_checked(rest.len().checked_sub(opt)?)?;
         let counts = [[a1, a0], [n1, n0]].map(u16::from_be_bytes);
-        let any_case = counts[1] == 0 && names_only_the_question(records, counts[0]);
+        let owned = owned_by_the_question(records, counts[0]);
+        let any_case = counts[1] == 0 && owned.is_some();
         if !any_case && !query.is_lower {
             return None;
         }
@@ -92,6 +97,7 @@ impl Rendered {
             counts,
             records: records.to_vec(),
             any_case,
+            ttls: owned.unwrap_or_default(),
             scope: Scope::of(query, opt, terms.scope),
         };
         let mut again = Vec::new();
@@ -122,7 +128,11 @@ impl Rendered {
         let additionals = u8::from(query.edns.is_some());
         out.extend_from_slice(&[i1, i0, f1, f0, 0, 1, a1, a0, n1, n0, 0, additionals]);
         out.extend_from_slice(query.question);
+        let records = out.len();
         out.extend_from_slice(&self.records);
+        for at in &self.ttls {
+            out[records + at..][..4].copy_from_slice(&terms.ttl.to_be_bytes());
+        }
         if let Some(edns) = query.edns {
             let [p1, p0] = terms.payload.to_be_bytes();
             let data = edns.subnet.map_or(&[][..], |(_, data)| data);
@@ -173,23 +183,21 @@ fn opt_bytes(query: &Plain<'_>) -> usize {
     })
 }
 
-/// Whether these are so many records, each owned by the question's name, of types that hold no
-/// compressed name themselves (A, AAAA and HTTPS).
-fn names_only_the_question(mut records: &[u8], count: u16) -> bool {
+/// Where the TTLs of so many records stand, if these are no more, each owned by the question's name
+/// and of a type that holds no compressed name itself (A, AAAA and HTTPS).
+fn owned_by_the_question(records: &[u8], count: u16) -> Option<Vec<usize>> {
+    let mut ttls = Vec::new();
+    let mut at = 0;
     for _ in 0..count {
-        let Some((&[p1, p0, 0, 1 | 28 | 65, 0, 1, _, _, _, _, l1, l0], rest)) =
-            records.split_first_chunk::<12>()
-        else {
-            return false;
-        };
-        let length = usize::from(u16::from_be_bytes([l1, l0]));
-        let Some(rest) = rest.get(length..) else {
-            return false;
+        let head = records.get(at..)?.first_chunk::<12>()?;
+        let &[p1, p0, 0, 1 | 28 | 65, 0, 1, _, _, _, _, l1, l0] = head else {
+            return None;
         };
         if [p1, p0] != QUESTION_NAME {
-            return false;
+            return None;
         }
-        records = rest;
+        ttls.push(at + 6);
+        at += head.len() + usize::from(u16::from_be_bytes([l1, l0]));
     }
-    records.is_empty()
+    (at == records.len()).then_some(ttls)
 }
