@@ -268,6 +268,32 @@ fn hits_are_counted_as_the_long_way_counts() {
     }
 }
 
+/// The fuzzer's first inputs: what is malformed in every way that was thought of, and what isn't.
+#[test]
+fn the_corpus_is_answered_alike_both_ways_and_within_its_limits() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/seeds/respond");
+    let world = World::new(&[]);
+    let (mut short_ones, mut all) = (0, 0);
+    for file in std::fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        let bytes = std::fs::read(&path).unwrap();
+        for transport in [Transport::Udp, Transport::Tcp] {
+            let ask = ask("192.0.2.1", transport);
+            let long = world.long(&bytes, &ask);
+            let short = world.short(&bytes, &ask).map(|(_, short)| short);
+            if let Some(short) = &short {
+                assert_eq!(Some(short), long.as_ref(), "{}", path.display());
+            }
+            let most = if bytes.len() > 40 { CAP } else { 512 };
+            let length = long.map_or(0, |long| long.len());
+            assert!(transport == Transport::Tcp || length <= usize::from(most));
+            short_ones += usize::from(short.is_some());
+            all += 1;
+        }
+    }
+    assert!(all > 80 && short_ones >= 8, "{short_ones} of {all}");
+}
+
 fn labels() -> impl Strategy<Value = Vec<&'static [u8]>> {
     prop_oneof![
         8 => Just(vec![&b"go"[..], b"test"]),
@@ -298,7 +324,7 @@ fn addresses() -> impl Strategy<Value = (IpAddr, u8)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     /// One world, many queries: whatever the short way answers, the long way answers too, with the
     /// same bytes, whatever either has seen before.
