@@ -3,17 +3,17 @@
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
 
 use arc_swap::Guard;
 use modcdn_core::telemetry::{AccessLog, timestamp};
 use serde::Serialize;
 
-use crate::fast::{Fast, Table, Tally};
+use crate::fast::{Fast, Ground, Table, Tally};
 use crate::metrics::{Metrics, code_label, type_label};
-use crate::respond::{Ask, Note, Responder, Transport};
+use crate::respond::{Ask, Limited, Moment, Note, Responder, Transport};
 use crate::steer::Map;
 use crate::steering::Steering;
+use crate::zone::Zones;
 
 /// Answers queries with the map in use.
 pub(crate) struct Answerer {
@@ -45,7 +45,8 @@ impl<'a> Worker<'a> {
     pub(crate) fn round(&mut self) -> Round<'_> {
         Round {
             map: self.answerer.steering.current(),
-            now: Instant::now(),
+            zones: self.answerer.responder.zones(),
+            at: Moment::now(),
             table: self.answerer.fast.table(),
             answerer: self.answerer,
             transport: self.transport,
@@ -63,7 +64,8 @@ pub(crate) struct Round<'a> {
     answerer: &'a Answerer,
     transport: Transport,
     map: Guard<Arc<Map>>,
-    now: Instant,
+    zones: Arc<Zones>,
+    at: Moment,
     table: Guard<Arc<Table>>,
     tally: &'a mut Tally,
 }
@@ -81,31 +83,38 @@ impl Round<'_> {
 
     fn answer_once(&mut self, query: &[u8], peer: IpAddr, out: &mut Vec<u8>) -> bool {
         let answerer = self.answerer;
-        let transport = self.transport;
-        let ask = Ask { peer, transport };
+        let ask = Ask {
+            peer,
+            transport: self.transport,
+            at: self.at,
+        };
+        let on = Ground {
+            responder: &answerer.responder,
+            zones: &self.zones,
+            map: &self.map,
+        };
         // A line of the log tells more than is known on the short way.
         if answerer.access_log.is_on() {
-            return answerer.answer(query, &ask, &self.map, out).is_some();
+            let note = answerer.answer(query, &ask, on.map, out);
+            return note.is_some() && !out.is_empty();
         }
-        let responder = &answerer.responder;
-        let chosen_on = (&*self.map, self.now);
-        if let Some(hit) = self.table.answer(query, &ask, chosen_on, responder, out) {
+        if let Some(hit) = self.table.answer(query, &ask, on, out) {
             self.tally.count(hit);
             return true;
         }
-        let Some(note) = answerer.answer(query, &ask, &self.map, out) else {
+        let Some(note) = answerer.answer(query, &ask, on.map, out) else {
             return false;
         };
         let answer = (&note, out.as_slice());
-        let metrics = &answerer.metrics;
         if answerer
             .fast
-            .learn(query, &ask, &self.map, responder, answer, metrics)
+            .learn(query, &ask, on, answer, &answerer.metrics)
         {
             self.settle();
             self.table = answerer.fast.table();
         }
-        true
+        // Nothing is there to send if the asker's network had its share.
+        !out.is_empty()
     }
 
     fn settle(&mut self) {
@@ -154,6 +163,7 @@ impl Answerer {
             kind: question.map(|q| type_label(q.kind.into())),
             rcode: code_label(note.code.into()),
             bytes,
+            limited: note.limited.map(Limited::name),
             pop: note
                 .choice
                 .map(|choice| map.answer(choice.answer).name.as_str()),
@@ -178,6 +188,8 @@ struct Line<'a> {
     kind: Option<&'static str>,
     rcode: &'static str,
     bytes: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limited: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pop: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -4,22 +4,23 @@
 //! Such an answer depends on the query's bytes, on the PoPs chosen and on the scope. So it is made
 //! by choosing on the map and copying bytes that were kept, without decoding, encoding or
 //! allocating. The bytes kept are learnt from the responder's own answers, each when it is first
-//! asked for, and forgotten when another map is in use. Everything else takes the long way, and
+//! asked for, and forgotten when another map is in use or
+//! the zones moved. Everything else takes the long way, and
 //! whatever is answered here is, byte for byte, what the responder would have answered.
 
 mod plain;
 mod rendered;
 
 use std::sync::{Arc, Weak};
-use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard};
 use hickory_proto::rr::RecordType;
 
 use crate::ecs::ClientSubnet;
 use crate::metrics::{Counters, Metrics};
-use crate::respond::{Ask, Note, Responder, SubnetUse};
-use crate::steer::{Client, Map, ViewId};
+use crate::respond::{Ask, Note, Responder, SubnetUse, Transport};
+use crate::steer::{AnswerId, Choice, Client, Map, ViewId};
+use crate::zone::{Found, Role, Zones};
 pub use plain::{Plain, PlainEdns};
 use rendered::{Rendered, Terms};
 
@@ -32,11 +33,23 @@ pub struct Fast {
     table: ArcSwap<Table>,
 }
 
-/// What was learnt for one map.
+/// What answers stand on.
+#[derive(Clone, Copy)]
+pub struct Ground<'a> {
+    /// Who gives the answers.
+    pub responder: &'a Responder,
+    /// Its zones, as they are when the query is answered.
+    pub zones: &'a Arc<Zones>,
+    /// The map in use.
+    pub map: &'a Arc<Map>,
+}
+
+/// What was learnt for one map and one state of the zones.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
     /// Only compared, never used: so an old map's memory isn't kept.
     map: Weak<Map>,
+    zones: Weak<Zones>,
     /// By their hashes, of which few are the same.
     questions: Vec<Question>,
     /// What questions point at.
@@ -47,6 +60,8 @@ pub struct Table {
 struct Question {
     hash: u64,
     canonical: Vec<u8>,
+    /// Among which PoPs its name chooses.
+    view: ViewId,
     /// The entry of each choice, by its slot.
     entries: Vec<Option<usize>>,
 }
@@ -72,81 +87,93 @@ impl Fast {
         self.table.load()
     }
 
-    /// Learns from an answer of the responder's. False: there was nothing to learn.
+    /// Learns from an answer that the responder gave on this ground. False: there was nothing to
+    /// learn.
     pub fn learn(
         &self,
         query: &[u8],
         ask: &Ask,
-        map: &Arc<Map>,
-        responder: &Responder,
-        answer: (&Note, &[u8]),
+        on: Ground<'_>,
+        (note, answer): (&Note, &[u8]),
         metrics: &Metrics,
     ) -> bool {
-        let (note, answer) = answer;
         let Some((plain, choice)) = Plain::read(query).zip(note.choice) else {
             return false;
         };
-        if !KINDS.iter().any(|kind| u16::from(*kind) == plain.kind) {
+        // Zones that were replaced meanwhile may have given it or not.
+        let same_zones = Arc::ptr_eq(on.zones, &on.responder.zones());
+        let Some(view) = view(on.zones, note).filter(|_| same_zones) else {
             return false;
-        }
-        let terms = Terms {
-            transport: ask.transport,
-            scope: choice.scope,
-            ttl: choice.ttl,
-            payload: responder.payload(),
         };
-        let Some(rendered) = Rendered::learn(&plain, answer, terms) else {
+        let Some(rendered) = Rendered::learn(&plain, answer, terms(ask, on, choice)) else {
             return false;
         };
         let entry = Entry {
             rendered,
-            counters: metrics.counters(note, &map.answer(choice.answer).name),
+            counters: metrics.counters(note, &on.map.answer(choice.answer).name),
         };
         // What two threads learn at once, one of them learns again.
-        let mut table = self.table.load_full();
-        if !table.is_of(map) {
-            table = Arc::new(Table {
-                map: Arc::downgrade(map),
+        let mut table = Arc::unwrap_or_clone(self.table.load_full());
+        if !table.is_of(on) {
+            table = Table {
+                map: Arc::downgrade(on.map),
+                zones: Arc::downgrade(on.zones),
                 ..Table::default()
-            });
+            };
         }
-        self.table
-            .store(Arc::new(table.with(&plain, choice.answer.index(), entry)));
+        table.add(&plain, view, choice.answer, entry);
+        self.table.store(Arc::new(table));
         true
     }
 }
 
+/// Among which PoPs the name of an answer chooses, if the answer depends on nothing but them.
+fn view(zones: &Zones, note: &Note) -> Option<ViewId> {
+    let question = note.question.as_ref()?;
+    if !KINDS.contains(&question.kind) {
+        return None;
+    }
+    match zones.find(&question.name, question.kind) {
+        Found::Node(_, node) => match node.role() {
+            Role::Steered { view, .. } => Some(*view),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn terms(ask: &Ask, on: Ground<'_>, choice: Choice) -> Terms {
+    Terms {
+        transport: ask.transport,
+        scope: choice.scope,
+        ttl: choice.ttl,
+        payload: on.responder.payload(),
+    }
+}
+
 impl Table {
-    /// Answers a query the short way into `out`, if that can be done.
+    /// Answers a query the short way into `out`, if that can be done and the asker's network is
+    /// within its rate.
     #[must_use]
     pub fn answer(
         &self,
         query: &[u8],
         ask: &Ask,
-        (map, now): (&Arc<Map>, Instant),
-        responder: &Responder,
+        on: Ground<'_>,
         out: &mut Vec<u8>,
     ) -> Option<Hit> {
         let plain = Plain::read(query)?;
-        let question = self.question(&plain)?;
-        if !self.is_of(map) {
-            return None;
-        }
+        let question = self.question(&plain).filter(|_| self.is_of(on))?;
         let subnet = plain.edns.and_then(|edns| edns.subnet);
         let client = Client {
             subnet: subnet.and_then(|(subnet, _)| subnet.client()),
             resolver: ask.peer.to_canonical(),
         };
-        let choice = map.choose(ViewId::default(), &client, now);
+        let choice = on.map.choose(question.view, &client, ask.at.instant);
         let entry = question.entries.get(choice.answer.index()).copied()??;
-        let terms = Terms {
-            transport: ask.transport,
-            scope: choice.scope,
-            ttl: choice.ttl,
-            payload: responder.payload(),
-        };
         let rendered = &self.entries.get(entry)?.rendered;
-        rendered.write(&plain, terms, out).then(|| Hit {
+        let written = rendered.write(&plain, terms(ask, on, choice), out);
+        (written && on.responder.admits(ask)).then(|| Hit {
             entry,
             subnet_use: subnet_use(subnet.map(|(subnet, _)| subnet)),
         })
@@ -164,47 +191,50 @@ impl Table {
         self.entries.is_empty()
     }
 
-    fn is_of(&self, map: &Arc<Map>) -> bool {
-        std::ptr::eq(self.map.as_ptr(), Arc::as_ptr(map))
+    fn is_of(&self, on: Ground<'_>) -> bool {
+        std::ptr::eq(self.map.as_ptr(), Arc::as_ptr(on.map))
+            && std::ptr::eq(self.zones.as_ptr(), Arc::as_ptr(on.zones))
     }
 
     fn question(&self, plain: &Plain<'_>) -> Option<&Question> {
-        let first = self.questions.partition_point(|q| q.hash < plain.hash);
-        let same = self.questions.get(first..)?.iter();
-        same.take_while(|q| q.hash == plain.hash)
-            .find(|q| plain.asks(&q.canonical))
+        self.position(plain).ok().map(|at| &self.questions[at])
     }
 
-    fn with(&self, plain: &Plain<'_>, slot: usize, entry: Entry) -> Self {
-        let mut table = self.clone();
-        let known = table
-            .questions
+    /// Where a question is, or where it belongs.
+    fn position(&self, plain: &Plain<'_>) -> Result<usize, usize> {
+        let first = self.questions.partition_point(|q| q.hash < plain.hash);
+        let same = self.questions[first..]
             .iter()
-            .position(|q| q.hash == plain.hash && plain.asks(&q.canonical));
-        let at = known.unwrap_or_else(|| {
-            let at = table.questions.partition_point(|q| q.hash < plain.hash);
+            .take_while(|q| q.hash == plain.hash)
+            .position(|q| plain.asks(&q.canonical));
+        same.map_or(Err(first), |at| Ok(first + at))
+    }
+
+    fn add(&mut self, plain: &Plain<'_>, view: ViewId, answer: AnswerId, entry: Entry) {
+        let at = self.position(plain).unwrap_or_else(|at| {
             let question = Question {
                 hash: plain.hash,
                 canonical: plain.canonical(),
+                view,
                 entries: Vec::new(),
             };
-            table.questions.insert(at, question);
+            self.questions.insert(at, question);
             at
         });
-        let places = &mut table.questions[at].entries;
-        if places.len() <= slot {
-            places.resize(slot + 1, None);
+        let places = &mut self.questions[at].entries;
+        if places.len() <= answer.index() {
+            places.resize(answer.index() + 1, None);
         }
-        match places[slot] {
+        let place = &mut places[answer.index()];
+        match *place {
             // What is whole is never replaced by what isn't.
-            Some(old) if table.entries[old].rendered.is_whole() => {}
-            Some(old) => table.entries[old] = entry,
+            Some(old) if self.entries[old].rendered.is_whole() => {}
+            Some(old) => self.entries[old] = entry,
             None => {
-                places[slot] = Some(table.entries.len());
-                table.entries.push(entry);
+                *place = Some(self.entries.len());
+                self.entries.push(entry);
             }
         }
-        table
     }
 }
 
@@ -239,11 +269,11 @@ impl Tally {
     }
 
     /// Adds what was counted to the metrics. `table` is the one whose hits were counted.
-    pub fn settle(&mut self, table: &Table, ask: crate::respond::Transport) {
+    pub fn settle(&mut self, table: &Table, transport: Transport) {
         for entry in self.touched.drain(..) {
             let counts = std::mem::take(&mut self.counts[entry]);
             if let Some(entry) = table.entries.get(entry) {
-                entry.counters.add(ask, counts);
+                entry.counters.add(transport, counts);
             }
         }
     }

@@ -9,7 +9,8 @@
 //! - [`fast`]: the short way from a plain query to its answer, byte for byte the one that [`respond`]
 //!   would give.
 //! - [`respond`]: bytes of a query to bytes of its answer, a pure function. Within it [`query`]
-//!   (reading), [`ecs`] (the client subnet), [`zone`] (which names exist).
+//!   (reading), [`ecs`] (the client subnet), [`cookie`] and [`rates`] (who gets how much), [`zone`]
+//!   (which names exist). [`dynamic`]: TXT records that come and go, and the zones' serials.
 //! - [`steer`]: which PoP, and why: an immutable map, pins, a geo database, distances.
 //! - `probe` (HTTP checks) and [`health`] (what they mean) make the next map; [`steering`] holds
 //!   the one in use.
@@ -25,11 +26,14 @@
 //! cookies and rate limits, which need the same control.
 
 pub mod config;
+pub mod cookie;
+pub mod dynamic;
 pub mod ecs;
 pub mod fast;
 pub mod health;
 pub mod metrics;
 pub mod query;
+pub mod rates;
 pub mod respond;
 pub mod server;
 pub mod steer;

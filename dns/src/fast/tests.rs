@@ -5,9 +5,9 @@ use hickory_proto::rr::Name;
 use proptest::prelude::*;
 
 use super::*;
-use crate::respond::Transport;
+use crate::respond::{Moment, Settings, Transport};
 use crate::steer::{Constants, Inputs, Point, Pop, State, compile};
-use crate::zone::{Authority, Nameserver, Ttls, Zone};
+use crate::zone::{Authority, Https, Nameserver, Ttls, Zone};
 
 const CAP: u16 = 1232;
 
@@ -33,8 +33,17 @@ fn responder() -> Responder {
         steered: Duration::from_secs(20),
         fixed: Duration::from_secs(3600),
     };
-    let zone = Zone::new(name("go.test."), vec![nameserver], &authority, ttls);
-    Responder::new(zone, CAP)
+    let https = |hints| Https {
+        alpn: vec!["h2".to_owned()],
+        port: None,
+        hints,
+    };
+    let mut go = Zone::new(name("go.test."), vec![nameserver], &authority, ttls);
+    go.steer(&name("go.test."), ViewId(0), Some(https(true)));
+    let mut other = Zone::new(name("other.test."), vec![], &authority, ttls);
+    other.steer(&name("www.other.test."), ViewId(1), Some(https(false)));
+    let zones = Zones::new(vec![go, other]);
+    Responder::new(Arc::new(ArcSwap::from_pointee(zones)), Settings::plain(CAP))
 }
 
 /// PoPs with addresses of one family, of both, of none, and with more than fit into a datagram.
@@ -68,6 +77,7 @@ fn map(states: &[State]) -> Arc<Map> {
             pop(4, 100, 100),
         ]
         .into(),
+        views: vec![vec![0, 1, 2, 3, 4], vec![2, 1]],
         order: vec![1],
         pins: pins
             .map(|(prefix, pop)| (prefix.parse().unwrap(), pop))
@@ -75,26 +85,35 @@ fn map(states: &[State]) -> Arc<Map> {
         states: states.to_vec(),
         ..Inputs::default()
     };
-    let (map, _) = compile(&inputs, None, &Constants::default(), Instant::now());
+    let (map, _) = compile(&inputs, None, &Constants::default(), Moment::now().instant);
     Arc::new(map)
 }
 
 struct World {
     responder: Responder,
     map: Arc<Map>,
-    now: Instant,
+    zones: Arc<Zones>,
     fast: Fast,
     metrics: Metrics,
 }
 
 impl World {
     fn new(states: &[State]) -> Self {
+        let responder = responder();
         Self {
-            responder: responder(),
+            zones: responder.zones(),
+            responder,
             map: map(states),
-            now: Instant::now(),
             fast: Fast::default(),
             metrics: Metrics::new(&prometheus::Registry::new()),
+        }
+    }
+
+    fn ground(&self) -> Ground<'_> {
+        Ground {
+            responder: &self.responder,
+            zones: &self.zones,
+            map: &self.map,
         }
     }
 
@@ -103,22 +122,15 @@ impl World {
         let mut out = Vec::new();
         let note = self.responder.respond(query, ask, &self.map, &mut out)?;
         let answer = (&note, out.as_slice());
-        self.fast.learn(
-            query,
-            ask,
-            &self.map,
-            &self.responder,
-            answer,
-            &self.metrics,
-        );
+        self.fast
+            .learn(query, ask, self.ground(), answer, &self.metrics);
         Some(out)
     }
 
     fn short(&self, query: &[u8], ask: &Ask) -> Option<(Hit, Vec<u8>)> {
         let mut out = b"left from before".to_vec();
-        let on = (&self.map, self.now);
         let table = self.fast.table();
-        let hit = table.answer(query, ask, on, &self.responder, &mut out)?;
+        let hit = table.answer(query, ask, self.ground(), &mut out)?;
         Some((hit, out))
     }
 }
@@ -127,6 +139,7 @@ fn ask(peer: &str, transport: Transport) -> Ask {
     Ask {
         peer: peer.parse().unwrap(),
         transport,
+        at: Moment::now(),
     }
 }
 
@@ -298,6 +311,9 @@ fn labels() -> impl Strategy<Value = Vec<&'static [u8]>> {
     prop_oneof![
         8 => Just(vec![&b"go"[..], b"test"]),
         2 => Just(vec![&b"GO"[..], b"tesT"]),
+        3 => Just(vec![&b"www"[..], b"other", b"test"]),
+        1 => Just(vec![&b"wWw"[..], b"other", b"test"]),
+        1 => Just(vec![&b"other"[..], b"test"]),
         1 => Just(vec![&b"all"[..], b"go", b"test"]),
         1 => Just(vec![&b"why"[..], b"go", b"test"]),
         1 => Just(vec![&b"x"[..], b"go", b"test"]),
@@ -359,7 +375,7 @@ proptest! {
                 bytes[at] = byte;
             }
             let transport = if is_tcp { Transport::Tcp } else { Transport::Udp };
-            let ask = Ask { peer, transport };
+            let ask = Ask { peer, transport, at: Moment::now() };
             let short = world.short(&bytes, &ask);
             let long = world.long(&bytes, &ask);
             if let Some((_, short)) = short {
