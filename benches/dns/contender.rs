@@ -97,7 +97,7 @@ pub(crate) fn gdnsd(dir: &Path, database: &Path, query: &[u8]) -> Outcome<Conten
     Contender::start("gdnsd", port, &mut command)?.answering(query)
 }
 
-/// Our DNS role with the same database and PoPs.
+/// Our DNS role with the same database and PoPs, and no limits that gdnsd hasn't.
 pub(crate) fn modcdn(dir: &Path, database: &Path, query: &[u8]) -> Outcome<Contender> {
     let (port, admin) = (free_port()?, free_port()?);
     let pops: String = POPS
@@ -115,7 +115,7 @@ pub(crate) fn modcdn(dir: &Path, database: &Path, query: &[u8]) -> Outcome<Conte
         &config,
         format!(
             "listen: ['127.0.0.1:{port}']\nadmin: 127.0.0.1:{admin}\nzone: {ZONE}.\npops:\n{pops}\
-             geo: {{database: {}}}\nudp: {{sockets: 1}}\n",
+             geo: {{database: {}}}\nudp: {{sockets: 1}}\nrates: {{answers: 0, errors: 0}}\n",
             database.display()
         ),
     )?;
