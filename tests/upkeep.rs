@@ -13,6 +13,7 @@ use harness::go::Go;
 use harness::http::Client;
 use harness::modules::Modules;
 use harness::node::{Node, UNVERIFIED, files};
+use harness::observe;
 use harness::process::Process;
 use harness::s3::S3;
 use harness::scratch::Scratch;
@@ -44,6 +45,7 @@ fn stored(overrides: &str) -> (Upstream, Node) {
             client.get(&path).ok();
         }
     }
+    observe::at_rest(&origin);
     (upstream, origin)
 }
 
@@ -127,7 +129,7 @@ fn what_is_wrong_is_named_and_set_aside_on_demand() {
 #[test]
 fn a_bucket_is_verified_like_a_folder() {
     let s3 = S3::start();
-    let (_upstream, origin) = stored(&s3.store(true, ""));
+    let (_upstream, origin) = stored(&s3.store(""));
     let config = origin.config();
     let ran = modcdn(&["verify", "--config", text(&config), "--json"]).ends(0);
     assert_eq!(ran.summary()["checked"], 6);
@@ -143,7 +145,7 @@ fn a_bucket_is_verified_like_a_folder() {
 #[test]
 fn what_can_not_be_verified_at_all_is_2() {
     let s3 = S3::start();
-    let (_upstream, origin) = stored(&s3.store(true, ", retries: 0"));
+    let (_upstream, origin) = stored(&s3.store(", retries: 0"));
     s3.line().set(harness::s3::Fault::Closed);
     let ran = modcdn(&["verify", "--config", text(&origin.config())]).ends(2);
     assert!(ran.stderr.contains("can't verify"), "{}", ran.stderr);
@@ -294,7 +296,7 @@ fn a_stored_body_is_never_replaced_and_mounts_have_their_own() {
 fn an_import_goes_into_a_bucket() {
     let cache = Modules::fetch().url().replace("file://", "");
     let s3 = S3::start();
-    let origin = Node::origin("off", &s3.store(true, ""));
+    let origin = Node::origin("off", &s3.store(""));
     let config = origin.config();
     modcdn(&["import", &cache, "--config", text(&config)]).ends(0);
     modcdn(&["verify", "--config", text(&config)]).ends(0);
@@ -469,7 +471,7 @@ fn what_nobody_can_fetch_again_stays() {
 #[test]
 fn a_bucket_is_kept_below_its_bound() {
     let s3 = S3::start();
-    let (upstream, origin) = stored(&s3.store(true, ""));
+    let (upstream, origin) = stored(&s3.store(""));
     origin.configure(&bounded(&upstream, "{max_size: 400KiB, keep: {newest: 1}}"));
     let config = origin.config();
     let ran = modcdn(&["retention", "--config", text(&config), "--json"]).ends(0);

