@@ -49,6 +49,12 @@ pub const DEFAULT_UDP_PAYLOAD: u16 = 1232;
 /// Receive buffer of each UDP socket: a burst of some ten thousand queries.
 pub const DEFAULT_UDP_BUFFER: ByteSize = ByteSize::mib(1);
 
+/// Queries that a UDP socket's thread receives at once, and answers it sends at once.
+pub const DEFAULT_UDP_BATCH: usize = 64;
+
+/// The most that may be configured for it: the kernel takes no more at once.
+pub const MAX_UDP_BATCH: usize = 1024;
+
 /// TCP connections at once; more are closed as they come.
 pub const DEFAULT_TCP_CONNECTIONS: usize = 1000;
 
@@ -219,6 +225,10 @@ pub struct Udp {
     pub sockets: usize,
     /// Receive buffer of each socket, as far as the kernel allows.
     pub receive_buffer: ByteSize,
+    /// Queries that a socket receives at once, and answers it sends at once.
+    pub batch: usize,
+    /// Whether the thread of each of an address's sockets is kept on a core of its own.
+    pub pin: bool,
 }
 
 /// Limits of TCP.
@@ -300,6 +310,8 @@ impl Default for Udp {
             payload: DEFAULT_UDP_PAYLOAD,
             sockets: 0,
             receive_buffer: DEFAULT_UDP_BUFFER,
+            batch: DEFAULT_UDP_BATCH,
+            pin: false,
         }
     }
 }

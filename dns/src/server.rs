@@ -12,7 +12,7 @@ use modcdn_core::telemetry::AccessLog;
 use prometheus::Registry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -20,6 +20,7 @@ use crate::answer::Answerer;
 use crate::config::Config;
 use crate::cookie::{Jar, SecretError};
 use crate::dynamic::{Dynamic, StoreError, TxtEndpoint, unix_now};
+use crate::fast::Fast;
 use crate::health::Rule;
 use crate::metrics::Metrics;
 use crate::rates::Rates;
@@ -141,6 +142,7 @@ impl Dns {
             steering: steering.clone(),
             metrics,
             access_log: open_access_log(&config)?,
+            fast: Fast::default(),
         });
         let (stop, stopped) = watch::channel(false);
         let mut dns = Self {
@@ -153,7 +155,7 @@ impl Dns {
             serving: JoinSet::new(),
             watching: JoinSet::new(),
         };
-        dns.serve(bound, &answerer, &config, &stopped);
+        dns.serve(bound, &answerer, &config, &stopped)?;
         dns.watch(admin_listener, &config);
         dns.watching.spawn(dynamic.keep_expiring());
         tracing::info!(addresses = ?dns.addresses, zone = %config.zone, "answering");
@@ -201,20 +203,21 @@ impl Dns {
         answerer: &Arc<Answerer>,
         config: &Config,
         stopped: &watch::Receiver<bool>,
-    ) {
-        let limits = tcp::Limits {
-            places: Arc::new(Semaphore::new(config.tcp.connections)),
-            tcp: config.tcp.clone(),
-            grace: *config.grace,
-        };
+    ) -> io::Result<()> {
+        let limits = tcp::Limits::new(&config.tcp, *config.grace);
         for Bound { tcp, udp, .. } in bound {
-            for socket in udp {
-                let serving = udp::serve(socket, answerer.clone(), stopped.clone());
+            for (index, socket) in udp.into_iter().enumerate() {
+                let setup = udp::Setup {
+                    batch: config.udp.batch,
+                    core: config.udp.pin.then_some(index),
+                };
+                let serving = udp::start(socket, setup, answerer.clone(), stopped.clone())?;
                 self.serving.spawn(serving);
             }
             let serving = tcp::serve(tcp, answerer.clone(), limits.clone(), stopped.clone());
             self.serving.spawn(serving);
         }
+        Ok(())
     }
 
     fn watch(&mut self, listener: TcpListener, config: &Config) {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use modcdn_core::config::{Config as Checked, Problem};
 use modcdn_core::units::Period;
 
-use super::{Config, MAX_ADDRESSES, MAX_CONNECTIONS, MAX_RECEIVE_BUFFER, MAX_TTL};
+use super::{Config, MAX_ADDRESSES, MAX_CONNECTIONS, MAX_RECEIVE_BUFFER, MAX_TTL, MAX_UDP_BATCH};
 
 impl Checked for Config {
     fn check(&self) -> Result<(), Vec<Problem>> {
@@ -153,6 +153,11 @@ impl Config {
             self.udp.receive_buffer <= MAX_RECEIVE_BUFFER,
             "udp.receive_buffer",
             "must be at most 1GiB",
+        );
+        needs(
+            (1..=MAX_UDP_BATCH).contains(&self.udp.batch),
+            "udp.batch",
+            "must be from 1 to 1024",
         );
         needs(
             (1..=MAX_CONNECTIONS).contains(&self.tcp.connections),
