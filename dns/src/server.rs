@@ -1,12 +1,11 @@
 //! Start and stop: from a configuration to bound sockets and running tasks.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use hickory_proto::rr::Name;
 use modcdn_core::admin::{self, Admin};
 use modcdn_core::config::{Config as _, Problem};
 use modcdn_core::telemetry::AccessLog;
@@ -18,15 +17,18 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::answer::Answerer;
-use crate::config::{Config, Domain};
+use crate::config::Config;
+use crate::cookie::{Jar, SecretError};
+use crate::dynamic::{Dynamic, StoreError, TxtEndpoint, unix_now};
 use crate::health::Rule;
 use crate::metrics::Metrics;
-use crate::respond::Responder;
+use crate::rates::Rates;
+use crate::respond::{Responder, Settings};
 use crate::sockets::{BindError, Bound, bind};
 use crate::steer::{Asns, GeoError, Inputs, Map, Places, Point, Pop};
 use crate::steering::Steering;
-use crate::zone::{Authority, Nameserver, Ttls, Zone};
-use crate::{probe, tcp, udp};
+use crate::zone::build::families;
+use crate::{probe, tcp, udp, zone};
 
 /// On top of the grace period, for tasks to notice that it is over.
 const STOP_MARGIN: Duration = Duration::from_secs(1);
@@ -56,6 +58,12 @@ pub enum Error {
         /// What is wrong with it.
         error: GeoError,
     },
+    /// What is kept of the zones can't be used.
+    #[error(transparent)]
+    Dynamic(#[from] StoreError),
+    /// There are no secrets for cookies.
+    #[error(transparent)]
+    Cookies(#[from] SecretError),
     /// The access log can't be written.
     #[error("access log {target}: {error}")]
     AccessLog {
@@ -122,12 +130,14 @@ impl Dns {
         ));
         let bound = bind_all(&config)?;
         let addresses: Vec<_> = bound.iter().map(|bound| bound.address).collect();
-        let admin = Admin::new("dns", registry);
+        let dynamic = start_dynamic(&config, &addresses)?;
+        let endpoint = TxtEndpoint::new(dynamic.clone());
+        let admin = Admin::with("dns", registry, vec![Box::new(endpoint)]);
         let admin_listener = bind_admin(config.admin).await?;
         let admin_address = admin_listener.local_addr()?;
         let answerer = Arc::new(Answerer {
             node: config.name.clone(),
-            responder: Responder::new(zone(&config, &addresses)?, config.udp.payload),
+            responder: Responder::new(dynamic.published(), settings(&config)?),
             steering: steering.clone(),
             metrics,
             access_log: open_access_log(&config)?,
@@ -145,6 +155,7 @@ impl Dns {
         };
         dns.serve(bound, &answerer, &config, &stopped);
         dns.watch(admin_listener, &config);
+        dns.watching.spawn(dynamic.keep_expiring());
         tracing::info!(addresses = ?dns.addresses, zone = %config.zone, "answering");
         Ok(dns)
     }
@@ -265,12 +276,35 @@ fn open_access_log(config: &Config) -> Result<AccessLog, Error> {
     })
 }
 
+fn start_dynamic(config: &Config, bound: &[SocketAddr]) -> Result<Arc<Dynamic>, Error> {
+    let bound: Vec<_> = bound.iter().map(SocketAddr::ip).collect();
+    let zones = zone::build::zones(config, &bound).map_err(Error::Config)?;
+    Ok(Dynamic::start(config.dynamic.clone(), zones, unix_now())?)
+}
+
+fn settings(config: &Config) -> Result<Settings, Error> {
+    let cookies = match (&config.cookies.enabled, &config.cookies.secret_file) {
+        (false, _) => None,
+        (true, Some(path)) => Some(Jar::open(path)?),
+        (true, None) => Some(Jar::random()?),
+    };
+    let limits = config.rates.is_on().then(|| config.rates.limits());
+    Ok(Settings {
+        payload: config.udp.payload,
+        identity: Some(config.name.clone()),
+        idle: *config.tcp.idle,
+        cookies,
+        rates: limits.map(|limits| Rates::new(limits, Instant::now())),
+    })
+}
+
 fn inputs(config: &Config) -> Result<Inputs, Error> {
     let index = |name: &String| config.pop_index(name);
     let pins = config.pins.iter();
     let systems = config.asn_pins.iter();
     let bias = |pop: &crate::config::Pop| config.steering.bias.get(&pop.name).copied();
     Ok(Inputs {
+        views: config.views(),
         pops: config.pops.iter().map(pop).collect(),
         order: config.order.iter().filter_map(index).collect(),
         pins: pins
@@ -316,58 +350,4 @@ fn pop(pop: &crate::config::Pop) -> Pop {
             longitude: pop.longitude,
         },
     }
-}
-
-fn families(addresses: impl Iterator<Item = IpAddr>) -> (Vec<Ipv4Addr>, Vec<Ipv6Addr>) {
-    let (mut v4, mut v6) = (Vec::new(), Vec::new());
-    for address in addresses {
-        match address {
-            IpAddr::V4(address) => v4.push(address),
-            IpAddr::V6(address) => v6.push(address),
-        }
-    }
-    (v4, v6)
-}
-
-fn zone(config: &Config, bound: &[SocketAddr]) -> Result<Zone, Error> {
-    let origin = config.zone.name();
-    let below = |label: &str| {
-        origin.prepend_label(label).map_err(|error| {
-            Error::Config(Problem::new(
-                "zone",
-                format!("too long for {label}: {error}"),
-            ))
-        })
-    };
-    let nameservers = if config.nameservers.is_empty() {
-        let addresses = bound.iter().map(SocketAddr::ip);
-        vec![nameserver(below("ns1")?, addresses)]
-    } else {
-        let named = config.nameservers.iter();
-        named
-            .map(|ns| nameserver(ns.name.name().clone(), ns.addresses.iter().copied()))
-            .collect()
-    };
-    let soa = &config.soa;
-    let authority = Authority {
-        contact: match soa.contact.as_ref().map(Domain::name) {
-            Some(contact) => contact.clone(),
-            None => below("hostmaster")?,
-        },
-        serial: soa.serial,
-        refresh: *soa.refresh,
-        retry: *soa.retry,
-        expire: *soa.expire,
-        negative_ttl: *soa.negative_ttl,
-    };
-    let ttls = Ttls {
-        steered: *config.ttl,
-        fixed: *config.fixed_ttl,
-    };
-    Ok(Zone::new(origin.clone(), nameservers, &authority, ttls))
-}
-
-fn nameserver(name: Name, addresses: impl Iterator<Item = IpAddr>) -> Nameserver {
-    let (v4, v6) = families(addresses);
-    Nameserver { name, v4, v6 }
 }
