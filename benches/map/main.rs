@@ -37,7 +37,10 @@ fn main() -> Result<(), Failure> {
     if args.iter().any(|arg| arg == "--test") {
         return Ok(());
     }
-    let world = World::new(number(&args, "--pops", 20)?, number(&args, "--prefixes", 500_000)?);
+    let world = World::new(
+        number(&args, "--pops", 20)?,
+        number(&args, "--prefixes", 500_000)?,
+    );
     let inputs = world.inputs()?;
     println!(
         "{} PoPs, {} networks, {} measured prefixes, {} samples; with these {} MB are resident",
@@ -54,7 +57,13 @@ fn main() -> Result<(), Failure> {
         samples: world.samples_again(),
         ..inputs
     };
-    let (map, _) = made("next map", &later, Some(&map), &constants, start + Duration::from_secs(60))?;
+    let (map, _) = made(
+        "next map",
+        &later,
+        Some(&map),
+        &constants,
+        start + Duration::from_secs(60),
+    )?;
     lookups(&world, &map);
     against_mmdb(&world)?;
     Ok(())
@@ -105,7 +114,9 @@ fn status(field: &str) -> Result<u64, Failure> {
 fn lookups(world: &World, map: &Map) {
     let mut rng = Rng::new(7);
     let measured: Vec<IpAddr> = (0..CLIENTS).map(|_| world.client(&mut rng)).collect();
-    let anywhere: Vec<IpAddr> = (0..CLIENTS).map(|_| IpAddr::V4((rng.next() as u32).into())).collect();
+    let anywhere: Vec<IpAddr> = (0..CLIENTS)
+        .map(|_| IpAddr::V4((rng.next() as u32).into()))
+        .collect();
     let few: Vec<IpAddr> = (0..CLIENTS).map(|at| measured[at % 1000]).collect();
     let now = Instant::now();
     for (what, addresses) in [
@@ -134,7 +145,9 @@ fn against_mmdb(world: &World) -> Result<(), Failure> {
     );
     let reader = Reader::from_source(bytes)?;
     let mut rng = Rng::new(8);
-    let addresses: Vec<IpAddr> = (0..CLIENTS).map(|_| world.placed(&mut rng, MMDB_NETWORKS)).collect();
+    let addresses: Vec<IpAddr> = (0..CLIENTS)
+        .map(|_| world.placed(&mut rng, MMDB_NETWORKS))
+        .collect();
     let ns = time(&addresses, |address| {
         let found = reader.lookup(address).ok().and_then(|found| found.offset());
         found.unwrap_or(0) as u64

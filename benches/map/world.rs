@@ -106,7 +106,11 @@ impl World {
     }
 
     pub(crate) fn asns(&self) -> Asns {
-        Asns::of(self.networks.iter().map(|network| (network.net, network.asn)))
+        Asns::of(
+            self.networks
+                .iter()
+                .map(|network| (network.net, network.asn)),
+        )
     }
 
     pub(crate) fn samples(&self) -> Arc<Samples> {
@@ -124,8 +128,11 @@ impl World {
         let constants = Constants::default();
         for (prefix, network) in &self.measured {
             let here = self.cities[self.networks[*network].city].point;
-            let mut near: Vec<(f64, &Pop)> =
-                self.pops.iter().map(|pop| (here.km_to(pop.at), pop)).collect();
+            let mut near: Vec<(f64, &Pop)> = self
+                .pops
+                .iter()
+                .map(|pop| (here.km_to(pop.at), pop))
+                .collect();
             near.sort_by(|a, b| a.0.total_cmp(&b.0));
             for (km, pop) in near.into_iter().take(NEAREST) {
                 let detour = 1.0 + rng.part() * rng.part();
@@ -158,7 +165,9 @@ impl World {
         let mut writer = Writer::new("Bench");
         for network in &self.networks[..networks] {
             let place = self.cities[network.city];
-            let country = place.country.map(|code| String::from_utf8_lossy(&code).into_owned());
+            let country = place
+                .country
+                .map(|code| String::from_utf8_lossy(&code).into_owned());
             let record = json!({
                 "country": {"iso_code": country},
                 "location": {"latitude": place.point.latitude, "longitude": place.point.longitude},
