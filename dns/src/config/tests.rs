@@ -146,6 +146,60 @@ fn every_mistake_is_named() {
             "longitude",
         ),
         ("popps: []", "unknown field"),
+        ("zones: [{zone: go.test.}]", "go.test. is there twice"),
+        ("zones: [{zone: .}]", "root"),
+        (
+            "zones: [{zone: a.test., soa: {negative_ttl: 0s}}]",
+            "whole seconds",
+        ),
+        ("steered: [{name: go.example.}]", "outside the zone"),
+        (
+            "steered: [{name: go.test., pops: [eu]}]",
+            "no pop is named \"eu\"",
+        ),
+        (
+            "steered: [{name: go.test.}, {name: all.go.test.}]",
+            "another steered name's",
+        ),
+        ("steered: [{name: '*.go.test.'}]", "no wildcards"),
+        (
+            "steered: [{name: go.test., https: {alpn: ['']}}]",
+            "no ALPN id",
+        ),
+        (
+            "{zones: [{zone: in.go.test.}], steered: [{name: x.in.go.test.}]}",
+            "say it there",
+        ),
+        (
+            "records: [{name: go.test., type: A, data: 192.0.2.1}]",
+            "answered with PoPs",
+        ),
+        (
+            "records: [{name: why.go.test., type: TXT, data: x}]",
+            "answered with PoPs",
+        ),
+        (
+            "records: [{name: x.test., type: TXT, data: x}]",
+            "outside the zone",
+        ),
+        (
+            "records: [{name: x.go.test., type: A, data: nonsense}]",
+            "is no A data",
+        ),
+        (
+            "records: [{name: x.go.test., type: CNAME, data: y.}]",
+            "CNAME",
+        ),
+        (
+            "records: [{name: x.go.test., type: TXT, data: x, ttl: 2days}]",
+            "whole seconds",
+        ),
+        ("dynamic: {token_file: /t}", "dynamic.file"),
+        ("dynamic: {values: 0}", "from 1 to"),
+        ("rates: {prefix_v4: 7}", "from 8 to 32"),
+        ("rates: {burst: 0}", "from 1 to 3600"),
+        ("rates: {networks: 0}", "from 1 to"),
+        ("tcp: {per_client: 0}", "above zero"),
     ] {
         let found = problems(text);
         assert!(found.contains(expected), "{text}: {found}");
