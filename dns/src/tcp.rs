@@ -1,7 +1,7 @@
 //! The TCP side (RFC 7766): pipelined queries, answered in order, on a bounded number of
 //! connections whose every wait is bounded.
 //!
-//! A connection holds at most one query buffer and [`FLUSH_BYTES`] of answers plus one more answer:
+//! A connection holds at most a query and [`READ_BYTES`], and [`FLUSH_BYTES`] of answers plus one more:
 //! a peer that doesn't read is waited for before more is answered, and cut off after the stall time.
 //! What isn't a query ends its connection: nobody who speaks DNS sends it.
 
@@ -25,6 +25,9 @@ const LENGTH: usize = 2;
 
 /// No query is nearly as long: whoever announces more is cut off.
 const MAX_QUERY: usize = 4096;
+
+/// Room for what is read at once: some hundred pipelined queries.
+const READ_BYTES: usize = 8 * 1024;
 
 /// Answers are written once they are this long together, or no whole query is left.
 const FLUSH_BYTES: usize = 16 * 1024;
@@ -176,7 +179,7 @@ impl Connection {
     /// peer closed, was silent, or the server stops between two queries.
     async fn fill(&mut self, inbox: &mut Vec<u8>, mut deadline: Instant) -> io::Result<bool> {
         loop {
-            inbox.reserve(512);
+            inbox.reserve(READ_BYTES);
             let was_empty = inbox.is_empty();
             let read = tokio::select! {
                 // What has arrived is answered even if the server is to stop.
