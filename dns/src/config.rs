@@ -4,6 +4,7 @@ mod check;
 pub mod cookies;
 pub mod dynamic;
 pub mod rates;
+mod steering;
 mod values;
 pub mod zones;
 
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use cookies::Cookies;
 pub use dynamic::Dynamic;
 pub use rates::Rates;
+pub use steering::Steering;
 pub use values::{Domain, DomainError, HealthUrl, HealthUrlError};
 pub use zones::{HttpsConfig, RecordConfig, RecordKind, SteeredName, ZoneConfig};
 
@@ -123,10 +125,14 @@ pub struct Config {
     pub pops: Vec<Pop>,
     /// Prefixes whose clients are led to a PoP by name.
     pub pins: BTreeMap<IpNet, String>,
+    /// Autonomous systems whose clients are led to a PoP by name, unless their prefix is pinned.
+    pub asn_pins: BTreeMap<u32, String>,
     /// The geo database.
     pub geo: Geo,
     /// PoPs in the order in which clients of unknown place prefer them.
     pub order: Vec<String>,
+    /// How PoPs are chosen.
+    pub steering: Steering,
     /// How PoPs are checked.
     pub checks: Checks,
     /// Limits of UDP.
@@ -191,6 +197,8 @@ pub struct Pop {
 pub struct Geo {
     /// An mmdb file; none: clients have no place.
     pub database: Option<PathBuf>,
+    /// An mmdb file with autonomous systems; none: clients have none.
+    pub asn: Option<PathBuf>,
 }
 
 /// How PoPs are checked.
@@ -255,8 +263,10 @@ impl Default for Config {
             fixed_ttl: DEFAULT_FIXED_TTL,
             pops: Vec::new(),
             pins: BTreeMap::new(),
+            asn_pins: BTreeMap::new(),
             geo: Geo::default(),
             order: Vec::new(),
+            steering: Steering::default(),
             checks: Checks::default(),
             udp: Udp::default(),
             tcp: Tcp::default(),

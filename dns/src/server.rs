@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ use crate::metrics::Metrics;
 use crate::rates::Rates;
 use crate::respond::{Responder, Settings};
 use crate::sockets::{BindError, Bound, bind};
-use crate::steer::{GeoError, Inputs, Map, Places, Point, Pop};
+use crate::steer::{Asns, GeoError, Inputs, Map, Places, Point, Pop};
 use crate::steering::Steering;
 use crate::zone::build::families;
 use crate::{probe, tcp, udp, zone};
@@ -125,6 +125,7 @@ impl Dns {
         let metrics = Metrics::new(&registry);
         let steering = Arc::new(Steering::new(
             inputs(&config)?,
+            config.steering.constants(),
             rule(&config),
             metrics.clone(),
         ));
@@ -307,12 +308,8 @@ fn settings(config: &Config) -> Result<Settings, Error> {
 fn inputs(config: &Config) -> Result<Inputs, Error> {
     let index = |name: &String| config.pop_index(name);
     let pins = config.pins.iter();
-    let geo = config.geo.database.as_ref().map(|path| {
-        Places::open(path).map_err(|error| Error::Geo {
-            path: path.clone(),
-            error,
-        })
-    });
+    let systems = config.asn_pins.iter();
+    let bias = |pop: &crate::config::Pop| config.steering.bias.get(&pop.name).copied();
     Ok(Inputs {
         views: config.views(),
         pops: config.pops.iter().map(pop).collect(),
@@ -320,9 +317,33 @@ fn inputs(config: &Config) -> Result<Inputs, Error> {
         pins: pins
             .filter_map(|(prefix, name)| Some((*prefix, index(name)?)))
             .collect(),
-        geo: geo.transpose()?.map(Arc::new),
+        asn_pins: Arc::new(
+            systems
+                .filter_map(|(asn, name)| Some((*asn, index(name)?)))
+                .collect(),
+        ),
+        geo: open(config.geo.database.as_ref(), Places::open)?,
+        asns: open(config.geo.asn.as_ref(), Asns::open)?,
+        bias: config
+            .pops
+            .iter()
+            .map(|pop| bias(pop).unwrap_or(0.0))
+            .collect(),
         ..Inputs::default()
     })
+}
+
+fn open<T>(
+    path: Option<&PathBuf>,
+    read: impl Fn(&Path) -> Result<T, GeoError>,
+) -> Result<Option<Arc<T>>, Error> {
+    let opened = path.map(|path| {
+        read(path).map(Arc::new).map_err(|error| Error::Geo {
+            path: path.clone(),
+            error,
+        })
+    });
+    opened.transpose()
 }
 
 fn pop(pop: &crate::config::Pop) -> Pop {
