@@ -335,7 +335,10 @@ fn an_origin_killed_while_it_stores_leaves_absent_or_whole_bodies() {
     for name in &names {
         upstream.module(name, &["v1.0.0"], &[3; 200_000]);
     }
-    let mut origin = Node::origin(&upstream.url(), "store: {durable: true}");
+    let mut origin = Node::origin(
+        &upstream.url(),
+        "limits: {ahead: 0}\nstore: {durable: true}\n",
+    );
     for round in 0..4 {
         std::thread::scope(|scope| {
             for name in &names[round * 10..round * 10 + 10] {
@@ -360,6 +363,7 @@ fn an_origin_killed_while_it_stores_leaves_absent_or_whole_bodies() {
             client.get(&format!("/{name}/@v/v1.0.0.zip")).ok();
         }
     }
+    observe::at_rest(&origin);
     let ran = modcdn(&["verify", text(&origin.store()), "--json"]).ends(0);
     assert_eq!(ran.summary()["checked"], 40);
 }
