@@ -18,6 +18,9 @@
 //! generator on the second. Contenders take turns within one run; figures are medians, and CPU time
 //! a query (user + system, of the server's process alone) counts for more than queries a second. The
 //! echo is what any server pays the kernel for UDP.
+//!
+//! It belongs to the package `modcdn-dns`, and so builds without the edge and the origin; our server is
+//! this very program with other arguments.
 #![allow(clippy::print_stdout, missing_docs)]
 
 // Not every part of these is wanted here.
