@@ -19,6 +19,9 @@ const UP_WITHIN: Duration = Duration::from_secs(120);
 /// What the echo is called in the arguments with which this bench runs itself.
 pub(crate) const ECHO: &str = "--echo";
 
+/// What our DNS role is called there, with the path of its configuration.
+pub(crate) const SERVE: &str = "--serve";
+
 /// One server under test.
 pub(crate) struct Contender {
     pub(crate) name: &'static str,
@@ -120,8 +123,14 @@ pub(crate) fn modcdn(dir: &Path, database: &Path, query: &[u8]) -> Outcome<Conte
         ),
     )?;
     let mut command = Command::new("taskset");
-    command.args(["-c", "0", env!("CARGO_BIN_EXE_modcdn"), "dns", "--config"]);
-    Contender::start("modcdn dns", port, command.arg(&config))?.answering(query)
+    command.args(["-c", "0"]).arg(std::env::current_exe()?);
+    Contender::start("modcdn dns", port, command.arg(SERVE).arg(&config))?.answering(query)
+}
+
+/// What `modcdn dns --config FILE` does, without the other roles' code around it.
+pub(crate) fn run_modcdn(config: &str) -> Outcome<()> {
+    let config = serde_yaml::from_str(&fs::read_to_string(config)?)?;
+    Ok(modcdn_dns::run(config)?)
 }
 
 /// This very bench, sending back what it receives: what the kernel's part of any server costs.

@@ -10,7 +10,11 @@ use super::contender::{Contender, read_answers};
 use super::rig::{Outcome, cpu_seconds, own_cpu_seconds};
 
 /// Queries on their way at once over UDP.
-const WINDOW: usize = 512;
+const WINDOW: usize = 256;
+
+/// Silence after which what is on its way counts as lost: longer than a busy machine lets a server
+/// wait for its core.
+const LOST_AFTER: Duration = Duration::from_millis(250);
 
 /// Sent and received in one call.
 const BATCH: usize = 64;
@@ -68,7 +72,7 @@ pub(crate) fn run(to: &Contender, way: Way, queries: &[Vec<u8>], length: Duratio
 fn udp(to: &Contender, queries: &[Vec<u8>], until: Instant) -> Outcome<(usize, usize)> {
     let socket = UdpSocket::bind("127.0.0.1:0")?;
     socket.connect(to.address)?;
-    socket.set_read_timeout(Some(Duration::from_millis(20)))?;
+    socket.set_read_timeout(Some(LOST_AFTER))?;
     let (mut receiver, mut sender) = (Receiver::new(BATCH, 2048), Sender::new(BATCH));
     let mut next = queries.iter().cycle();
     let (mut asked, mut answered, mut on_their_way) = (0, 0, 0_usize);

@@ -18,20 +18,26 @@
 //! generator on the second. Contenders take turns within one run; figures are medians, and CPU time
 //! a query (user + system, of the server's process alone) counts for more than queries a second. The
 //! echo is what any server pays the kernel for UDP.
+//!
+//! It belongs to the package `modcdn-dns`, and so builds without the edge and the origin; our server is
+//! this very program with other arguments.
 #![allow(clippy::print_stdout, missing_docs)]
 
+// Not every part of these is wanted here.
+#[allow(dead_code)]
 #[path = "../../dns/src/udp/batch.rs"]
 mod batch;
 mod contender;
 mod load;
 mod packets;
+#[allow(unused_imports)]
 #[path = "../rig/mod.rs"]
 mod rig;
 mod world;
 
 use std::time::Duration;
 
-use contender::{Contender, ECHO, echo, gdnsd, modcdn, run_echo};
+use contender::{Contender, ECHO, SERVE, echo, gdnsd, modcdn, run_echo, run_modcdn};
 use load::{Run, Way, run};
 use rig::{GENERATOR, Outcome, need, pin_to};
 
@@ -39,6 +45,9 @@ fn main() -> Outcome<()> {
     // `cargo test --benches` runs a bench with `--test`: it has nothing to say then.
     if std::env::args().any(|arg| arg == "--test") {
         return Ok(());
+    }
+    if let Some(config) = value(SERVE) {
+        return run_modcdn(&config);
     }
     let port = flag(ECHO, 0)?;
     if port > 0 {
@@ -143,11 +152,13 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 /// Whether `--only` leaves this row in.
 fn wanted(name: &str) -> bool {
-    let mut args = std::env::args().skip_while(|arg| arg != "--only").skip(1);
-    args.next().is_none_or(|only| name.contains(&only))
+    value("--only").is_none_or(|only| name.contains(&only))
 }
 
 fn flag(name: &str, default: u64) -> Outcome<u64> {
-    let mut args = std::env::args().skip_while(|arg| arg != name).skip(1);
-    Ok(args.next().map_or(Ok(default), |value| value.parse())?)
+    Ok(value(name).map_or(Ok(default), |value| value.parse())?)
+}
+
+fn value(name: &str) -> Option<String> {
+    std::env::args().skip_while(|arg| arg != name).nth(1)
 }
