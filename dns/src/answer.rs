@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use modcdn_core::telemetry::{AccessLog, timestamp};
 use serde::Serialize;
 
@@ -14,10 +15,10 @@ use crate::steering::Steering;
 /// Answers queries with the map in use.
 pub(crate) struct Answerer {
     pub(crate) node: String,
-    pub(crate) responder: Responder,
+    pub(crate) responder: ArcSwap<Responder>,
     pub(crate) steering: Arc<Steering>,
     pub(crate) metrics: Metrics,
-    pub(crate) access_log: AccessLog,
+    pub(crate) access_log: ArcSwap<AccessLog>,
 }
 
 impl Answerer {
@@ -37,7 +38,7 @@ impl Answerer {
 
     fn answer_once(&self, query: &[u8], ask: &Ask, out: &mut Vec<u8>) -> bool {
         let map = self.steering.current();
-        let Some(note) = self.responder.respond(query, ask, &map, out) else {
+        let Some(note) = self.responder.load().respond(query, ask, &map, out) else {
             self.metrics.ignored.inc();
             return false;
         };
@@ -45,9 +46,9 @@ impl Answerer {
             .choice
             .map(|choice| map.answer(choice.answer).name.as_str());
         self.metrics.answered(ask.transport, &note, picked);
-        if self.access_log.is_on() {
-            self.access_log
-                .write(&self.line(&note, ask, &map, out.len()));
+        let access_log = self.access_log.load();
+        if access_log.is_on() {
+            access_log.write(&self.line(&note, ask, &map, out.len()));
         }
         true
     }

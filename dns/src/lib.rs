@@ -3,14 +3,15 @@
 //!
 //! The modules, in the order data flows through them:
 //!
-//! - [`config`]: the role's YAML; [`server`]: binding, starting and stopping.
+//! - [`config`]: the role's YAML; [`server`]: binding, starting and stopping; [`reload`]: SIGHUP.
 //! - `udp` and `tcp`: sockets and connections, with their limits; `answer`: what both share, with
 //!   metrics and the access log.
 //! - [`respond`]: bytes of a query to bytes of its answer, a pure function. Within it [`query`]
 //!   (reading), [`ecs`] (the client subnet), [`zone`] (which names exist).
 //! - [`steer`]: which PoP, and why: an immutable map, pins, a geo database, distances.
-//! - `probe` (HTTP checks) and [`health`] (what they mean) make the next map; [`steering`] holds
-//!   the one in use.
+//! - What feeds the map: `probe` (HTTP checks), [`reports`] (what PoPs and other DNS nodes say), and
+//!   [`health`] (what it amounts to). [`steering`] makes maps of it, and holds the one in use;
+//!   `durable` is what outlives the process.
 //!
 //! # Why not hickory-server
 //!
@@ -27,6 +28,8 @@ pub mod ecs;
 pub mod health;
 pub mod metrics;
 pub mod query;
+pub mod reload;
+pub mod reports;
 pub mod respond;
 pub mod server;
 pub mod steer;
@@ -34,6 +37,7 @@ pub mod steering;
 pub mod zone;
 
 mod answer;
+mod durable;
 mod probe;
 mod sockets;
 mod tcp;

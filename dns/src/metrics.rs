@@ -1,7 +1,7 @@
 //! Every metric of the role: name, unit and help side by side.
 
 use modcdn_core::telemetry::register;
-use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 use crate::respond::{Note, Transport};
 
@@ -22,9 +22,6 @@ pub struct Metrics {
     pub tcp_connections: IntGauge,
     /// TCP connections closed at once because of the cap.
     pub tcp_refused: IntCounter,
-    pop_healthy: IntGaugeVec,
-    health_changes: IntCounterVec,
-    map_version: IntGauge,
 }
 
 impl Metrics {
@@ -61,22 +58,6 @@ impl Metrics {
                 "modcdn_dns_tcp_refused_total",
                 "TCP connections closed at once because of the cap",
             ),
-            pop_healthy: register(
-                registry,
-                IntGaugeVec::new(
-                    Opts::new(
-                        "modcdn_dns_pop_healthy",
-                        "1 if the PoP looks healthy from here",
-                    ),
-                    &["pop"],
-                ),
-            ),
-            health_changes: counters(
-                "modcdn_dns_health_changes_total",
-                "Changes of a PoP's health, by the new state",
-                &["pop", "to"],
-            ),
-            map_version: gauge("modcdn_dns_map_version", "Version of the map in use"),
         }
     }
 
@@ -97,25 +78,6 @@ impl Metrics {
         if note.truncated {
             self.truncated.inc();
         }
-    }
-
-    /// Notes a PoP's health.
-    pub fn set_health(&self, pop: &str, healthy: bool) {
-        self.pop_healthy
-            .with_label_values(&[pop])
-            .set(i64::from(healthy));
-    }
-
-    /// Counts a change of a PoP's health.
-    pub fn health_changed(&self, pop: &str, healthy: bool) {
-        self.set_health(pop, healthy);
-        let to = if healthy { "up" } else { "down" };
-        self.health_changes.with_label_values(&[pop, to]).inc();
-    }
-
-    /// Notes the map in use.
-    pub fn set_map_version(&self, version: u64) {
-        self.map_version.set(version.cast_signed());
     }
 }
 

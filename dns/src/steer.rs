@@ -18,6 +18,7 @@
 
 mod countries;
 mod geo;
+mod life;
 mod trie;
 
 use std::fmt;
@@ -27,7 +28,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use geo::{GeoDatabase, GeoError, MAX_DATABASE_BYTES};
 pub use trie::{Match, Trie};
@@ -144,7 +145,8 @@ pub struct Answer {
 }
 
 /// The state of a PoP.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum State {
     /// It may be answered.
     #[default]

@@ -18,6 +18,9 @@ impl Checked for Config {
         self.check_pops(&mut problems);
         self.check_references(&mut problems);
         self.check_limits(&mut problems);
+        self.checks.check(&mut problems);
+        self.reports.check(&mut problems);
+        self.state.check(&mut problems);
         if problems.is_empty() {
             Ok(())
         } else {
@@ -118,12 +121,10 @@ impl Config {
                 problems.push(Problem::new("pins", message));
             }
         }
-        for pop in self
-            .order
-            .iter()
-            .filter(|pop| self.pop_index(pop).is_none())
-        {
-            problems.push(Problem::new("order", format!("no pop is named {pop:?}")));
+        for (key, names) in [("order", &self.order), ("draining", &self.draining)] {
+            for pop in names.iter().filter(|pop| self.pop_index(pop).is_none()) {
+                problems.push(Problem::new(key, format!("no pop is named {pop:?}")));
+            }
         }
     }
 
@@ -170,16 +171,9 @@ impl Config {
             "tcp.connections",
             "must be from 1 to 1000000",
         );
-        for (key, period) in [
-            ("tcp.idle", self.tcp.idle),
-            ("tcp.stall", self.tcp.stall),
-            ("checks.interval", self.checks.interval),
-            ("checks.timeout", self.checks.timeout),
-        ] {
+        for (key, period) in [("tcp.idle", self.tcp.idle), ("tcp.stall", self.tcp.stall)] {
             needs(!period.is_zero(), key, "must be above zero");
         }
-        needs(self.checks.fall > 0, "checks.fall", "must be above zero");
-        needs(self.checks.rise > 0, "checks.rise", "must be above zero");
     }
 }
 

@@ -1,0 +1,101 @@
+//! From a configuration to what maps are made of, files read.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::Error;
+use crate::config::{self, Config};
+use crate::health::{Damping, Rule};
+use crate::reports::Rules;
+use crate::steer::{Constants, Inputs, Places, Point, Pop};
+use crate::steering::Setup;
+
+/// Time after which a map is made although nothing has changed.
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// What a configuration says of the map and of what feeds it. Blocks.
+pub(super) fn of(config: &Config) -> Result<Setup, Error> {
+    let checks = &config.checks;
+    let reports = &config.reports;
+    let targets = config.pops.iter().map(|pop| {
+        let url = pop.health.as_ref();
+        url.map_or_else(Vec::new, |url| url.targets(&pop.addresses))
+    });
+    Ok(Setup {
+        inputs: inputs(config)?,
+        constants: Constants::default(),
+        window: WINDOW,
+        targets: targets.collect(),
+        rule: Rule {
+            fall: checks.fall,
+            rise: checks.rise,
+        },
+        damping: Damping {
+            falls: checks.damping.falls,
+            half_life: *checks.damping.half_life,
+        },
+        rules: Rules {
+            age: *reports.age,
+            samples_age: *reports.samples_age,
+            skew: *reports.skew,
+        },
+        tokens: reports.token_file.clone(),
+        draining: config.draining.iter().cloned().collect(),
+        databases: databases(config),
+    })
+}
+
+fn inputs(config: &Config) -> Result<Inputs, Error> {
+    let index = |name: &String| config.pop_index(name);
+    let pins = config.pins.iter();
+    let geo = config.geo.database.as_ref().map(|path| {
+        Places::open(path).map_err(|error| Error::Geo {
+            path: path.clone(),
+            error,
+        })
+    });
+    Ok(Inputs {
+        pops: config.pops.iter().map(pop).collect(),
+        order: config.order.iter().filter_map(index).collect(),
+        pins: pins
+            .filter_map(|(prefix, name)| Some((*prefix, index(name)?)))
+            .collect(),
+        geo: geo.transpose()?.map(Arc::new),
+        ..Inputs::default()
+    })
+}
+
+fn databases(config: &Config) -> Vec<(&'static str, SystemTime)> {
+    let places = config.geo.database.as_deref().map(|path| ("places", path));
+    let changed = |path: &Path| std::fs::metadata(path).and_then(|file| file.modified());
+    let known = places.into_iter();
+    known
+        .filter_map(|(name, path)| Some((name, changed(path).ok()?)))
+        .collect()
+}
+
+fn pop(pop: &config::Pop) -> Pop {
+    let (v4, v6) = families(pop.addresses.iter().copied());
+    Pop {
+        name: pop.name.clone(),
+        v4,
+        v6,
+        at: Point {
+            latitude: pop.latitude,
+            longitude: pop.longitude,
+        },
+    }
+}
+
+pub(super) fn families(addresses: impl Iterator<Item = IpAddr>) -> (Vec<Ipv4Addr>, Vec<Ipv6Addr>) {
+    let (mut v4, mut v6) = (Vec::new(), Vec::new());
+    for address in addresses {
+        match address {
+            IpAddr::V4(address) => v4.push(address),
+            IpAddr::V6(address) => v6.push(address),
+        }
+    }
+    (v4, v6)
+}
