@@ -8,14 +8,14 @@ use modcdn_core::telemetry::{AccessLog, timestamp};
 use serde::Serialize;
 
 use crate::metrics::{Metrics, code_label, type_label};
-use crate::respond::{Ask, Note, Responder};
+use crate::respond::{Ask, Limited, Note, Responder};
 use crate::steer::Map;
 use crate::steering::Steering;
 
 /// Answers queries with the map in use.
 pub(crate) struct Answerer {
     pub(crate) node: String,
-    pub(crate) responder: ArcSwap<Responder>,
+    pub(crate) responder: Responder,
     pub(crate) steering: Arc<Steering>,
     pub(crate) metrics: Metrics,
     pub(crate) access_log: ArcSwap<AccessLog>,
@@ -38,7 +38,7 @@ impl Answerer {
 
     fn answer_once(&self, query: &[u8], ask: &Ask, out: &mut Vec<u8>) -> bool {
         let map = self.steering.current();
-        let Some(note) = self.responder.load().respond(query, ask, &map, out) else {
+        let Some(note) = self.responder.respond(query, ask, &map, out) else {
             self.metrics.ignored.inc();
             return false;
         };
@@ -50,7 +50,8 @@ impl Answerer {
         if access_log.is_on() {
             access_log.write(&self.line(&note, ask, &map, out.len()));
         }
-        true
+        // Nothing is there to send if the asker's network had its share.
+        !out.is_empty()
     }
 
     fn line<'a>(&'a self, note: &Note, ask: &Ask, map: &'a Map, bytes: usize) -> Line<'a> {
@@ -66,6 +67,7 @@ impl Answerer {
             kind: question.map(|q| type_label(q.kind.into())),
             rcode: code_label(note.code.into()),
             bytes,
+            limited: note.limited.map(Limited::name),
             pop: note
                 .choice
                 .map(|choice| map.answer(choice.answer).name.as_str()),
@@ -90,6 +92,8 @@ struct Line<'a> {
     kind: Option<&'static str>,
     rcode: &'static str,
     bytes: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limited: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pop: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]

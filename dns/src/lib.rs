@@ -7,7 +7,8 @@
 //! - `udp` and `tcp`: sockets and connections, with their limits; `answer`: what both share, with
 //!   metrics and the access log.
 //! - [`respond`]: bytes of a query to bytes of its answer, a pure function. Within it [`query`]
-//!   (reading), [`ecs`] (the client subnet), [`zone`] (which names exist).
+//!   (reading), [`ecs`] (the client subnet), [`cookie`] and [`rates`] (who gets how much), [`zone`]
+//!   (which names exist). [`dynamic`]: TXT records that come and go, and the zones' serials.
 //! - [`steer`]: which PoP, and why: an immutable map, pins, a geo database, distances.
 //! - What feeds the map: `probe` (HTTP checks), [`reports`] (what PoPs and other DNS nodes say), and
 //!   [`health`] (what it amounts to). [`steering`] makes maps of it, and holds the one in use;
@@ -24,10 +25,13 @@
 //! cookies and rate limits, which need the same control.
 
 pub mod config;
+pub mod cookie;
+pub mod dynamic;
 pub mod ecs;
 pub mod health;
 pub mod metrics;
 pub mod query;
+pub mod rates;
 pub mod reload;
 pub mod reports;
 pub mod respond;

@@ -30,11 +30,13 @@ const LIVE: &[&str] = &[
     "order",
     "pins",
     "pops",
+    "records",
     "reports",
     "soa",
+    "steered",
     "ttl",
-    "udp.payload",
     "zone",
+    "zones",
 ];
 
 /// Why a configuration isn't taken up.

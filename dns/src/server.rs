@@ -1,13 +1,12 @@
 //! Start and stop: from a configuration to bound sockets and running tasks.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use hickory_proto::rr::Name;
 use modcdn_core::admin::{self, Admin, Endpoint};
 use modcdn_core::config::{Config as _, Problem};
 use modcdn_core::telemetry::AccessLog;
@@ -19,18 +18,21 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::answer::Answerer;
-use crate::config::{Config, Domain};
+use crate::config::Config;
+use crate::cookie::{Jar, SecretError};
+use crate::dynamic::{Dynamic, StoreError, TxtEndpoint, unix_now};
 use crate::metrics::Metrics;
 use crate::probe::{Authorities, FirstRound, Probes, TlsError};
+use crate::rates::Rates;
 use crate::reload::{Loader, ReloadError, changes};
 use crate::reports::endpoint::{DrainEndpoint, PopsEndpoint, ReportsEndpoint};
 use crate::reports::file::ReportsFile;
-use crate::respond::Responder;
+use crate::respond::{Responder, Settings};
 use crate::sockets::{BindError, Bound, bind};
 use crate::steer::{GeoError, Map};
 use crate::steering::{self, Setup, Steering};
-use crate::zone::{Authority, Nameserver, Ttls, Zone};
-use crate::{tcp, udp};
+use crate::zone::Zone;
+use crate::{tcp, udp, zone};
 
 mod setup;
 
@@ -65,6 +67,12 @@ pub enum Error {
     /// Https checks can't be made.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// What is kept of the zones can't be used.
+    #[error(transparent)]
+    Dynamic(#[from] StoreError),
+    /// There are no secrets for cookies.
+    #[error(transparent)]
+    Cookies(#[from] SecretError),
     /// The access log can't be written.
     #[error("access log {target}: {error}")]
     AccessLog {
@@ -114,6 +122,7 @@ pub struct Dns {
     admin_address: SocketAddr,
     admin: Arc<Admin>,
     answerer: Arc<Answerer>,
+    dynamic: Arc<Dynamic>,
     stop: watch::Sender<bool>,
     /// The configuration in use.
     config: Config,
@@ -148,12 +157,17 @@ impl Dns {
         let steering = blocking(move || Ok(Arc::new(Steering::open(setup, dir, of_map)))).await?;
         let bound = bind_all(&config)?;
         let addresses: Vec<_> = bound.iter().map(|bound| bound.address).collect();
-        let admin = Admin::with("dns", registry, endpoints(&steering));
+        let dynamic = Dynamic::start(
+            config.dynamic.clone(),
+            zones(&config, &addresses)?,
+            unix_now(),
+        )?;
+        let admin = Admin::with("dns", registry, endpoints(&steering, &dynamic));
         let admin_listener = bind_admin(config.admin).await?;
         let admin_address = admin_listener.local_addr()?;
         let answerer = Arc::new(Answerer {
             node: config.name.clone(),
-            responder: ArcSwap::from_pointee(responder(&config, &addresses)?),
+            responder: Responder::new(dynamic.published(), settings(&config)?),
             steering: steering.clone(),
             metrics,
             access_log: ArcSwap::from_pointee(opened.access_log),
@@ -165,6 +179,7 @@ impl Dns {
             admin_address,
             admin,
             answerer,
+            dynamic,
             stop,
             serving: JoinSet::new(),
             watching: JoinSet::new(),
@@ -175,6 +190,7 @@ impl Dns {
         dns.serve(bound, &stopped);
         dns.watch(admin_listener, first_round);
         dns.read_reports();
+        dns.watching.spawn(dns.dynamic.clone().keep_expiring());
         tracing::info!(addresses = ?dns.addresses, zone = %dns.config.zone, "answering");
         Ok(dns)
     }
@@ -197,7 +213,7 @@ impl Dns {
     async fn try_reload(&mut self, again: &Loader<'_>) -> Result<Vec<String>, ReloadError> {
         let config = again()?;
         let changed = changes(&self.config, &config)?;
-        let responder = responder(&config, &self.addresses)?;
+        let zones = zones(&config, &self.addresses)?;
         let steering = self.steering().clone();
         let (opened, map, config) = blocking(move || {
             let opened = open(&config)?;
@@ -207,12 +223,12 @@ impl Dns {
         .await?;
         // From here on nothing can fail.
         self.steering().adopt(opened.setup, map);
-        self.answerer.responder.store(Arc::new(responder));
+        self.dynamic.replace(zones, unix_now());
         self.answerer.access_log.store(Arc::new(opened.access_log));
         let (probes, _) = Probes::start(&config, &opened.authorities, self.steering());
         self.probes = probes;
-        let reports = std::mem::replace(&mut self.config, config).reports;
-        if reports != self.config.reports {
+        let before = std::mem::replace(&mut self.config, config).reports;
+        if !self.config.reports.reads_as(&before) {
             self.read_reports();
         }
         Ok(changed)
@@ -332,20 +348,17 @@ fn open(config: &Config) -> Result<Opened, Error> {
     })
 }
 
-fn responder(config: &Config, bound: &[SocketAddr]) -> Result<Responder, Error> {
-    Ok(Responder::new(zone(config, bound)?, config.udp.payload))
-}
-
 fn first(problems: Vec<Problem>) -> Error {
     let problem = problems.into_iter().next();
     Error::Config(problem.unwrap_or_else(|| Problem::new("", "unusable")))
 }
 
-fn endpoints(steering: &Arc<Steering>) -> Vec<Box<dyn Endpoint>> {
+fn endpoints(steering: &Arc<Steering>, dynamic: &Arc<Dynamic>) -> Vec<Box<dyn Endpoint>> {
     vec![
         Box::new(ReportsEndpoint(steering.clone())),
         Box::new(DrainEndpoint(steering.clone())),
         Box::new(PopsEndpoint(steering.clone())),
+        Box::new(TxtEndpoint::new(dynamic.clone())),
     ]
 }
 
@@ -376,45 +389,23 @@ fn open_access_log(config: &Config) -> Result<AccessLog, Error> {
     })
 }
 
-fn zone(config: &Config, bound: &[SocketAddr]) -> Result<Zone, Error> {
-    let origin = config.zone.name();
-    let below = |label: &str| {
-        origin.prepend_label(label).map_err(|error| {
-            Error::Config(Problem::new(
-                "zone",
-                format!("too long for {label}: {error}"),
-            ))
-        })
-    };
-    let nameservers = if config.nameservers.is_empty() {
-        let addresses = bound.iter().map(SocketAddr::ip);
-        vec![nameserver(below("ns1")?, addresses)]
-    } else {
-        let named = config.nameservers.iter();
-        named
-            .map(|ns| nameserver(ns.name.name().clone(), ns.addresses.iter().copied()))
-            .collect()
-    };
-    let soa = &config.soa;
-    let authority = Authority {
-        contact: match soa.contact.as_ref().map(Domain::name) {
-            Some(contact) => contact.clone(),
-            None => below("hostmaster")?,
-        },
-        serial: soa.serial,
-        refresh: *soa.refresh,
-        retry: *soa.retry,
-        expire: *soa.expire,
-        negative_ttl: *soa.negative_ttl,
-    };
-    let ttls = Ttls {
-        steered: *config.ttl,
-        fixed: *config.fixed_ttl,
-    };
-    Ok(Zone::new(origin.clone(), nameservers, &authority, ttls))
+fn zones(config: &Config, bound: &[SocketAddr]) -> Result<Vec<Zone>, Error> {
+    let bound: Vec<_> = bound.iter().map(SocketAddr::ip).collect();
+    zone::build::zones(config, &bound).map_err(Error::Config)
 }
 
-fn nameserver(name: Name, addresses: impl Iterator<Item = IpAddr>) -> Nameserver {
-    let (v4, v6) = setup::families(addresses);
-    Nameserver { name, v4, v6 }
+fn settings(config: &Config) -> Result<Settings, Error> {
+    let cookies = match (&config.cookies.enabled, &config.cookies.secret_file) {
+        (false, _) => None,
+        (true, Some(path)) => Some(Jar::open(path)?),
+        (true, None) => Some(Jar::random()?),
+    };
+    let limits = config.rates.is_on().then(|| config.rates.limits());
+    Ok(Settings {
+        payload: config.udp.payload,
+        identity: Some(config.name.clone()),
+        idle: *config.tcp.idle,
+        cookies,
+        rates: limits.map(|limits| Rates::new(limits, Instant::now())),
+    })
 }

@@ -56,6 +56,15 @@ impl Default for Reports {
 }
 
 impl Reports {
+    /// Whether the same file is read in the same way.
+    pub(crate) fn reads_as(&self, other: &Self) -> bool {
+        let reads = |reports: &Self| {
+            let path = reports.file.clone();
+            (path, reports.file_size, reports.look)
+        };
+        reads(self) == reads(other)
+    }
+
     /// Adds what is wrong.
     pub(super) fn check(&self, problems: &mut Vec<Problem>) {
         for (key, period) in [("reports.look", self.look), ("reports.age", self.age)] {

@@ -68,7 +68,14 @@ fn the_examples_comments_are_a_configuration_too() {
         .filter(|line| {
             !matches!(
                 *line,
-                "nameservers: []" | "pops: []" | "pins: {}" | "order: []" | "draining: []"
+                "nameservers: []"
+                    | "steered: []"
+                    | "records: []"
+                    | "zones: []"
+                    | "pops: []"
+                    | "pins: {}"
+                    | "order: []"
+                    | "draining: []"
             )
         })
         .map(|line| format!("{line}\n"))

@@ -1,12 +1,13 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-use hickory_proto::op::OpCode;
+use hickory_proto::op::{Message, MessageType, OpCode};
+use hickory_proto::rr::{Name, RecordType};
 use proptest::prelude::*;
 
 use super::*;
-use crate::steer::{Constants, Inputs, Point, compile};
-use crate::zone::{Authority, Nameserver, Ttls};
+use crate::steer::{Constants, Inputs, Point, Pop, ViewId, compile};
+use crate::zone::{Authority, Nameserver, Ttls, Zone};
 
 const CAP: u16 = 1232;
 
@@ -77,8 +78,16 @@ fn responder() -> Responder {
         steered: 20 * second,
         fixed: 3600 * second,
     };
-    let zone = Zone::new(name("go.test."), nameservers.into(), &authority, ttls);
-    Responder::new(zone, CAP)
+    let mut zone = Zone::new(name("go.test."), nameservers.into(), &authority, ttls);
+    zone.steer(&name("go.test."), ViewId::default(), None);
+    publish(vec![zone])
+}
+
+fn publish(zones: Vec<Zone>) -> Responder {
+    Responder::new(
+        Arc::new(ArcSwap::from_pointee(Zones::new(zones))),
+        Settings::plain(CAP),
+    )
 }
 
 /// A query, byte by byte.
@@ -151,6 +160,7 @@ fn answer(bytes: &[u8], transport: Transport, map: &Map) -> Option<(Vec<u8>, Not
     let ask = Ask {
         peer: "127.0.0.1".parse().unwrap(),
         transport,
+        at: Moment::now(),
     };
     let mut out = Vec::new();
     let note = responder().respond(bytes, &ask, map, &mut out)?;
@@ -416,7 +426,6 @@ fn what_does_not_fit_a_datagram_is_cut_and_whole_over_tcp() {
 
 #[test]
 fn addresses_of_name_servers_are_left_out_before_anything_is_cut() {
-    let plain = responder();
     let many = (0..18).map(|n| Nameserver {
         name: name(&format!("ns{n}.go.test.")),
         v4: vec![Ipv4Addr::LOCALHOST; 2],
@@ -435,10 +444,11 @@ fn addresses_of_name_servers_are_left_out_before_anything_is_cut() {
         fixed: Duration::ZERO,
     };
     let zone = Zone::new(name("go.test."), many.collect(), &authority, ttls);
-    let crowded = Responder::new(zone, plain.payload);
+    let crowded = publish(vec![zone]);
     let asked = Ask {
         peer: "127.0.0.1".parse().unwrap(),
         transport: Transport::Udp,
+        at: Moment::now(),
     };
     let mut out = Vec::new();
     let query = ask("go.test", NS).bytes();

@@ -1,6 +1,5 @@
 //! From a configuration to what maps are made of, files read.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -11,6 +10,7 @@ use crate::health::{Damping, Rule};
 use crate::reports::Rules;
 use crate::steer::{Constants, Inputs, Places, Point, Pop};
 use crate::steering::Setup;
+use crate::zone::build::families;
 
 /// Time after which a map is made although nothing has changed.
 const WINDOW: Duration = Duration::from_secs(60);
@@ -57,6 +57,7 @@ fn inputs(config: &Config) -> Result<Inputs, Error> {
         })
     });
     Ok(Inputs {
+        views: config.views(),
         pops: config.pops.iter().map(pop).collect(),
         order: config.order.iter().filter_map(index).collect(),
         pins: pins
@@ -87,15 +88,4 @@ fn pop(pop: &config::Pop) -> Pop {
             longitude: pop.longitude,
         },
     }
-}
-
-pub(super) fn families(addresses: impl Iterator<Item = IpAddr>) -> (Vec<Ipv4Addr>, Vec<Ipv6Addr>) {
-    let (mut v4, mut v6) = (Vec::new(), Vec::new());
-    for address in addresses {
-        match address {
-            IpAddr::V4(address) => v4.push(address),
-            IpAddr::V6(address) => v6.push(address),
-        }
-    }
-    (v4, v6)
 }
