@@ -8,6 +8,7 @@ mod health_url;
 pub mod rates;
 pub mod reports;
 pub mod state;
+mod steering;
 mod values;
 pub mod zones;
 
@@ -28,6 +29,7 @@ pub use health_url::{HealthUrl, HealthUrlError};
 pub use rates::Rates;
 pub use reports::Reports;
 pub use state::State;
+pub use steering::Steering;
 pub use values::{Domain, DomainError};
 pub use zones::{HttpsConfig, RecordConfig, RecordKind, SteeredName, ZoneConfig};
 
@@ -116,12 +118,16 @@ pub struct Config {
     pub pops: Vec<Pop>,
     /// Prefixes whose clients are led to a PoP by name.
     pub pins: BTreeMap<IpNet, String>,
+    /// Autonomous systems whose clients are led to a PoP by name, unless their prefix is pinned.
+    pub asn_pins: BTreeMap<u32, String>,
     /// The geo database.
     pub geo: Geo,
     /// PoPs in the order in which clients of unknown place prefer them.
     pub order: Vec<String>,
     /// PoPs that are to get no new clients, by name.
     pub draining: Vec<String>,
+    /// How PoPs are chosen.
+    pub steering: Steering,
     /// How PoPs are checked.
     pub checks: Checks,
     /// Who may report, and for how long what is reported counts.
@@ -190,6 +196,8 @@ pub struct Pop {
 pub struct Geo {
     /// An mmdb file; none: clients have no place.
     pub database: Option<PathBuf>,
+    /// An mmdb file with autonomous systems; none: clients have none.
+    pub asn: Option<PathBuf>,
 }
 
 /// Limits of UDP.
@@ -236,9 +244,11 @@ impl Default for Config {
             fixed_ttl: DEFAULT_FIXED_TTL,
             pops: Vec::new(),
             pins: BTreeMap::new(),
+            asn_pins: BTreeMap::new(),
             geo: Geo::default(),
             order: Vec::new(),
             draining: Vec::new(),
+            steering: Steering::default(),
             checks: Checks::default(),
             reports: Reports::default(),
             state: State::default(),

@@ -29,17 +29,6 @@ impl State {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Up, Self::Degraded, Self::Draining, Self::Down];
 
-    /// The same in logs, metrics and explanations.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Up => "up",
-            Self::Degraded => "degraded",
-            Self::Draining => "draining",
-            Self::Down => "down",
-        }
-    }
-
     /// Whether it takes clients.
     #[must_use]
     pub fn is_answerable(self) -> bool {

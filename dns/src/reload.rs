@@ -22,6 +22,7 @@ pub type Loader<'a> = dyn Fn() -> Result<Config, ConfigError> + 'a;
 /// needs a restart: a key that nobody thought of is refused, not ignored.
 const LIVE: &[&str] = &[
     "access_log",
+    "asn_pins",
     "checks",
     "draining",
     "fixed_ttl",
@@ -34,6 +35,7 @@ const LIVE: &[&str] = &[
     "reports",
     "soa",
     "steered",
+    "steering",
     "ttl",
     "zone",
     "zones",

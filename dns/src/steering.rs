@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
@@ -27,7 +27,7 @@ use crate::durable::Folder;
 use crate::health::{Change, Damping, Rule, State};
 use crate::probe::{Observe, Outcome};
 use crate::reports::{Refused, Report, Rules, Taken};
-use crate::steer::{Constants, Inputs, Map, compile};
+use crate::steer::{Constants, Inputs, Map, Samples, compile};
 
 use desk::Desk;
 use keeper::KeptPop;
@@ -43,8 +43,6 @@ pub struct Setup {
     pub inputs: Inputs,
     /// Numbers of the algorithm.
     pub constants: Constants,
-    /// Time after which a map is made although nothing has changed: round trips come and decay.
-    pub window: Duration,
     /// The addresses of each PoP that are checked; none: it isn't.
     pub targets: Vec<Vec<SocketAddr>>,
     /// How checks change one's mind.
@@ -82,10 +80,20 @@ pub struct PopView {
     addresses: Vec<IpAddr>,
 }
 
+/// What was measured.
+#[derive(Default)]
+struct Learnt {
+    samples: Arc<Samples>,
+    /// Whether that is on disk.
+    kept: bool,
+}
+
 /// A handle to the map in use.
 pub struct Steering {
     map: ArcSwap<Map>,
     desk: Mutex<Desk>,
+    /// What was measured; the desk's lock is never asked for while this one is held.
+    learnt: Mutex<Learnt>,
     /// There is something to compile.
     work: Notify,
     /// There is something to keep.
@@ -104,8 +112,14 @@ impl Steering {
         let now = Instant::now();
         let mut desk = Desk::open(setup, &folder, now, SystemTime::now());
         keeper::keep_ceiling(&mut desk.versions, &folder, &metrics);
-        let (map, _) = compile(&desk.inputs, None, &desk.setup.constants, now);
+        let learnt = Learnt {
+            samples: Arc::new(keeper::read_samples(&folder)),
+            kept: true,
+        };
+        let inputs = desk.inputs_with(&learnt.samples, SystemTime::now());
+        let (map, _) = compile(&inputs, None, &desk.setup.constants, now);
         metrics.compiled(now.elapsed());
+        metrics.set_samples(learnt.samples.len());
         let map = map.numbered(desk.versions.take());
         metrics.published(map.version());
         for (pop, verdict) in desk.inputs.pops.iter().zip(desk.board.verdicts()) {
@@ -114,6 +128,7 @@ impl Steering {
         Self {
             map: ArcSwap::from_pointee(map),
             desk: Mutex::new(desk),
+            learnt: Mutex::new(learnt),
             work: Notify::new(),
             keep: Notify::new(),
             folder,
@@ -213,7 +228,7 @@ impl Steering {
 
     /// Puts the map in use as it is for the states and addresses now.
     fn republish(&self, desk: &mut Desk) -> u64 {
-        let map = (self.map.load()).restated(&desk.inputs, &desk.setup.constants, Instant::now());
+        let map = self.map.load().restated(&desk.inputs);
         self.publish(desk, map)
     }
 
@@ -239,7 +254,7 @@ impl Steering {
     /// Makes maps when something has changed, and in each window, for ever.
     pub(crate) async fn compile_for_ever(self: Arc<Self>) {
         loop {
-            let window = self.desk.lock().setup.window;
+            let window = self.desk.lock().setup.constants.window;
             // A window that is over is as good as a change.
             let _ = tokio::time::timeout(window, self.work.notified()).await;
             let steering = self.clone();
@@ -253,16 +268,17 @@ impl Steering {
     /// Makes a map of all that is known, and puts it in use. Takes its time.
     fn compile(&self) {
         let began = Instant::now();
+        let samples = self.learn();
         let (inputs, constants, epoch) = {
             let desk = self.desk.lock();
-            (
-                desk.inputs.clone(),
-                desk.setup.constants.clone(),
-                desk.epoch,
-            )
+            let inputs = desk.inputs_with(&samples, SystemTime::now());
+            (inputs, desk.setup.constants.clone(), desk.epoch)
         };
+        // The map doesn't keep them, so whoever learns next needn't copy them.
+        drop(samples);
         let before = self.snapshot();
         let (map, changes) = compile(&inputs, Some(&before), &constants, began);
+        drop(inputs);
         self.metrics.compiled(began.elapsed());
         let mut desk = self.desk.lock();
         if desk.epoch != epoch {
@@ -270,10 +286,28 @@ impl Steering {
             return;
         }
         // States may have changed while it was made.
-        let map = map.restated(&desk.inputs, &desk.setup.constants, Instant::now());
+        let map = map.restated(&desk.inputs);
         let version = self.publish(&mut desk, map);
         drop(desk);
         tracing::debug!(map = version, ?changes, "map compiled");
+    }
+
+    /// Takes in what was measured since the last time.
+    fn learn(&self) -> Arc<Samples> {
+        let (pending, constants) = self.desk.lock().measured();
+        let mut learnt = self.learnt.lock();
+        if !pending.is_empty() {
+            learnt.kept = false;
+            let samples = Arc::make_mut(&mut learnt.samples);
+            for sample in &pending {
+                if let Err(error) = samples.add(sample, &constants) {
+                    self.metrics.unlearnt(error);
+                }
+            }
+            samples.forget(unix_seconds(SystemTime::now()), &constants);
+            self.metrics.set_samples(samples.len());
+        }
+        learnt.samples.clone()
     }
 
     /// Judges what grows old, for ever.
@@ -302,7 +336,13 @@ impl Steering {
     /// Makes the first map of another configuration. Blocks, and changes nothing yet.
     pub(crate) fn prepare(&self, setup: &Setup) -> Map {
         let began = Instant::now();
+        let samples = self.learn();
         let inputs = self.desk.lock().inputs_for(setup);
+        let inputs = Inputs {
+            samples,
+            clock: unix_seconds(SystemTime::now()),
+            ..inputs
+        };
         let (map, _) = compile(&inputs, Some(&self.snapshot()), &setup.constants, began);
         self.metrics.compiled(began.elapsed());
         map
@@ -314,7 +354,7 @@ impl Steering {
         let now = Instant::now();
         let mut desk = self.desk.lock();
         desk.adopt(setup, now);
-        let map = map.restated(&desk.inputs, &desk.setup.constants, now);
+        let map = map.restated(&desk.inputs);
         self.publish(&mut desk, map);
         self.metrics.forget();
         for (pop, verdict) in desk.inputs.pops.iter().zip(desk.board.verdicts()) {
@@ -342,6 +382,13 @@ impl Observe for Steering {
         }
         self.judge(&mut desk);
     }
+}
+
+fn unix_seconds(clock: SystemTime) -> u64 {
+    clock
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
 }
 
 #[cfg(test)]

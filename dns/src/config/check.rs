@@ -17,6 +17,8 @@ impl Checked for Config {
         self.dynamic.check(&mut problems);
         self.check_pops(&mut problems);
         self.check_references(&mut problems);
+        self.steering
+            .check(|name| self.pop_index(name).is_some(), &mut problems);
         self.check_limits(&mut problems);
         self.checks.check(&mut problems);
         self.reports.check(&mut problems);
@@ -92,6 +94,16 @@ impl Config {
                 let message = format!("{prefix} has host bits set: write {}", prefix.trunc());
                 problems.push(Problem::new("pins", message));
             }
+        }
+        for (asn, pop) in &self.asn_pins {
+            if self.pop_index(pop).is_none() {
+                let message = format!("AS{asn}: no pop is named {pop:?}");
+                problems.push(Problem::new("asn_pins", message));
+            }
+        }
+        if !self.asn_pins.is_empty() && self.geo.asn.is_none() {
+            let message = "need a database of autonomous systems: set geo.asn";
+            problems.push(Problem::new("asn_pins", message));
         }
         for (key, names) in [("order", &self.order), ("draining", &self.draining)] {
             for pop in names.iter().filter(|pop| self.pop_index(pop).is_none()) {

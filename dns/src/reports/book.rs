@@ -71,6 +71,8 @@ pub struct Taken {
     pub unknown: usize,
     /// Heartbeat, views and samples that were too old, or older than what was known.
     pub old: usize,
+    /// Samples that came faster than maps are made of them.
+    pub full: usize,
 }
 
 /// Why a report as a whole doesn't count.

@@ -2,18 +2,15 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use super::Error;
 use crate::config::{self, Config};
 use crate::health::{Damping, Rule};
 use crate::reports::Rules;
-use crate::steer::{Constants, Inputs, Places, Point, Pop};
+use crate::steer::{Asns, GeoError, Inputs, Places, Point, Pop};
 use crate::steering::Setup;
 use crate::zone::build::families;
-
-/// Time after which a map is made although nothing has changed.
-const WINDOW: Duration = Duration::from_secs(60);
 
 /// What a configuration says of the map and of what feeds it. Blocks.
 pub(super) fn of(config: &Config) -> Result<Setup, Error> {
@@ -25,8 +22,7 @@ pub(super) fn of(config: &Config) -> Result<Setup, Error> {
     });
     Ok(Setup {
         inputs: inputs(config)?,
-        constants: Constants::default(),
-        window: WINDOW,
+        constants: config.steering.constants(),
         targets: targets.collect(),
         rule: Rule {
             fall: checks.fall,
@@ -49,13 +45,8 @@ pub(super) fn of(config: &Config) -> Result<Setup, Error> {
 
 fn inputs(config: &Config) -> Result<Inputs, Error> {
     let index = |name: &String| config.pop_index(name);
-    let pins = config.pins.iter();
-    let geo = config.geo.database.as_ref().map(|path| {
-        Places::open(path).map_err(|error| Error::Geo {
-            path: path.clone(),
-            error,
-        })
-    });
+    let (pins, systems) = (config.pins.iter(), config.asn_pins.iter());
+    let bias = |pop: &config::Pop| config.steering.bias.get(&pop.name).copied();
     Ok(Inputs {
         views: config.views(),
         pops: config.pops.iter().map(pop).collect(),
@@ -63,15 +54,38 @@ fn inputs(config: &Config) -> Result<Inputs, Error> {
         pins: pins
             .filter_map(|(prefix, name)| Some((*prefix, index(name)?)))
             .collect(),
-        geo: geo.transpose()?.map(Arc::new),
+        asn_pins: Arc::new(
+            systems
+                .filter_map(|(asn, name)| Some((*asn, index(name)?)))
+                .collect(),
+        ),
+        geo: open(config.geo.database.as_deref(), Places::open)?,
+        asns: open(config.geo.asn.as_deref(), Asns::open)?,
+        bias: (config.pops.iter())
+            .map(|pop| bias(pop).unwrap_or(0.0))
+            .collect(),
         ..Inputs::default()
     })
 }
 
+fn open<T>(
+    path: Option<&Path>,
+    read: impl Fn(&Path) -> Result<T, GeoError>,
+) -> Result<Option<Arc<T>>, Error> {
+    let opened = path.map(|path| {
+        read(path).map(Arc::new).map_err(|error| Error::Geo {
+            path: path.to_owned(),
+            error,
+        })
+    });
+    opened.transpose()
+}
+
 fn databases(config: &Config) -> Vec<(&'static str, SystemTime)> {
     let places = config.geo.database.as_deref().map(|path| ("places", path));
+    let systems = config.geo.asn.as_deref().map(|path| ("asn", path));
     let changed = |path: &Path| std::fs::metadata(path).and_then(|file| file.modified());
-    let known = places.into_iter();
+    let known = places.into_iter().chain(systems);
     known
         .filter_map(|(name, path)| Some((name, changed(path).ok()?)))
         .collect()

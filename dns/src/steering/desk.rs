@@ -1,15 +1,19 @@
-//! All that makes maps, and is known of PoPs: no I/O, no clock.
+//! All that makes maps, and is known of PoPs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use super::keeper::{self, KeptPop};
-use super::{PopView, Setup};
+use super::{PopView, Setup, unix_seconds};
 use crate::durable::{Folder, Versions};
 use crate::health::{Board, Change, Check, Evidence, State, Streak};
 use crate::reports::{Book, Refused, Report, Taken};
-use crate::steer::{Inputs, Pop};
+use crate::steer::{Constants, Inputs, Pop, Sample, Samples};
+
+/// Samples that may wait for the next map; more than that in one window are left out and counted.
+const MAX_PENDING: usize = 1_000_000;
 
 /// All that makes maps.
 pub(super) struct Desk {
@@ -23,6 +27,8 @@ pub(super) struct Desk {
     streaks: BTreeMap<String, BTreeMap<SocketAddr, Streak>>,
     /// PoPs that an operator drains by call.
     drained: BTreeSet<String>,
+    /// Samples that no map was made of yet.
+    pending: Vec<Sample>,
     pub(super) versions: Versions,
     /// When the map in use was.
     pub(super) published: Instant,
@@ -49,6 +55,7 @@ impl Desk {
             inputs,
             board,
             book,
+            pending: Vec::new(),
             versions: Versions::open(folder, clock),
             published: now,
             epoch: 0,
@@ -93,8 +100,42 @@ impl Desk {
         now: Instant,
         clock: SystemTime,
     ) -> Result<Taken, Refused> {
-        let taken = self.book.take(report, now, clock)?;
+        let mut taken = self.book.take(report, now, clock)?;
+        let room = MAX_PENDING.saturating_sub(self.pending.len());
+        taken.full = taken.samples.len().saturating_sub(room);
+        taken.samples.truncate(room);
+        let samples = taken.samples.iter().map(|measured| Sample {
+            prefix: measured.prefix,
+            pop: measured.pop.clone(),
+            median_ms: measured.ms,
+            n: f64::from(measured.n),
+            at: unix_seconds(measured.at),
+        });
+        self.pending.extend(samples);
         Ok(taken)
+    }
+
+    /// What was measured since the last time, and how it is to be weighed.
+    pub(super) fn measured(&mut self) -> (Vec<Sample>, Constants) {
+        let pending = std::mem::take(&mut self.pending);
+        (pending, self.setup.constants.clone())
+    }
+
+    /// What the next map is made of.
+    pub(super) fn inputs_with(&self, samples: &Arc<Samples>, clock: SystemTime) -> Inputs {
+        let now = Instant::now();
+        let load = |pop: &Pop| {
+            self.book
+                .itself(&pop.name, now)
+                .and_then(|itself| itself.load)
+        };
+        let loads = self.inputs.pops.iter().map(|pop| load(pop).unwrap_or(0.0));
+        Inputs {
+            samples: samples.clone(),
+            clock: unix_seconds(clock),
+            load: loads.collect(),
+            ..self.inputs.clone()
+        }
     }
 
     /// Drains a PoP by call, or ends that; false if there is none of that name.

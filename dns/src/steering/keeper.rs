@@ -11,9 +11,11 @@ use tokio::time::{Instant, timeout_at};
 use super::{Metrics, Steering};
 use crate::durable::{Folder, Versions};
 use crate::health::State;
+use crate::steer::Samples;
 
-/// The file's name.
+/// The names of the files.
 const POPS: &str = "pops";
+const SAMPLES: &str = "samples";
 
 /// What is kept of a PoP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +33,11 @@ pub(super) fn read_pops(folder: &Folder) -> BTreeMap<String, KeptPop> {
     folder.read(POPS).whole().unwrap_or_default()
 }
 
+/// What was kept of samples. Blocks.
+pub(super) fn read_samples(folder: &Folder) -> Samples {
+    folder.read(SAMPLES).whole().unwrap_or_default()
+}
+
 impl Steering {
     /// Writes what has changed: states at once, samples every `interval`; for ever.
     pub(crate) async fn keep_for_ever(self: Arc<Self>, interval: Duration) {
@@ -44,6 +51,9 @@ impl Steering {
             let keeping = tokio::task::spawn_blocking(move || {
                 steering.keep_ceiling();
                 steering.keep_pops();
+                if !woken {
+                    steering.keep_samples();
+                }
             });
             if let Err(error) = keeping.await {
                 tracing::error!(%error, "state couldn't be kept");
@@ -57,6 +67,22 @@ impl Steering {
     /// Writes all that has changed, before the end. Blocks.
     pub(crate) fn keep_all(&self) {
         self.keep_pops();
+        self.learn();
+        self.keep_samples();
+    }
+
+    fn keep_samples(&self) {
+        let samples = {
+            let mut learnt = self.learnt.lock();
+            if std::mem::replace(&mut learnt.kept, true) {
+                return;
+            }
+            learnt.samples.clone()
+        };
+        let written = self.folder.write(SAMPLES, &*samples);
+        if !noted(&self.metrics, SAMPLES, written) {
+            self.learnt.lock().kept = false;
+        }
     }
 
     fn keep_ceiling(&self) {

@@ -11,6 +11,7 @@ use prometheus::{
 
 use crate::health::{Change, State, Verdict};
 use crate::reports::Taken;
+use crate::steer::SampleError;
 
 /// Seconds in a day.
 const DAY: f64 = 86_400.0;
@@ -27,6 +28,8 @@ pub struct Metrics {
     reports: IntCounterVec,
     items: IntCounterVec,
     report_age: GaugeVec,
+    samples: IntGauge,
+    unlearnt: IntCounterVec,
     map_version: IntGauge,
     map_age: Gauge,
     compile: Histogram,
@@ -97,6 +100,15 @@ impl Metrics {
                 "modcdn_dns_report_age_seconds",
                 "Age of a PoP's last heartbeat",
                 &["pop"],
+            ),
+            samples: gauge(
+                "modcdn_dns_samples",
+                "Prefixes and PoPs of which round trips are known",
+            ),
+            unlearnt: counters(
+                "modcdn_dns_samples_refused_total",
+                "Samples that nothing was learnt from",
+                &["reason"],
             ),
             map_version: gauge("modcdn_dns_map_version", "Version of the map in use"),
             map_age: register(
@@ -186,9 +198,20 @@ impl Metrics {
             ("sample", taken.samples.len()),
             ("unknown", taken.unknown),
             ("old", taken.old),
+            ("full", taken.full),
         ] {
             self.items.with_label_values(&[item]).inc_by(count as u64);
         }
+    }
+
+    /// Notes how much is known of round trips.
+    pub(crate) fn set_samples(&self, count: usize) {
+        self.samples.set(count as i64);
+    }
+
+    /// Counts a sample that nothing was learnt from.
+    pub(crate) fn unlearnt(&self, why: SampleError) {
+        self.unlearnt.with_label_values(&[why.name()]).inc();
     }
 
     /// Notes the age of a PoP's last heartbeat.

@@ -31,7 +31,6 @@ fn setup(pops: &[(&str, &[&str])]) -> Setup {
             ..Inputs::default()
         },
         constants: Constants::default(),
-        window: Duration::from_secs(60),
         targets: pops.iter().map(targets).collect(),
         rule: RULE,
         damping: Damping {
@@ -170,6 +169,31 @@ fn a_killed_server_never_gives_a_version_out_again() {
         assert!(version > last + 2, "{version} after {last}");
         last = version;
     }
+}
+
+#[test]
+fn what_was_measured_makes_the_next_map_and_outlives_the_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let before = steering(Some(folder.path()));
+    let samples = r#"{"pop":"ap","samples":[{"prefix":"198.51.100.0/24","ms":1,"n":50},
+        {"prefix":"198.51.100.0/24","pop":"us","ms":90,"n":50},
+        {"prefix":"198.51.100.0/24","pop":"eu","ms":90,"n":50}]}"#;
+    assert_eq!(report(&before, samples).samples.len(), 3);
+    before.compile();
+    let client = crate::steer::Client {
+        subnet: Some([198, 51, 100, 0].into()),
+        resolver: [127, 0, 0, 1].into(),
+    };
+    let answered = |steering: &Steering| {
+        let map = steering.snapshot();
+        let choice = map.choose(crate::steer::ViewId(0), &client, Instant::now());
+        (map.answer(choice.answer).name.clone(), choice.source.name())
+    };
+    // The first map led everybody elsewhere for want of knowledge; a restarted server knows.
+    assert_eq!(before.learnt.lock().samples.len(), 3);
+    before.keep_all();
+    let after = steering(Some(folder.path()));
+    assert_eq!(answered(&after), ("ap".to_owned(), "measured"));
 }
 
 #[test]
