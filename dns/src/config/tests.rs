@@ -54,7 +54,7 @@ fn a_whole_configuration_is_read() {
     let config = parse::<Config>("dns.yaml", FULL).unwrap();
     assert_eq!(config.pins.len(), 2);
     let health = config.pops[0].health.clone().unwrap();
-    assert_eq!(health.address(), "127.0.0.11:8080".parse().unwrap());
+    assert_eq!(health.targets(&[]), ["127.0.0.11:8080".parse().unwrap()]);
     assert_eq!(health.path(), "/-/healthz");
     let text = serde_yaml::to_string(&config).unwrap();
     assert_eq!(parse::<Config>("dns.yaml", &text).unwrap(), config);
@@ -75,6 +75,7 @@ fn the_examples_comments_are_a_configuration_too() {
                     | "pops: []"
                     | "pins: {}"
                     | "order: []"
+                    | "draining: []"
             )
         })
         .map(|line| format!("{line}\n"))
@@ -121,6 +122,11 @@ fn every_mistake_is_named() {
         ("udp: {batch: 0}", "from 1 to 1024"),
         ("udp: {sockets: 999}", "at most 256"),
         ("checks: {fall: 0}", "above zero"),
+        ("checks: {damping: {half_life: 0s}}", "above zero"),
+        ("draining: [eu]", "no pop is named \"eu\""),
+        ("reports: {age: 0s}", "above zero"),
+        ("reports: {token: x}", "unknown field"),
+        ("state: {interval: 0s}", "above zero"),
         (
             "pops: [{name: EU, addresses: [127.0.0.1], latitude: 0, longitude: 0}]",
             "not a name",
@@ -208,25 +214,4 @@ fn every_mistake_is_named() {
     assert!(problems(&host_bits).contains("write 192.0.2.0/24"));
     let twice = FULL.replace("name: us", "name: eu");
     assert!(problems(&twice).contains("twice"));
-}
-
-#[test]
-fn a_health_url_is_an_http_url_with_an_address() {
-    for good in [
-        "http://127.0.0.1/",
-        "http://[::1]:8080/-/healthz",
-        "http://127.0.0.1:80",
-    ] {
-        assert!(HealthUrl::try_from(good.to_owned()).is_ok(), "{good}");
-    }
-    for bad in [
-        "https://127.0.0.1/",
-        "http://eu.example/",
-        "127.0.0.1:80",
-        "/",
-        "",
-        "http://",
-    ] {
-        assert!(HealthUrl::try_from(bad.to_owned()).is_err(), "{bad}");
-    }
 }
