@@ -18,13 +18,17 @@ pub(crate) fn run(file: &Path, role: Option<Role>) -> Result<(), Failure> {
         Some(role) => role,
         None => role_by_content(file)?,
     };
+    load(role, file)?;
+    print(&format!("{}: ok ({})", file.display(), role.name()));
+    Ok(())
+}
+
+fn load(role: Role, file: &Path) -> Result<(), config::ConfigError> {
     match role {
         Role::Origin => config::load::<modcdn_origin::Config>(file).map(drop),
         Role::Edge => config::load::<modcdn_edge::Config>(file).map(drop),
         Role::Dns => config::load::<modcdn_dns::Config>(file).map(drop),
-    }?;
-    print(&format!("{}: ok ({})", file.display(), role.name()));
-    Ok(())
+    }
 }
 
 /// The one role that is a word of the file's name: `edge.yaml`, `eu.edge.yaml`, `dns-2.yml`.
@@ -38,21 +42,25 @@ fn role_by_name(file: &Path) -> Option<Role> {
     named.all(|other| other == role).then_some(role)
 }
 
-/// The role that knows more of the file's keys than any other.
+/// The role that knows more of the file's keys than any other; of several, the one that the file is right for.
 fn role_by_content(file: &Path) -> Result<Role, Failure> {
     let place = file.display();
     // What can't be read or parsed is reported in full once a role is known; until then, briefly.
     let text =
         fs::read_to_string(file).map_err(|error| Failure::Config(format!("{place}: {error}")))?;
     let keys = top_level_keys(&text);
-    let mut known = Role::ALL.map(|role| {
+    let known = Role::ALL.map(|role| {
         let of_role = keys_of(role);
-        let count = keys.iter().filter(|key| of_role.contains(key)).count();
-        (count, role)
+        keys.iter().filter(|key| of_role.contains(key)).count()
     });
-    known.sort_by_key(|(count, _)| std::cmp::Reverse(*count));
-    match known {
-        [(best, role), (second, _), _] if best > second => Ok(role),
+    let most = known.iter().max();
+    let roles = Role::ALL.into_iter().zip(&known);
+    let best = roles.filter(|(_, count)| Some(*count) == most);
+    let best: Vec<Role> = best.map(|(role, _)| role).collect();
+    let right = best.iter().copied();
+    let right: Vec<Role> = right.filter(|role| load(*role, file).is_ok()).collect();
+    match (&best[..], &right[..]) {
+        ([role], _) | (_, [role]) => Ok(*role),
         _ => Err(Failure::Config(format!(
             "{place}: it is not clear which role this is for; say it with --role"
         ))),
@@ -105,6 +113,10 @@ mod tests {
             fs::write(&file, keys.join(":\n") + ":\n").unwrap();
             assert_eq!(role_by_content(&file).unwrap(), role);
         }
+        // Edges have mounts, too, but no upstreams.
+        let text = "listen: ['127.0.0.1:1']\nmounts: [{prefix: /, upstream: 'off'}]\n";
+        fs::write(&file, text).unwrap();
+        assert_eq!(role_by_content(&file).unwrap(), Role::Origin);
         fs::write(&file, "name: eu\n").unwrap();
         let Err(Failure::Config(text)) = role_by_content(&file) else {
             panic!("guessed by a key that all roles have")

@@ -46,6 +46,12 @@ fn check_url(url: &str) -> Result<(), &'static str> {
 
 fn text(url: &str, private: &Patterns, shell: Shell) -> String {
     let all = goenv::all(url, private);
+    if shell == Shell::Env {
+        // For a file that is no script: nothing but the lines.
+        return all.iter().fold(String::new(), |text, variable| {
+            text + &in_environment(variable, shell) + "\n"
+        });
+    }
     let mut text = String::new();
     text += "# On a developer's machine, once. `go env -u NAME` takes one back; a variable in the environment wins.\n";
     for variable in &all {
@@ -119,8 +125,15 @@ mod tests {
                 "go env -w 'GONOPROXY=none'",
             ]
         );
-        assert_eq!(lines("a.b", Shell::Env)[4], "GONOSUMDB=a.b");
         assert_eq!(lines("a.b", Shell::Powershell)[4], "$Env:GONOSUMDB = 'a.b'");
+    }
+
+    #[test]
+    fn a_file_of_variables_has_nothing_else_in_it() {
+        let private = "a.b".parse().unwrap();
+        let text = text("https://go.example.com", &private, Shell::Env);
+        let wanted = "GOPROXY=https://go.example.com\nGONOSUMDB=a.b\nGONOPROXY=none\n";
+        assert_eq!(text, wanted);
     }
 
     #[test]

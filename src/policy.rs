@@ -90,6 +90,10 @@ fn text(explanation: &Explanation) -> String {
         say("over", &format!("rule {number} means it too, and is over"));
     }
     say("age", &age(facts.age, facts.age_from));
+    if let Some(fault) = &facts.store_fault {
+        let missing = "can't be read, so ages and notices that it holds are missing here";
+        say("store", &format!("{missing}: {fault}"));
+    }
     if facts.private {
         say("private", "yes");
     }

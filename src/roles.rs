@@ -10,8 +10,9 @@ use modcdn_edge::Start;
 
 use crate::failure::Failure;
 
-/// What is logged where `MODCDN_LOG` says nothing. Pingora tells every step of its start at info.
-const DEFAULT_LOG: &str = "info,pingora_core=warn";
+/// What is logged where `MODCDN_LOG` says nothing. Pingora tells every step of its start at info, the client of
+/// S3 every try.
+const DEFAULT_LOG: &str = "info,pingora_core=warn,object_store=warn";
 
 /// What a node can be. The name is also the subcommand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -3,10 +3,12 @@
 mod harness;
 
 use bytes::Bytes;
+use harness::certificate::Certificate;
 use harness::http::Client;
 use harness::node::Node;
 use harness::process::{peak_memory, reset_peak_memory};
 use harness::s3::S3;
+use harness::scratch::Scratch;
 use harness::upstream::Upstream;
 
 const MODULES: usize = 10;
@@ -14,8 +16,7 @@ const LEN: usize = 24 << 20;
 /// Above what it takes to run. All bodies together are almost four times as long.
 const MOST: u64 = 64 << 20;
 
-fn passes_flat(overrides: &str) {
-    let upstream = Upstream::start();
+fn passes_flat(upstream: &Upstream, overrides: &str) {
     let blob = vec![7; LEN];
     let names: Vec<String> = (0..MODULES).map(|n| format!("example.com/m{n}")).collect();
     for name in &names {
@@ -51,11 +52,20 @@ fn passes_flat(overrides: &str) {
 
 #[test]
 fn long_bodies_pass_a_disk_in_little_memory() {
-    passes_flat("");
+    passes_flat(&Upstream::start(), "");
 }
 
 #[test]
 fn long_bodies_pass_a_bucket_in_little_memory() {
     let s3 = S3::start();
-    passes_flat(&s3.store(true, ""));
+    passes_flat(&Upstream::start(), &s3.store(true, ""));
+}
+
+/// A sender that is faster than our disk fills its window, whatever the number of bodies in it.
+#[test]
+fn long_bodies_come_over_one_connection_in_little_memory() {
+    let scratch = Scratch::new("flat");
+    let certificate = Certificate::in_folder(scratch.path());
+    let trusting = format!("upstreams: {{ca: ['{}']}}\n", certificate.file().display());
+    passes_flat(&Upstream::over_tls(&certificate), &trusting);
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use harness::forge::{Forge, PRIVATE, PUBLIC, Says};
+use harness::go::Go;
 use harness::http::{Client, Reply};
 use harness::node::{Node, files};
 use harness::observe::Metrics;
@@ -375,6 +376,34 @@ fn a_missing_git_is_named() {
     let origin = forge.origin(PRIVATE, "program: /nowhere/git");
     let text = refused(&origin, LIST, "git-failed");
     assert!(text.contains("install git"), "{text}");
+}
+
+#[test]
+fn a_first_fetch_that_takes_longer_than_an_edge_waits_for_a_byte_succeeds() {
+    let forge = Forge::start();
+    published(&forge, "m", 100);
+    let origin = forge.origin(PRIVATE, "");
+    let edge = Node::edge(&origin, "origin: {first_byte_timeout: 2s}");
+    let go = Go::with_proxy(edge.url()).env("GONOSUMDB", "forge.test");
+    let wanted = ["mod", "download", "-json", "forge.test/m@v1.0.0"];
+    forge.hold();
+    thread::scope(|scope| {
+        let going = scope.spawn(|| go.ask(&wanted));
+        // It says so after half of that time, each time.
+        until_true("the origin to take longer than the edge waits", || {
+            let metrics = Metrics::scrape(edge.admin());
+            metrics.value("modcdn_edge_origin_at_work_total", &[]) >= 3.0
+        });
+        forge.release();
+        going.join().expect("go runs").succeeds();
+    });
+    let metrics = Metrics::scrape(edge.admin());
+    assert_eq!(
+        metrics.expect("modcdn_edge_origin_breaker_opened_total", &[]),
+        0.0
+    );
+    let log = fs::read_to_string(edge.access_log()).expect("an access log");
+    assert!(!log.contains("\"status\":202"), "{log}");
 }
 
 /// The go.mod and the zip of `forge.test/NAME@v1.0.0`.

@@ -4,12 +4,14 @@ mod harness;
 
 use std::fs;
 use std::process::{Command, Output};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use harness::go::Go;
 use harness::http::Client;
 use harness::node::Node;
+use harness::s3::S3;
 use harness::scratch::Scratch;
+use harness::sumdb::SumDb;
 use harness::upstream::Upstream;
 use harness::{MODCDN, until_true};
 use modcdn_core::digest::Sha256;
@@ -58,14 +60,18 @@ impl Rig {
         self.origin.signal(libc::SIGHUP);
     }
 
-    /// `modcdn policy test` of the origin's own configuration.
     fn test(&self, flags: &[&str]) -> Output {
-        let mut command = Command::new(MODCDN);
-        command
-            .args(["policy", "test", "--config"])
-            .arg(self.origin.config());
-        command.args(flags).output().expect("the binary runs")
+        policy_test(&self.origin, flags)
     }
+}
+
+/// `modcdn policy test` of an origin's own configuration.
+fn policy_test(origin: &Node, flags: &[&str]) -> Output {
+    let mut command = Command::new(MODCDN);
+    command
+        .args(["policy", "test", "--config"])
+        .arg(origin.config());
+    command.args(flags).output().expect("the binary runs")
 }
 
 fn mounts(upstream: &Upstream, policy: &str) -> String {
@@ -148,6 +154,40 @@ fn a_young_version_cools_down() {
     assert!(said.contains("reason: policy-cool-down"), "{said}");
     let got = rig.user().ask(&["get", &of("latest")]).succeeds();
     assert!(got.stderr.contains(" v1.1.0"), "{}", got.stderr);
+}
+
+#[test]
+fn what_was_stored_before_anybody_noted_first_sights_is_as_old_as_that() {
+    let mut rig = Rig::new("{}");
+    for version in ["v1.0.0", "v1.1.0"] {
+        let zip = format!("/{MODULE}/@v/{version}.zip");
+        Client::h1(rig.origin.url()).get(&zip).ok();
+    }
+    rig.origin.kill();
+    let store = rig.origin.store();
+    fs::remove_file(store.join(".sight/log")).expect("a log of first sights");
+    let then = SystemTime::now() - Duration::from_secs(8 * 24 * 3600);
+    for version in ["v1.0.0", "v1.1.0"] {
+        let file = fs::File::open(store.join(format!("{MODULE}/@v/{version}.zip")));
+        let stored = file.expect("a stored zip");
+        stored.set_modified(then).expect("a time can be set");
+    }
+    rig.origin
+        .configure(&mounts(&rig.upstream, "{min_age: 7days}"));
+    rig.origin.start();
+    // Without an origin that was asked, and with one.
+    for _ in 0..2 {
+        let old = rig.test(&[&of("v1.1.0")]);
+        assert_eq!(old.status.code(), Some(0), "{old:?}");
+        let listed = rig.user().ask(&["list", "-m", "-versions", MODULE]);
+        assert_eq!(
+            listed.succeeds().stdout,
+            format!("{MODULE} v1.0.0 v1.1.0\n")
+        );
+    }
+    let said = rig.user().ask(&["get", &of("v1.2.0")]).fails();
+    assert!(said.contains("reason: policy-cool-down"), "{said}");
+    rig.user().ask(&["get", &of("v1.0.0")]).succeeds();
 }
 
 #[test]
@@ -242,4 +282,42 @@ fn policy_test_explains_and_says_by_its_exit_code() {
     for wrong in [vec!["m"], vec!["--mount", "/x/", "example.com/m@v1.0.0"]] {
         assert_eq!(rig.test(&wrong).status.code(), Some(2), "{wrong:?}");
     }
+}
+
+#[test]
+fn policy_test_sees_what_lies_in_a_bucket_and_says_if_it_cannot() {
+    let upstream = Upstream::start();
+    upstream.module(MODULE, &VERSIONS, b"");
+    let db = SumDb::start(&upstream.url());
+    let mut s3 = S3::start();
+    let settings = format!(
+        "mounts: [{{prefix: /, upstream: '{}', sumdb: {{key: '{}', url: '{}'}}, \
+         policy: {{min_age: 7days}}}}]\n{}",
+        upstream.url(),
+        db.key(),
+        db.url(),
+        s3.store(true, "")
+    );
+    let origin = Node::origin("off", &settings);
+    Client::h1(origin.url())
+        .get(&format!("/{MODULE}/@v/v1.0.0.mod"))
+        .ok();
+    let test = || policy_test(&origin, &["--json", &of("v1.0.0")]);
+    // First sights are written down some seconds later.
+    until_true("an age", || json(&test())["facts"]["age"].is_number());
+    let said = json(&test());
+    assert_eq!(said["facts"]["age_from"], "checksum database");
+    assert_eq!(said["reason"], "policy-cool-down");
+    assert!(said["facts"]["store_fault"].is_null());
+
+    s3.kill();
+    let said = json(&test());
+    assert!(said["facts"]["age"].is_null() && said["facts"]["store_fault"].is_string());
+    let text = policy_test(&origin, &[&of("v1.0.0")]).stdout;
+    let text = String::from_utf8(text).expect("utf-8");
+    assert!(text.contains("\nstore      can't be read"), "{text}");
+}
+
+fn json(output: &Output) -> serde_json::Value {
+    serde_json::from_slice(&output.stdout).expect("JSON")
 }

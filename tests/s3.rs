@@ -9,6 +9,7 @@ use harness::node::{Node, UNVERIFIED, files};
 use harness::observe::Metrics;
 use harness::process::send_signal;
 use harness::s3::{Fault, S3};
+use harness::sumdb::SumDb;
 use harness::upstream::{Answer, Upstream};
 use harness::zip::module_zip;
 use harness::{until, until_true};
@@ -160,19 +161,93 @@ fn what_others_put_into_the_bucket_is_taken_over() {
         &[("go.mod", b"module example.com/m\n"), ("x", &noise(IN_ONE))],
     );
     let path = "/example.com/m/@v/v1.1.0.zip";
-    std::fs::create_dir_all(rig.s3.object(path).parent().expect("a folder")).expect("made");
-    std::fs::write(rig.s3.object(path), &zip).expect("written");
+    put_by_others(&rig.s3, path, &zip);
     for _ in 0..2 {
         assert!(rig.get(path).ok().body == zip);
     }
     assert!(rig.s3.object(&format!("{path}.sha256")).exists());
     // An empty file is nobody's.
-    std::fs::write(rig.s3.object(MOD), b"").expect("written");
+    put_by_others(&rig.s3, MOD, b"");
     assert_eq!(
         rig.get(MOD).ok().text(),
         "module example.com/m\n\ngo 1.22\n"
     );
     assert_eq!(rig.upstream.requests(MOD), 1);
+}
+
+/// As any tool that keeps a GOPROXY tree does it: bodies, and nothing beside them.
+fn put_by_others(s3: &S3, path: &str, body: &[u8]) {
+    let object = s3.object(path);
+    std::fs::create_dir_all(object.parent().expect("a folder")).expect("made");
+    std::fs::write(object, body).expect("written");
+}
+
+#[test]
+fn what_others_put_into_the_bucket_is_verified_before_it_is_served() {
+    let versions = ["v1.0.0", "v1.1.0", "v1.2.0"];
+    let [proven, upstream] = [(), ()].map(|()| Upstream::start());
+    for upstream in [&proven, &upstream] {
+        upstream.module(MODULE, &versions, &noise(IN_ONE));
+    }
+    let db = SumDb::start(&proven.url());
+    let s3 = S3::start();
+    let path = |version: &str, file: &str| format!("/{MODULE}/@v/{version}.{file}");
+    let right = |path: &str| Client::h1(&upstream.url()).get(path).ok().body;
+    for file in ["info", "mod", "zip"] {
+        let path = path("v1.0.0", file);
+        put_by_others(&s3, &path, &right(&path));
+    }
+    // By all rules a module zip, of another content than the database has; none at all; another go.mod.
+    let go_mod: &[u8] = b"module example.com/m\n\ngo 1.22\n";
+    let other = module_zip(
+        MODULE,
+        "v1.1.0",
+        &[("go.mod", go_mod), ("blob", &noise(IN_ONE + 1))],
+    );
+    let wrong = [
+        path("v1.1.0", "zip"),
+        path("v1.2.0", "zip"),
+        path("v1.1.0", "mod"),
+    ];
+    put_by_others(&s3, &wrong[0], &other);
+    put_by_others(&s3, &wrong[1], &noise(IN_ONE));
+    put_by_others(&s3, &wrong[2], b"module example.com/m\n\ngo 1.21\n");
+
+    let asked = |path: &str| upstream.requests(path);
+    let before = asked(ZIP);
+    let mounts = format!(
+        "mounts: [{{prefix: /, upstream: '{}', sumdb: {{key: '{}', url: '{}'}}}}]\n",
+        upstream.url(),
+        db.key(),
+        db.url()
+    );
+    let origin = Node::origin("off", &format!("{mounts}{}", s3.store(true, "")));
+    let client = Client::h2(origin.url());
+    for path in [INFO, MOD, ZIP] {
+        assert!(client.get(path).ok().body == right(path), "{path}");
+    }
+    assert_eq!(asked(ZIP), before + 1, "only this test asked for it");
+    let lookup = format!("/sumdb/sum.test/lookup/{MODULE}@v1.0.0");
+    until_true("the proof", || s3.object(&lookup).exists());
+    for path in &wrong {
+        let answer = client.get(path).ok();
+        assert_eq!(asked(path), 1, "{path} is fetched");
+        assert!(answer.body == right(path), "{path}");
+    }
+    let count = |is: fn(&String) -> bool| s3.keys().iter().filter(|key| is(key)).count();
+    until_true("the wrong ones to be set aside", || {
+        let kept = |key: &String| key.contains("/.quarantine/") && !key.ends_with(".reason");
+        count(kept) == wrong.len()
+    });
+    until_true("the narrower tiles to be gone", || {
+        count(|key| key.contains("/tile/8/0/002.p/")) == 1
+    });
+    let metrics = Metrics::scrape(origin.admin());
+    let mismatches = [("cause", "mismatch")];
+    assert_eq!(
+        metrics.value("modcdn_origin_sumdb_alarms_total", &mismatches),
+        2.0
+    );
 }
 
 #[test]
@@ -334,6 +409,41 @@ fn the_parts_of_an_upload_that_failed_are_taken_back() {
     rig.s3.line().set(Fault::None);
     until_true("its parts to be taken back", || rig.s3.parts() == 0);
     rig.stores(ZIP);
+}
+
+#[test]
+fn lists_outlive_the_origins_own_folder() {
+    let mut rig = Rig::new(0);
+    let paths = [format!("/{MODULE}/@v/list"), format!("/{MODULE}/@latest")];
+    let right = paths.each_ref().map(|path| rig.get(path).ok().body);
+    let copies = |s3: &S3| {
+        let keys = s3.keys().into_iter();
+        keys.filter(|key| key.contains("a/b/.mutable/")).count()
+    };
+    until_true("both to be copied", || copies(&rig.s3) == 2);
+    let begins_anew = |rig: &mut Rig, upstream: u16| {
+        for path in &paths {
+            rig.upstream.answer(path, Answer::Status(upstream, "gone"));
+        }
+        rig.origin.kill();
+        std::fs::remove_dir_all(rig.origin.store()).expect("it can be removed");
+        rig.origin.start();
+    };
+    begins_anew(&mut rig, 500);
+    for (path, right) in paths.iter().zip(&right) {
+        let answer = rig.get(path).ok();
+        assert!(answer.body == *right, "{path}: {}", answer.text());
+    }
+    let copied = [("cause", "copy")];
+    assert_eq!(
+        rig.metric("modcdn_origin_stale_answers_total", &copied),
+        2.0
+    );
+    // What upstream denies is no more, whatever was copied.
+    begins_anew(&mut rig, 404);
+    for path in &paths {
+        assert_eq!(rig.get(path).status, 404, "{path}");
+    }
 }
 
 #[test]

@@ -180,3 +180,16 @@ fn what_makes_no_sense_is_2() {
     warm(&["example.com/m@v1.0.0", "--url", "ftp://x"]).ends(2);
     warm(&["example.com/m@v1.0.0"]).ends(2);
 }
+
+#[test]
+fn where_nothing_answers_it_says_so_once() {
+    let scratch = Scratch::new("warm");
+    let port = ports::free();
+    let url = format!("http://127.0.0.1:{port}");
+    let ran = warm(&[&go_sum(&scratch), "--url", &url]).ends(1);
+    let said: Vec<&str> = ran.stderr.lines().collect();
+    assert_eq!(said.len(), 1, "{said:?}");
+    let wanted = format!("modcdn: nothing answers at {url}: ");
+    assert!(said[0].starts_with(&wanted), "{said:?}");
+    assert_eq!(said[0].matches(&url).count(), 1, "{said:?}");
+}

@@ -1,5 +1,6 @@
 //! An origin's memory while long zips pass: 20 of 200 MB at once, from an upstream and then from the
-//! store; on disk, and in a bucket of a real S3 server.
+//! store; on disk, and in a bucket of a real S3 server; from an upstream over HTTP/1.1 in clear text,
+//! and over HTTP/2 and TLS, where one connection carries them all.
 //!
 //! ```text
 //! cargo bench --bench flat                        # 4 GB of memory for the upstream, 12 GB of disk
@@ -13,10 +14,12 @@ mod harness;
 use std::time::Instant;
 
 use bytes::Bytes;
+use harness::certificate::Certificate;
 use harness::http::Client;
 use harness::node::Node;
 use harness::process::{peak_memory, reset_peak_memory};
 use harness::s3::S3;
+use harness::scratch::Scratch;
 use harness::upstream::Upstream;
 use harness::zip::module_zip;
 
@@ -29,11 +32,20 @@ fn main() {
         return;
     }
     let (zips, mb) = (option(&args, "--zips", 20), option(&args, "--mb", 200));
-    let (upstream, paths) = upstream(zips, mb);
-    println!("{zips} zips of {mb} MB at once; peak above what the origin has before, in MiB");
-    measure("disk", &upstream, &paths, "store: {durable: true}");
-    let s3 = S3::start();
-    measure("bucket", &upstream, &paths, &s3.patient());
+    let scratch = Scratch::new("flat");
+    let certificate = Certificate::in_folder(scratch.path());
+    let bodies = bodies(zips, mb);
+    let clear = serving(Upstream::start(), &bodies);
+    let tls = serving(Upstream::over_tls(&certificate), &bodies);
+    let trusting = format!("upstreams: {{ca: ['{}']}}\n", certificate.file().display());
+    println!("{zips} zips of {mb} MB at once; peak above what an origin has at its start, in MiB");
+    for (protocol, upstream, more) in [("HTTP/1.1", &clear, ""), ("HTTP/2", &tls, &*trusting)] {
+        let disk = format!("store: {{durable: true}}\n{more}");
+        measure(&format!("disk, {protocol}"), upstream, &bodies, &disk);
+        let s3 = S3::start();
+        let bucket = format!("{}{more}", s3.patient());
+        measure(&format!("bucket, {protocol}"), upstream, &bodies, &bucket);
+    }
 }
 
 fn option(args: &[String], name: &str, default: usize) -> usize {
@@ -43,25 +55,29 @@ fn option(args: &[String], name: &str, default: usize) -> usize {
 }
 
 /// Zips that differ in their names only, which are equally long.
-fn upstream(zips: usize, mb: usize) -> (Upstream, Vec<String>) {
-    let upstream = Upstream::start();
+fn bodies(zips: usize, mb: usize) -> Vec<(String, Bytes)> {
     let blob: Vec<u8> = (0..mb * 1_000_000)
         .map(|n| (n * 31 + (n >> 8)) as u8)
         .collect();
     let first = module_zip("example.com/m100", "v1.0.0", &[("blob", &blob)]);
     drop(blob);
-    let paths = (0..zips).map(|n| {
+    let bodies = (0..zips).map(|n| {
         let name = format!("example.com/m{}", 100 + n);
         let path = format!("/{name}/@v/v1.0.0.zip");
         let mut zip = first.clone();
         for at in names(&zip) {
             zip[at..at + name.len()].copy_from_slice(name.as_bytes());
         }
-        upstream.body(&path, Bytes::from(zip));
-        path
+        (path, Bytes::from(zip))
     });
-    let paths = paths.collect();
-    (upstream, paths)
+    bodies.collect()
+}
+
+fn serving(upstream: Upstream, bodies: &[(String, Bytes)]) -> Upstream {
+    for (path, body) in bodies {
+        upstream.body(path, body.clone());
+    }
+    upstream
 }
 
 /// Where the name stands in a zip of one file: behind its header, and in the directory at the end.
@@ -73,22 +89,24 @@ fn names(zip: &[u8]) -> [usize; 2] {
     [first, zip.len() - 200 + last]
 }
 
-fn measure(name: &str, upstream: &Upstream, paths: &[String], overrides: &str) {
+fn measure(name: &str, upstream: &Upstream, bodies: &[(String, Bytes)], overrides: &str) {
     let mut origin = Node::origin(&upstream.url(), overrides);
     Client::h2(origin.url()).get("/nothing.example/m/@v/v1.0.0.info");
+    reset_peak_memory(origin.pid());
+    let base = peak_memory(origin.pid());
     for round in ["fetched", "stored"] {
         reset_peak_memory(origin.pid());
-        let (base, started) = (peak_memory(origin.pid()), Instant::now());
+        let started = Instant::now();
         std::thread::scope(|scope| {
-            for path in paths {
+            for (path, _) in bodies {
                 let url = origin.url().to_owned();
                 scope.spawn(move || Client::h1(&url).drain(path));
             }
         });
         let (seconds, peak) = (started.elapsed().as_secs_f64(), peak_memory(origin.pid()));
         println!(
-            "{name:7} {round:8} {:4} above {:3} in {seconds:.1} s",
-            (peak - base) / MIB,
+            "{name:17} {round:8} {:4} above {:3} in {seconds:.1} s",
+            peak.saturating_sub(base) / MIB,
             base / MIB
         );
     }

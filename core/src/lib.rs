@@ -13,6 +13,7 @@
 //! - [`refusal`]: every "no", with one name for log, metric and header, and its text for a person.
 //! - [`sumdb`]: a client of the checksum database, which proves what it says.
 //! - [`headers`]: names of header fields the roles share.
+//! - [`prefer`]: how long an edge waits before it wants to hear that its answer is being worked on.
 //! - [`durable`]: the one way a file is put in place.
 //! - [`config`] and [`units`]: YAML files, sizes and durations.
 //! - [`telemetry`]: logs, the access log and metric helpers.
@@ -31,6 +32,7 @@ pub mod gomod;
 pub mod goproxy;
 pub mod h1;
 pub mod headers;
+pub mod prefer;
 pub mod purge;
 pub mod range;
 pub mod refusal;

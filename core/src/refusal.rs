@@ -288,14 +288,16 @@ fn lines(text: &str, most: usize) -> String {
     kept.join("\n")
 }
 
-/// Everything that isn't printable ASCII becomes `?`, line ends become spaces.
+/// Everything that isn't printable ASCII becomes `?`, but for an ellipsis, which has an ASCII spelling; line
+/// ends become spaces.
 fn one_line(text: &str) -> String {
     let printable = |c: char| match c {
         '\n' | '\r' | '\t' => ' ',
         ' '..='~' => c,
         _ => '?',
     };
-    text.trim().chars().map(printable).collect()
+    let text = text.trim().replace('…', "...");
+    text.chars().map(printable).collect()
 }
 
 /// At most `most` bytes of an ASCII text; what is cut ends in `...`.

@@ -276,7 +276,7 @@ mod tests {
             .iter()
             .map(|family| family.name().to_owned())
             .collect();
-        assert_eq!(names.len(), 40);
+        assert_eq!(names.len(), 41);
         assert!(names.iter().all(|name| name.starts_with("modcdn_edge_")));
     }
 }

@@ -46,7 +46,10 @@ impl Lines {
         let mut options = OpenOptions::new();
         let options = options.read(true).write(true).create(true).truncate(false);
         let mut file = options.open(path)?;
-        let (len, damaged) = read(&mut file, &mut see)?;
+        let (len, damaged) = read(&mut file, |text| {
+            see(text);
+            Ok(())
+        })?;
         file.set_len(len)?;
         let lines = Self {
             path: path.to_owned(),
@@ -63,7 +66,10 @@ impl Lines {
     /// It can't be read.
     pub(crate) fn read(path: &Path, mut see: impl FnMut(&str)) -> io::Result<Self> {
         let mut file = File::open(path)?;
-        let (len, _) = read(&mut file, &mut see)?;
+        let (len, _) = read(&mut file, |text| {
+            see(text);
+            Ok(())
+        })?;
         Ok(Self {
             path: path.to_owned(),
             file,
@@ -82,13 +88,23 @@ impl Lines {
         &self.file
     }
 
-    /// Shows all good lines once more.
+    /// Keeps those lines that `keep` says, with others behind them, durably and whole or not at all.
+    /// A line at a time is in memory.
     ///
     /// # Errors
-    /// The file can't be read.
-    pub(crate) fn each(&mut self, mut see: impl FnMut(&str)) -> io::Result<()> {
-        self.file.seek(SeekFrom::Start(0))?;
-        read(&mut self.file, &mut see).map(drop)
+    /// The disk's. Then the old file stays.
+    pub(crate) fn sift(
+        &mut self,
+        mut keep: impl FnMut(&str) -> bool,
+        mut more: impl Iterator<Item = String>,
+    ) -> io::Result<()> {
+        let mut old = self.file.try_clone()?;
+        old.seek(SeekFrom::Start(0))?;
+        let old = old.take(self.len);
+        self.rewrite(|_, put| {
+            read(old, |text| if keep(text) { put(text) } else { Ok(()) })?;
+            more.try_for_each(|text| put(&text))
+        })
     }
 
     /// Adds lines. With `durable` they are on disk when this returns.
@@ -180,7 +196,7 @@ fn checked(line: &[u8]) -> Option<&str> {
 }
 
 /// The length of what is good at the beginning, and whether something in it is broken.
-fn read(file: &mut File, see: &mut impl FnMut(&str)) -> io::Result<(u64, bool)> {
+fn read(file: impl Read, mut see: impl FnMut(&str) -> io::Result<()>) -> io::Result<(u64, bool)> {
     let mut reader = BufReader::new(file);
     let (mut position, mut good, mut broken, mut damaged) = (0, 0, false, false);
     let mut line = Vec::new();
@@ -198,7 +214,7 @@ fn read(file: &mut File, see: &mut impl FnMut(&str)) -> io::Result<(u64, bool)> 
                 damaged |= broken;
                 broken = false;
                 good = position;
-                see(text);
+                see(text)?;
             }
             None => broken = true,
         }
@@ -280,6 +296,38 @@ mod tests {
         lines.append(["six"], true).unwrap();
         assert_eq!(open(&path).1, held(&["five", "six"]));
         assert_eq!(lines.len(), fs::metadata(&path).unwrap().len());
+    }
+
+    #[test]
+    fn sifting_writes_while_it_reads_and_replaces_all_or_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let (mut lines, _) = open(&path);
+        let texts: Vec<String> = (0..20).map(|n| format!("{n} {:60000}", "x")).collect();
+        lines
+            .append(texts.iter().map(String::as_str), true)
+            .unwrap();
+        let new = path.with_extension("new");
+        let (mut seen, mut written) = (0, Vec::new());
+        let even = |text: &str| {
+            seen += 1;
+            written.push(fs::metadata(&new).unwrap().len());
+            text.split(' ').next().unwrap().parse::<u32>().unwrap() % 2 == 0
+        };
+        let more = ["more".to_owned()];
+        lines.sift(even, more.clone().into_iter()).unwrap();
+        assert_eq!(seen, 20);
+        // A line before the last one seen is on disk, or in a buffer of a few KiB.
+        assert!(written[19] > 8 * 60_000, "{written:?}");
+        let mut kept: Vec<&str> = texts.iter().step_by(2).map(String::as_str).collect();
+        kept.push("more");
+        assert_eq!(open(&path).1, held(&kept));
+
+        let refused = ["a\nb".to_owned()];
+        assert!(lines.sift(|_| false, refused.into_iter()).is_err());
+        lines.append(["last"], true).unwrap();
+        kept.push("last");
+        assert_eq!(open(&path).1, held(&kept));
     }
 
     #[test]

@@ -631,6 +631,53 @@ async fn the_database_is_passed_on_and_answers_stay_when_all_is_down() {
 }
 
 #[tokio::test]
+async fn a_partial_tile_goes_once_a_wider_one_is_stored_and_is_served_from_that() {
+    let (upstream, mut db) = world().await;
+    let case = origin(&upstream, section(&db)).await;
+    let partials = |level: &str| -> Vec<String> {
+        let folder = format!("sumdb/{NAME}/tile/8/{level}/002.p");
+        let entries = std::fs::read_dir(case.dir.path().join(folder)).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names
+    };
+    case.get(&lookup()).await;
+    let narrow = ["tile/8/0/002.p/89", "tile/8/data/002.p/89"];
+    let mut right = Vec::new();
+    for tile in narrow {
+        let answer = case.get(&call(tile)).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        right.push(answer.body);
+    }
+    assert_eq!(partials("0"), ["89", "89.sha256"]);
+    // A record more, in a longer log.
+    db.tell("grow 10");
+    assert_eq!(case.get(OTHER).await.status, 200);
+    assert_eq!(partials("0"), ["100", "100.sha256"]);
+    assert_eq!(partials("data"), ["89", "89.sha256"], "it has no wider one");
+    let narrow_as_before = async || {
+        for (tile, right) in narrow.iter().zip(&right) {
+            for headers in [&[][..], &[("disable-module-fetch", "true")]] {
+                let answer = case.get_with(&call(tile), headers).await;
+                assert_eq!(answer.body, right, "{tile}: {}", answer.text());
+            }
+        }
+    };
+    db.tell("fail 500");
+    narrow_as_before().await;
+    db.tell("honest");
+    db.tell("grow 500");
+    for full in ["tile/8/0/002", "tile/8/data/002"] {
+        let answer = case.get(&call(full)).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    assert!(partials("0").is_empty() && partials("data").is_empty());
+    db.tell("fail 500");
+    narrow_as_before().await;
+}
+
+#[tokio::test]
 async fn latest_is_never_older_than_what_was_served() {
     let (upstream, mut db) = world().await;
     let named = section(&db);

@@ -53,11 +53,44 @@ pub(super) struct Got {
     pub(super) verified: bool,
 }
 
+/// Why there is none, at the end.
+pub(super) struct Missed {
+    pub(super) text: String,
+    /// There was no connection.
+    pub(super) unreachable: bool,
+}
+
 /// Why there is none.
 enum Fault {
+    /// There was no connection.
+    Unreachable(String),
     /// Again may help.
     Passing(String),
     Lasting(String),
+}
+
+impl Fault {
+    fn of(error: reqwest::Error) -> Self {
+        let is_connect = error.is_connect();
+        let text = chain(&error.without_url());
+        if is_connect {
+            Self::Unreachable(text)
+        } else {
+            Self::Passing(text)
+        }
+    }
+
+    fn is_lasting(&self) -> bool {
+        matches!(self, Self::Lasting(_))
+    }
+}
+
+impl From<Fault> for Missed {
+    fn from(fault: Fault) -> Self {
+        let unreachable = matches!(fault, Fault::Unreachable(_));
+        let (Fault::Unreachable(text) | Fault::Passing(text) | Fault::Lasting(text)) = fault;
+        Self { text, unreachable }
+    }
 }
 
 impl Asker {
@@ -91,17 +124,17 @@ impl Asker {
     /// Asks, a few times if need be; reads the answer to its end, and judges it.
     ///
     /// # Errors
-    /// Why there is no good answer, in words.
-    pub(super) async fn ask(&self, item: &Item) -> Result<Got, String> {
+    /// Why there is no good answer.
+    pub(super) async fn ask(&self, item: &Item) -> Result<Got, Missed> {
         let mut tries = 1;
         loop {
             match self.ask_once(item).await {
                 Ok(got) => return Ok(got),
-                Err(Fault::Passing(_)) if tries < TRIES => {
+                Err(fault) if !fault.is_lasting() && tries < TRIES => {
                     sleep(PAUSE * u32::try_from(tries).unwrap_or(1)).await;
                     tries += 1;
                 }
-                Err(Fault::Passing(text) | Fault::Lasting(text)) => return Err(text),
+                Err(fault) => return Err(fault.into()),
             }
         }
     }
@@ -110,7 +143,7 @@ impl Asker {
         let response = timeout(HEAD, self.client.get(self.url(&item.request)).send())
             .await
             .map_err(|_| Fault::Passing(format!("no answer within {HEAD:?}")))?
-            .map_err(|error| Fault::Passing(chain(&error)))?;
+            .map_err(Fault::of)?;
         if response.status() != StatusCode::OK {
             return Err(refused(response).await);
         }
@@ -162,7 +195,7 @@ async fn refused(response: Response) -> Fault {
 async fn piece(response: &mut Response) -> Result<Option<Bytes>, Fault> {
     let next = timeout(STALL, response.chunk()).await;
     let next = next.map_err(|_| Fault::Passing(format!("nothing came for {STALL:?}")))?;
-    next.map_err(|error| Fault::Passing(format!("broke off: {}", chain(&error))))
+    next.map_err(|error| Fault::Passing(format!("broke off: {}", chain(&error.without_url()))))
 }
 
 async fn drain(mut response: Response) -> Result<Got, Fault> {

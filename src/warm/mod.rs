@@ -16,7 +16,7 @@ use std::time::Instant;
 use futures::{StreamExt, stream};
 use serde::Serialize;
 
-use self::ask::{Asker, Got};
+use self::ask::{Asker, Got, Missed};
 use self::state::State;
 use self::wanted::{Item, Wanted};
 use crate::bar::{Amount, Bar, size};
@@ -65,7 +65,8 @@ pub(crate) fn run(args: &WarmArgs) -> Result<(), Failure> {
     }
     let asker = Asker::new(args).map_err(Failure::Usage)?;
     let started = Instant::now();
-    block_on(ask_all(&items, &asker, state, &mut summary, args))?;
+    block_on(ask_all(&items, &asker, state, &mut summary, args))?
+        .map_err(|why| Failure::Failed(format!("nothing answers at {}: {why}", args.url)))?;
     summary.seconds = started.elapsed().as_secs_f64();
     report(&summary, args.json)
 }
@@ -113,7 +114,7 @@ async fn ask_all(
     mut state: State,
     summary: &mut Summary,
     args: &WarmArgs,
-) {
+) -> Result<(), String> {
     let all = Amount {
         count: items.len() as u64,
         bytes: 0,
@@ -137,7 +138,12 @@ async fn ask_all(
                     bar.say(&format!("modcdn: the state file can't be written: {error}"));
                 }
             }
-            Err(error) => {
+            // Everything else would fail alike.
+            Err(Missed {
+                text,
+                unreachable: true,
+            }) if done.count == 1 => return Err(text),
+            Err(Missed { text: error, .. }) => {
                 summary.failed += 1;
                 if args.json {
                     json(&Line::Failed {
@@ -152,6 +158,7 @@ async fn ask_all(
         bar.show(done);
     }
     summary.bytes = done.bytes;
+    Ok(())
 }
 
 fn report(summary: &Summary, as_json: bool) -> Result<(), Failure> {

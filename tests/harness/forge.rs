@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
 use rcgen::{CertificateParams, KeyPair};
@@ -56,6 +56,9 @@ struct Site {
     /// The `Authorization` that repositories and pages whose name begins so want.
     locked: Mutex<HashMap<String, String>>,
     asked: Mutex<Vec<String>>,
+    /// Whether repositories keep whoever asks waiting.
+    held: Mutex<bool>,
+    released: Condvar,
     tls: Option<Arc<ServerConfig>>,
 }
 
@@ -107,6 +110,8 @@ impl Forge {
             pages: Mutex::default(),
             locked: Mutex::default(),
             asked: Mutex::default(),
+            held: Mutex::default(),
+            released: Condvar::new(),
             tls,
         });
         let serving = site.clone();
@@ -215,6 +220,17 @@ impl Forge {
         locked.insert(beginning.to_owned(), wanted);
     }
 
+    /// From now on repositories keep whoever asks waiting.
+    pub fn hold(&self) {
+        *self.site.held.lock().expect("nobody panics with it") = true;
+    }
+
+    /// No longer.
+    pub fn release(&self) {
+        *self.site.held.lock().expect("nobody panics with it") = false;
+        self.site.released.notify_all();
+    }
+
     /// Every path that was asked for so far, with its query.
     pub fn asked(&self) -> Vec<String> {
         self.site
@@ -286,6 +302,9 @@ impl Site {
 
     /// `git http-backend`, as a CGI program.
     fn backend(&self, wire: &mut dyn Wire, asked: &Asked, below: &str) -> std::io::Result<()> {
+        let held = self.held.lock().expect("nobody panics with it");
+        let is_held = |held: &mut bool| *held;
+        drop(self.released.wait_while(held, is_held));
         let header = |name: &str| asked.headers.get(name).cloned().unwrap_or_default();
         let mut child = Command::new("git")
             .args(["-c", "safe.directory=*", "http-backend"])

@@ -21,7 +21,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
+use super::certificate::Certificate;
 use super::http::runtime;
 use super::zip::module_zip;
 
@@ -69,6 +71,7 @@ struct Script {
 /// The server; it stops when dropped.
 pub struct Upstream {
     address: SocketAddr,
+    scheme: &'static str,
     script: Arc<Mutex<Script>>,
     serving: JoinHandle<()>,
 }
@@ -76,11 +79,22 @@ pub struct Upstream {
 impl Upstream {
     /// An upstream that knows nothing yet: every path is a 404.
     pub fn start() -> Upstream {
+        Upstream::serve(None)
+    }
+
+    /// The same over TLS, where HTTP/2 is chosen.
+    pub fn over_tls(certificate: &Certificate) -> Upstream {
+        Upstream::serve(Some(certificate.acceptor()))
+    }
+
+    fn serve(tls: Option<TlsAcceptor>) -> Upstream {
         let script = Arc::new(Mutex::new(Script::default()));
         let (listener, address) = listen();
-        let serving = runtime().spawn(accept(listener, Arc::clone(&script)));
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let serving = runtime().spawn(accept(listener, tls, Arc::clone(&script)));
         Upstream {
             address,
+            scheme,
             script,
             serving,
         }
@@ -88,7 +102,7 @@ impl Upstream {
 
     /// Its base URL.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
     }
 
     /// From now on `path` (decoded: `!`, not `%21`) is answered like this.
@@ -210,14 +224,26 @@ fn listen() -> (tokio::net::TcpListener, SocketAddr) {
     )
 }
 
-async fn accept(listener: tokio::net::TcpListener, script: Arc<Mutex<Script>>) {
+async fn accept(
+    listener: tokio::net::TcpListener,
+    tls: Option<TlsAcceptor>,
+    script: Arc<Mutex<Script>>,
+) {
     while let Ok((stream, _)) = listener.accept().await {
         let script = Arc::clone(&script);
         let service = service_fn(move |request| respond(Arc::clone(&script), request));
+        let tls = tls.clone();
         tokio::spawn(async move {
             let server = auto::Builder::new(TokioExecutor::new());
             // A client that leaves, or a body that is broken off as scripted, is no concern here.
-            let _ = server.serve_connection(TokioIo::new(stream), service).await;
+            match tls {
+                None => drop(server.serve_connection(TokioIo::new(stream), service).await),
+                Some(tls) => {
+                    if let Ok(stream) = tls.accept(stream).await {
+                        drop(server.serve_connection(TokioIo::new(stream), service).await);
+                    }
+                }
+            }
         });
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! A future of this module may be dropped at any time: nothing is half done then.
 //!
-//! Tiles come from the store, else from the database; where a partial one is gone, the full one has its
+//! Tiles come from the store, else from the database; where a partial one is gone, a wider one has its
 //! entries. Those from the store are authenticated again each time. If they don't fit, they are fetched
 //! anew before the database is accused.
 
@@ -36,7 +36,11 @@ pub trait Io: Send + Sync {
     /// A tile that was kept, exactly this one.
     async fn tile(&self, tile: &Tile) -> Option<Bytes>;
 
-    /// Keeps a tile: it is proven. What can't be kept is merely asked for again.
+    /// One that was kept in a tile's place and is wider.
+    async fn wider_tile(&self, tile: &Tile) -> Option<Bytes>;
+
+    /// Keeps a tile: it is proven. What can't be kept is merely asked for again. Narrower ones in its
+    /// place need no longer be kept, since it begins with their entries.
     async fn keep_tile(&self, tile: &Tile, bytes: &Bytes);
 
     /// Keeps our tree head in place of all earlier ones, durably: the next start's

@@ -2,6 +2,7 @@
 //! command.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -202,14 +203,33 @@ impl Io for &Database {
         self.tiles.lock().get(&tile.to_string()).cloned()
     }
 
+    async fn wider_tile(&self, tile: &Tile) -> Option<Bytes> {
+        let tiles = self.tiles.lock();
+        let mut wider = in_place_of(tile, tile.width() + 1..=tile.full().width());
+        wider.find_map(|wider| tiles.get(&wider).cloned())
+    }
+
     async fn keep_tile(&self, tile: &Tile, bytes: &Bytes) {
-        self.tiles.lock().insert(tile.to_string(), bytes.clone());
+        let mut tiles = self.tiles.lock();
+        tiles.insert(tile.to_string(), bytes.clone());
+        for narrower in in_place_of(tile, 1..=tile.width() - 1) {
+            tiles.remove(&narrower);
+        }
     }
 
     async fn keep_head(&self, note: &Bytes) {
         tokio::task::yield_now().await;
         self.heads.lock().push(note.clone());
     }
+}
+
+/// Names of tiles in the place of one, of these widths.
+fn in_place_of(tile: &Tile, widths: RangeInclusive<u32>) -> impl Iterator<Item = String> {
+    let tile = *tile;
+    widths.filter_map(move |width| {
+        let other = Tile::new(tile.height(), tile.level(), tile.number(), width);
+        other.map(|other| other.to_string())
+    })
 }
 
 /// The go.sum lines of one module; their hashes are made up.

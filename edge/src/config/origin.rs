@@ -84,7 +84,8 @@ pub struct OriginConfig {
     pub resolvers: Vec<SocketAddr>,
     /// Longest wait for a connection: name, TCP, TLS, HTTP/2.
     pub connect_timeout: Period,
-    /// Longest wait for the head of an answer.
+    /// Longest wait for a sign of life: the head of an answer, or word that the origin is at work on it. Of
+    /// whole answers `total_timeout` is the bound.
     pub first_byte_timeout: Period,
     /// Longest wait for the next piece of a body.
     pub stall_timeout: Period,

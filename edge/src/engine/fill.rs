@@ -74,6 +74,7 @@ impl Fill {
             .stale
             .as_ref()
             .map(|e| e.object.validators().etag.clone());
+        request.patient = !self.has_stand_in();
         let response = self.settings.origin.send(request).await?;
         self.compare_clocks(&response.headers);
         match (response.status, &self.stale) {
@@ -85,6 +86,13 @@ impl Fill {
                 Err(Failure::new(Reason::OriginContent, text))
             }
         }
+    }
+
+    /// Whether there is a stale answer to give if the origin has none soon.
+    fn has_stand_in(&self) -> bool {
+        let now = self.engine.clock.now();
+        let stale = self.stale.as_ref();
+        stale.is_some_and(|stale| stale.lifetime.covers_failure(stale.age(now)))
     }
 
     fn compare_clocks(&self, headers: &HeaderMap) {

@@ -57,6 +57,7 @@ impl Engine {
         let request = OriginRequest {
             no_fetch: asked.no_fetch,
             relay: true,
+            patient: true,
             ..OriginRequest::get(path)
         };
         let settings = self.settings.load_full();

@@ -270,10 +270,16 @@ impl<E: Follows> Follower<E> {
             mode: Mode::Soft,
         };
         self.engine.purge(purge).await?;
-        tracing::info!(
-            %position, was = ?self.known,
-            "what the origin purged before is not known: everything is confirmed before it is used again"
-        );
+        match &self.known {
+            Some(was) => tracing::warn!(
+                %position, %was,
+                "the origin's purge log doesn't go on where it was left: everything is confirmed before it is used again"
+            ),
+            None => tracing::info!(
+                %position,
+                "the origin's purge log is followed from here: what is stored already is confirmed before it is used again"
+            ),
+        }
         self.known = Some(position);
         self.metrics.reset();
         Ok(())

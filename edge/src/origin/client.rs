@@ -6,6 +6,9 @@
 //! too late is sent to another address, if there is one that isn't under suspicion. A connection on
 //! which an answer was too late, or a body stalled, takes no new requests, for it may be a black
 //! hole.
+//!
+//! An origin that is alive and needs longer than that for an answer says so: it is asked to answer 202
+//! (`Prefer: respond-async`, RFC 7240) in good time, and then asked again, until the whole time is up.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,13 +19,14 @@ use http::header::{ACCEPT_ENCODING, AUTHORIZATION, HOST, IF_NONE_MATCH, IF_RANGE
 use http::{HeaderMap, HeaderValue, StatusCode};
 use pingora::http::RequestHeader;
 use tokio::runtime::Handle;
-use tokio::time::{Instant as Deadline, timeout, timeout_at};
+use tokio::time::{Instant as Deadline, sleep_until, timeout, timeout_at};
 
 use modcdn_core::headers::DISABLE_MODULE_FETCH;
+use modcdn_core::prefer::{self, PREFER};
 
 use super::dial::{Dialler, Endpoint};
 use super::directory::Directory;
-use super::gate::{Gate, Place};
+use super::gate::{Entered, Gate, Place};
 use super::metrics::OriginMetrics;
 use super::pool::{Bounds, Lease, Pool};
 use super::resolve::Resolve;
@@ -88,9 +92,9 @@ impl Client {
             true => Some(self.gate.relay().await?),
             false => None,
         };
-        let entered = self.gate.enter().await?;
+        let mut entered = self.gate.enter().await?;
         let ends = Deadline::now() + self.config.total_timeout.get();
-        match self.try_until(request, ends).await {
+        match self.ask(request, ends, &mut entered).await {
             Ok(Headed {
                 status,
                 headers,
@@ -109,6 +113,44 @@ impl Client {
                 Err(error)
             }
         }
+    }
+
+    /// Asks again for as long as the origin says that it is at work.
+    async fn ask(
+        &self,
+        request: &OriginRequest,
+        ends: Deadline,
+        entered: &mut Entered<'_>,
+    ) -> Result<Headed, OriginError> {
+        loop {
+            let asked = Deadline::now();
+            let headed = self.try_until(request, ends).await?;
+            let wait = match self.preference(request) {
+                Some((wait, _)) if headed.status == StatusCode::ACCEPTED => wait,
+                _ => return Ok(headed),
+            };
+            entered.heard();
+            self.metrics.at_work.inc();
+            let mut body = headed.body;
+            while body.next().await?.is_some() {}
+            drop(body);
+            // It said so after the wait; one that says so at once isn't asked more often for it.
+            sleep_until(ends.min(asked + wait)).await;
+            if Deadline::now() >= ends {
+                return Err(OriginError::Timeout {
+                    stage: Stage::Total,
+                    limit: self.config.total_timeout.get(),
+                });
+            }
+        }
+    }
+
+    /// After which time the origin is to say at least that it is at work: in the midst of the time after
+    /// which it is taken for dead. None where nobody would wait, or seconds are too coarse for that.
+    fn preference(&self, request: &OriginRequest) -> Option<(Duration, HeaderValue)> {
+        let wait = self.config.first_byte_timeout.get() / 2;
+        let value = prefer::respond_async(wait).filter(|_| request.patient)?;
+        Some((wait, value))
     }
 
     /// Up to `origin.tries` times.
@@ -202,6 +244,9 @@ impl Client {
         }
         if let Some(authorization) = &request.authorization {
             set(AUTHORIZATION, authorization.clone())?;
+        }
+        if let Some((_, preference)) = self.preference(request) {
+            set(PREFER, preference)?;
         }
         if request.no_fetch {
             set(DISABLE_MODULE_FETCH, HeaderValue::from_static("true"))?;

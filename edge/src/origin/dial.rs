@@ -135,7 +135,7 @@ impl Dialler {
             ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => self.too_late(),
             _ => OriginError::Connect {
                 to: address.to_string(),
-                why: error.to_string(),
+                why: error.root_cause().to_string(),
             },
         };
         let mut peer = self.template.clone();

@@ -205,6 +205,11 @@ impl Entered<'_> {
         self.place.take()
     }
 
+    /// The origin lives: it says that it is at work on the answer.
+    pub(crate) fn heard(&mut self) {
+        self.tell(Ended::Answered);
+    }
+
     /// From here on it goes at its client's pace: the place is for somebody else.
     pub(crate) fn give_place_back(&mut self) {
         self.place = None;
@@ -226,10 +231,10 @@ impl Entered<'_> {
     }
 }
 
-impl Drop for Entered<'_> {
-    fn drop(&mut self) {
+impl Entered<'_> {
+    fn tell(&self, ended: Ended) {
         let mut breaker = self.gate.breaker.lock();
-        if breaker.ended(&self.ticket, self.ended, Instant::now(), chance()) {
+        if breaker.ended(&self.ticket, ended, Instant::now(), chance()) {
             let wait = breaker.refuses(Instant::now()).unwrap_or_default();
             let origin = &self.gate.origin;
             tracing::warn!(
@@ -241,6 +246,12 @@ impl Drop for Entered<'_> {
         }
         drop(breaker);
         self.gate.show();
+    }
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.tell(self.ended);
     }
 }
 

@@ -123,6 +123,7 @@ pub struct OriginMetrics {
     requests: IntCounterVec,
     seconds: Histogram,
     pub(crate) retries: IntCounter,
+    pub(crate) at_work: IntCounter,
     pub(crate) gate: GateMetrics,
     pub(crate) connections: IntCounter,
     pub(crate) connect_failures: IntCounter,
@@ -208,6 +209,10 @@ impl OriginMetrics {
             retries: counter(
                 "modcdn_edge_origin_retries_total",
                 "Requests to the origin sent again on another connection or to another address",
+            ),
+            at_work: counter(
+                "modcdn_edge_origin_at_work_total",
+                "Times that the origin said it was still at work on an answer, and was asked again",
             ),
             gate,
             connections: counter(

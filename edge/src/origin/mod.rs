@@ -53,6 +53,9 @@ pub struct OriginRequest {
     pub relay: bool,
     /// `Authorization`: for what only this edge may ask.
     pub authorization: Option<HeaderValue>,
+    /// Nothing can stand in for its answer: as long as the origin says that it is at work on it, it is
+    /// waited for.
+    pub patient: bool,
 }
 
 impl OriginRequest {
@@ -65,6 +68,7 @@ impl OriginRequest {
             no_fetch: false,
             relay: false,
             authorization: None,
+            patient: false,
         }
     }
 }

@@ -27,7 +27,7 @@ use modcdn_core::refusal::{Reason, Refusal};
 
 pub(crate) use self::body::Body;
 use self::plain::empty;
-pub(crate) use self::plain::{full, lines, plain, refuse};
+pub(crate) use self::plain::{at_work, full, lines, plain, refuse};
 use crate::changes;
 use crate::fetch::{Engine, Found};
 use crate::policy::Warning;

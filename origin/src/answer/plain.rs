@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Full};
+use modcdn_core::prefer::PREFERENCE_APPLIED;
 use modcdn_core::refusal::{Reason, Refusal};
 
 use super::Body;
@@ -42,6 +43,15 @@ pub(crate) fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
         HeaderValue::from_static("text/plain; charset=utf-8"),
     );
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The answer isn't here yet, and its asker wanted to hear that.
+pub(crate) fn at_work() -> Response<Body> {
+    let text = "the origin is still at work on this: ask again\n";
+    let mut response = plain(StatusCode::ACCEPTED, text);
+    let applied = HeaderValue::from_static("respond-async");
+    response.headers_mut().insert(PREFERENCE_APPLIED, applied);
     response
 }
 

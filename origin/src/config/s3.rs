@@ -50,9 +50,9 @@ impl S3 {
     /// See [`S3::profile`].
     pub const PROFILE: &str = "default";
     /// See [`S3::part_size`]. S3 takes no more than 10,000 parts, and none under 5 MiB but the last.
-    pub const PART_SIZE: ByteSize = ByteSize::mib(8);
+    pub const PART_SIZE: ByteSize = ByteSize::mib(5);
     /// See [`S3::upload_memory`].
-    pub const UPLOAD_MEMORY: ByteSize = ByteSize::mib(16);
+    pub const UPLOAD_MEMORY: ByteSize = ByteSize::mib(10);
     /// See [`S3::connect_timeout`].
     pub const CONNECT_TIMEOUT: Period = Period::secs(3);
     /// See [`S3::answer_timeout`]. Shorter than an edge waits for its origin, so that it is told.

@@ -51,6 +51,7 @@ impl Engine {
         let usage = known
             .as_ref()
             .map_or(Use::Never, |known| self.usage(&path, known, lifetime));
+        let is_unknown = known.is_none();
         let (engine, asked) = (self.clone(), request.clone());
         let fly = |landing| async move { engine.fly_for_answer(&asked, landing).await };
         match (known, usage) {
@@ -61,7 +62,10 @@ impl Engine {
                 self.flights.start(&path, fly);
                 Ok(Found::Answer(known))
             }
-            _ if only_stored => Err(not_stored(request)),
+            _ if only_stored => {
+                let copy = self.copied(request, lifetime).await;
+                copy.ok_or_else(|| not_stored(request))
+            }
             (Some(known), Use::IfError) => {
                 let newer = self.flights.join(&path, fly);
                 let Ok(joined) = timeout(self.timeouts.refresh.get(), newer).await else {
@@ -81,9 +85,24 @@ impl Engine {
                     return Err(refusal);
                 }
                 let joined = self.flights.join(&path, fly).await;
-                self.news(request, joined)
+                match self.news(request, joined) {
+                    Err(refusal) if is_unknown && !refusal.reason.is_negative() => {
+                        self.copied(request, lifetime).await.ok_or(refusal)
+                    }
+                    news => news,
+                }
             }
         }
+    }
+
+    /// What an earlier run copied to where it outlives the folder, if it is still of use.
+    async fn copied(&self, request: &Request, lifetime: Period) -> Option<Found> {
+        let known = self.mutables.recall(request, lifetime).await?;
+        if self.usage(&request.path(), &known, lifetime) == Use::Never {
+            return None;
+        }
+        self.count_stale("copy");
+        Some(Found::Answer(known))
     }
 
     /// What is said to have changed is asked for first, however young it is.
@@ -125,7 +144,14 @@ impl Engine {
             Ok(_place) => self.ask_again(request).await,
             Err(refusal) => Err(refusal),
         };
+        let answer = match &news {
+            Ok(Found::Answer(known)) => Some(known.answer.clone()),
+            _ => None,
+        };
         landing.say(news);
+        if let Some(answer) = answer {
+            self.mutables.copy(request, &answer).await;
+        }
     }
 
     /// Asks upstreams for an answer that may be known already.

@@ -27,6 +27,16 @@ const SIGNS: &[Sign] = &[
         hint: "git.limits.memory of the origin says how much memory git may take",
     },
     Sign {
+        says: &["remote host identification has changed"],
+        reason: Reason::GitUnreadable,
+        hint: "the server shows another key than git.known_hosts of the origin has: find out why, then put the right one there",
+    },
+    Sign {
+        says: &["unprotected private key file"],
+        reason: Reason::GitUnreadable,
+        hint: "nobody but the origin's user may read the key file that git.credentials names: chmod 600",
+    },
+    Sign {
         says: &["host key verification failed"],
         reason: Reason::GitUnreadable,
         hint: "add the server's key to the file named by git.known_hosts of the origin",
@@ -82,6 +92,16 @@ const MISSING: &[&str] = &[
     "error: 404",
     "error: 410",
     "repository not found",
+    // A bare sshd.
+    "does not appear to be a git repository",
+];
+
+/// How ssh's lines about our own files begin: where keys lie is not told.
+const OWN_FILES: &[&str] = &[
+    "Load key ",
+    "identity_sign: ",
+    "Permissions 0",
+    "Bad permissions",
 ];
 
 /// What a failed conversation with a repository's server means. `url` is told.
@@ -103,8 +123,13 @@ pub(crate) fn remote(url: &str, complaint: &str) -> Fault {
 
 /// The first lines of a complaint that say something, without who is logged in where.
 pub(crate) fn told(complaint: &str) -> String {
-    let lines = complaint.lines().map(str::trim);
-    let says_something = |line: &&str| !line.is_empty() && !line.starts_with("hint:");
+    // Ssh frames what it finds alarming.
+    let frame = |c: char| c == '@' || c.is_whitespace();
+    let lines = complaint.lines().map(|line| line.trim_matches(frame));
+    let says_something = |line: &&str| {
+        let is_ours = OWN_FILES.iter().any(|start| line.starts_with(start));
+        !line.is_empty() && !line.starts_with("hint:") && !is_ours
+    };
     let kept: Vec<String> = lines
         .filter(says_something)
         .take(TOLD_LINES)
@@ -187,10 +212,52 @@ mod tests {
                 "fatal: protocol error: bad line length",
                 Some(Reason::GitFailed),
             ),
+            (
+                "fatal: '/srv/x.git' does not appear to be a git repository\nfatal: Could not read from remote repository.",
+                None,
+            ),
             ("", Some(Reason::GitFailed)),
         ] {
             assert_eq!(reason(complaint), means, "{complaint}");
         }
+    }
+
+    /// As OpenSSH 9 says it.
+    #[test]
+    fn what_ssh_frames_is_told_without_the_frame_and_without_our_paths() {
+        let framed = |title: &str, rest: &str| {
+            let line = "@".repeat(59);
+            format!("{line}\n@    {title}     @\n{line}\n{rest}")
+        };
+        let of = |complaint: &str| match remote("ssh://a.example/x", complaint) {
+            Fault::Failed(Failure {
+                reason,
+                failed,
+                hint,
+            }) => (reason, failed, hint),
+            other => panic!("{other:?}"),
+        };
+        let changed = framed(
+            "WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!",
+            "IT IS POSSIBLE THAT SOMEONE IS DOING SOMETHING NASTY!\nHost key verification failed.",
+        );
+        let (reason, failed, hint) = of(&changed);
+        assert_eq!(reason, Reason::GitUnreadable);
+        let told = "git can't read ssh://a.example/x:\nWARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!\n\
+                    IT IS POSSIBLE THAT SOMEONE IS DOING SOMETHING NASTY!\nHost key verification failed.";
+        assert_eq!(failed, told);
+        assert!(hint.contains("find out why"), "{hint}");
+
+        let open = framed(
+            "WARNING: UNPROTECTED PRIVATE KEY FILE!",
+            "Permissions 0644 for '/etc/modcdn/id' are too open.\nThis private key will be ignored.\n\
+             Load key \"/etc/modcdn/id\": bad permissions\nme@a.example: Permission denied (publickey).",
+        );
+        let (reason, failed, hint) = of(&open);
+        assert_eq!(reason, Reason::GitUnreadable);
+        assert!(failed.contains("UNPROTECTED PRIVATE KEY FILE!"), "{failed}");
+        assert!(!failed.contains("/etc/modcdn"), "{failed}");
+        assert!(hint.contains("chmod 600"), "{hint}");
     }
 
     #[test]

@@ -143,7 +143,8 @@ impl Hooks {
                 "hook refused"
             );
         })?;
-        tracing::info!(source = by, changed = ?done.changed, done.refreshed, "hook");
+        let (changed, refreshed) = (done.changed.join(", "), done.refreshed);
+        tracing::info!(source = by, changed, refreshed, "hook");
         let status = match done.changed.is_empty() {
             true => StatusCode::OK,
             false => StatusCode::ACCEPTED,

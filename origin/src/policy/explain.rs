@@ -1,8 +1,6 @@
-//! Explains a decision to an operator, from what an origin stored and saw; nobody is asked, and nothing is
-//! written. An origin that can ask knows at least as much.
+//! Explains a decision to an operator, from what an origin stored and saw, in its folder and its bucket;
+//! nobody else is asked, and nothing is written. An origin that can ask knows at least as much.
 
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use modcdn_core::gomod::Notices;
@@ -13,6 +11,7 @@ use serde::Serialize;
 use super::nearest::{latest, nearest};
 use super::refusal::why;
 use super::sight::{self, Sight};
+use super::stored::StoredBodies;
 use super::{Age, Decision, Facts, Warning};
 use crate::config::policy::{Policy, Rule};
 use crate::config::{Config, Mount, Verify};
@@ -100,9 +99,11 @@ pub struct Known {
     pub deprecated: Option<String>,
     /// How many versions are known of the module.
     pub listed: usize,
+    /// Why what is stored couldn't be read, if it couldn't: ages and notices may be missing then.
+    pub store_fault: Option<String>,
 }
 
-/// Explains.
+/// Explains. Blocks, and so it isn't for a runtime's own threads.
 ///
 /// # Errors
 /// There is no such mount.
@@ -117,7 +118,7 @@ pub fn explain(question: &Question<'_>) -> Result<Explanation, ExplainError> {
 struct Looking<'a> {
     question: &'a Question<'a>,
     mount: &'a Mount,
-    folder: PathBuf,
+    stored: StoredBodies,
     sight: Option<Sight>,
     list: Vec<Version>,
     notices: Notices,
@@ -131,14 +132,15 @@ impl<'a> Looking<'a> {
         let list = mutable::kept(&folder, &list.path()).unwrap_or_default();
         let list = super::govern::versions(&list);
         let sight = config.store.dir.join(sight::FILE);
-        let notices = notices(&folder, question.module, &list);
+        let stored = StoredBodies::open(&mount.store(&config.store));
+        let notices = notices(&stored, question.module, &list);
         Self {
             question,
             mount,
             sight: Sight::read(&sight, config.sight.versions).ok(),
             list,
             notices: notices.unwrap_or_default(),
-            folder,
+            stored,
         }
     }
 
@@ -188,6 +190,7 @@ impl<'a> Looking<'a> {
             retracted: facts.retracted.clone(),
             deprecated: facts.deprecated.clone(),
             listed: self.list.len(),
+            store_fault: self.stored.fault(),
         }
     }
 
@@ -238,7 +241,10 @@ impl<'a> Looking<'a> {
         let (module, now) = (self.question.module, self.question.now);
         if self.mount.sumdb.verify == Verify::Off || self.mount.private.matches(module) {
             let seen = sight.age(&self.mount.prefix, module, version, now);
-            return seen.map_or(unknown, |age| (Age::Seen(age), "first sight"));
+            let seen = seen.map(|age| (age, "first sight"));
+            let stored = self.stored(version).map(|age| (age, "time in the store"));
+            let oldest = seen.into_iter().chain(stored).max_by_key(|(age, _)| *age);
+            return oldest.map_or(unknown, |(age, from)| (Age::Seen(age), from));
         }
         let Some(record) = self.record(version) else {
             return unknown;
@@ -249,14 +255,29 @@ impl<'a> Looking<'a> {
         age.map_or(unknown, |age| (Age::Recorded(age), "checksum database"))
     }
 
+    /// How long something of the version has been stored, where the store is a folder.
+    fn stored(&self, version: &Version) -> Option<Duration> {
+        let (module, version) = (self.question.module.clone(), version.clone());
+        let bodies = [
+            Request::Info(module.clone(), version.clone()),
+            Request::Mod(module.clone(), version.clone()),
+            Request::Zip(module, version),
+        ];
+        let ages = bodies.iter().filter_map(|body| {
+            let file = self.folder.join(body.path().trim_start_matches('/'));
+            let since = fs::metadata(file).ok()?.modified().ok()?;
+            self.question.now.duration_since(since).ok()
+        });
+        ages.max()
+    }
+
     /// The number of the version's record, if that was proven once.
     fn record(&self, version: &Version) -> Option<u64> {
         let lookup = Request::SumDb(Asked {
             name: self.mount.sumdb.key.name().clone(),
             call: SumDbCall::Lookup(self.question.module.clone(), version.clone()),
         });
-        let file = self.folder.join(lookup.path().trim_start_matches('/'));
-        let answer = fs::read(file).ok()?;
+        let answer = self.stored.read(&lookup)?;
         Some(Lookup::parse(&answer)?.id)
     }
 }
@@ -273,10 +294,10 @@ impl Said {
 }
 
 /// What the go.mod of the latest version says, if that is stored.
-fn notices(folder: &Path, module: &ModulePath, list: &[Version]) -> Option<Notices> {
+fn notices(stored: &StoredBodies, module: &ModulePath, list: &[Version]) -> Option<Notices> {
     let compatible = latest(list, |version| !version.is_incompatible());
     let latest = compatible.or_else(|| latest(list, |_| true))?;
     let go_mod = Request::Mod(module.clone(), latest);
-    let text = fs::read(folder.join(go_mod.path().trim_start_matches('/'))).ok()?;
+    let text = stored.read(&go_mod)?;
     Notices::parse(&text).ok()
 }

@@ -5,7 +5,7 @@
 //! - [`nearest`]: what is left of a list, and what to take instead. Pure.
 //! - [`refusal`]: what the user is told.
 //! - [`change`]: what edges must forget when a policy takes another's place. Pure.
-//! - [`explain`]: a decision explained to an operator.
+//! - [`explain`]: a decision explained to an operator, from what is `stored`.
 //! - `govern`: a mount's policy at work.
 //! - `announce`: tells edges of changes.
 //! - [`sight`]: when this origin first saw what: the one clock that no author can set.
@@ -22,6 +22,7 @@ pub(crate) mod govern;
 pub mod nearest;
 pub mod refusal;
 pub mod sight;
+mod stored;
 pub mod until;
 pub mod versions;
 

@@ -101,13 +101,23 @@ fn said(what: &str, why: &str) -> String {
     }
 }
 
-/// To the minute, as nobody needs it more exactly.
+/// To the minute, as nobody needs it more exactly; in days, since months and years are of many lengths.
 fn rounded(age: Duration) -> String {
     let minutes = age.as_secs() / 60;
-    if minutes == 0 {
+    let (days, hours, minutes) = (minutes / 1440, minutes / 60 % 24, minutes % 60);
+    let parts = [
+        (days, if days == 1 { "day" } else { "days" }),
+        (hours, "h"),
+        (minutes, "m"),
+    ];
+    let parts = parts.iter().filter(|(count, _)| *count > 0);
+    let text: Vec<String> = parts
+        .map(|(count, unit)| format!("{count}{unit}"))
+        .collect();
+    if text.is_empty() {
         return "less than a minute".to_owned();
     }
-    humantime::format_duration(Duration::from_secs(minutes * 60)).to_string()
+    text.join(" ")
 }
 
 /// At most so many characters.
@@ -126,6 +136,19 @@ mod tests {
     use super::*;
 
     const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    #[test]
+    fn long_times_are_told_in_days() {
+        let minute = Duration::from_secs(60);
+        for (time, told) in [
+            (Duration::from_secs(59), "less than a minute"),
+            (minute * 61, "1h 1m"),
+            (DAY + minute, "1day 1m"),
+            (DAY * 700, "700days"),
+        ] {
+            assert_eq!(rounded(time), told);
+        }
+    }
 
     fn policy(text: &str) -> Policy {
         serde_yaml::from_str(text).unwrap()

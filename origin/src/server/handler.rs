@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use http::header::{ALLOW, HOST};
@@ -12,9 +12,11 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use modcdn_core::goproxy::MAX_PATH;
+use modcdn_core::prefer;
 use modcdn_core::purge::log::PURGES_PATH;
 use modcdn_core::refusal::{Reason, Refusal};
 use modcdn_core::telemetry::AccessLog;
+use tokio::time::timeout;
 
 use super::activity::Activity;
 use super::tracked::{Line, Record, Tracked, track};
@@ -104,7 +106,8 @@ impl Handler {
                     version: head.version,
                     headers: &head.headers,
                 };
-                let response = answer::answer(engine, &request, &asker).await;
+                let answering = answer::answer(engine, &request, &asker);
+                let response = in_time(prefer::wait(&head.headers), answering).await;
                 (request.kind(), response)
             }
             Err(refusal) => ("other", self.refuse(head, &refusal)),
@@ -163,6 +166,19 @@ impl Handler {
             cut: false,
         }
     }
+}
+
+/// The answer, or word that it is being worked on to who would rather hear that after a while (RFC 7240).
+/// Fetches belong to nobody: they go on, and whoever asks again joins them.
+async fn in_time(
+    wait: Option<Duration>,
+    answering: impl Future<Output = Response<Body>>,
+) -> Response<Body> {
+    let Some(wait) = wait else {
+        return answering.await;
+    };
+    let answered = timeout(wait, answering).await;
+    answered.unwrap_or_else(|_| answer::at_work())
 }
 
 /// How logs and metrics call an HTTP version.

@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -177,6 +178,16 @@ impl Shelf for Folder {
             .await
     }
 
+    async fn stored_at(&self, place: &str) -> io::Result<Option<SystemTime>> {
+        let path = self.path(place);
+        self.run(move |_| match fs::metadata(path) {
+            Ok(metadata) => metadata.modified().map(Some),
+            Err(error) if absent(&error) => Ok(None),
+            Err(error) => Err(error),
+        })
+        .await
+    }
+
     async fn text(&self, place: &str) -> io::Result<Option<String>> {
         let path = self.path(place);
         self.run(move |_| match fs::read_to_string(path) {
@@ -212,6 +223,19 @@ impl Shelf for Folder {
         let (module, without) = (module.clone(), without.to_vec());
         self.run(move |folder| folder.list_now(&module, &without))
             .await
+    }
+
+    async fn names(&self, folder: &str) -> io::Result<Vec<String>> {
+        let path = self.path(folder);
+        self.run(move |_| {
+            let entries = match fs::read_dir(path) {
+                Err(error) if absent(&error) => return Ok(Vec::new()),
+                entries => entries?,
+            };
+            let names = entries.map(|entry| Ok(entry?.file_name().into_string().ok()));
+            names.filter_map(io::Result::transpose).collect()
+        })
+        .await
     }
 
     async fn probe(&self) -> io::Result<()> {

@@ -2,6 +2,8 @@
 
 use modcdn_core::goproxy::{Request, SumDbCall};
 
+use super::sum::is_sum;
+
 /// Where the body that answers a request lies; `None` for what may change.
 pub(crate) fn place(request: &Request) -> Option<String> {
     let stored = match request {
@@ -11,7 +13,9 @@ pub(crate) fn place(request: &Request) -> Option<String> {
         }
         Request::List(_) | Request::Latest(_) | Request::Query(..) => false,
     };
-    stored.then(|| request.path().trim_start_matches('/').to_owned())
+    let place = stored.then(|| request.path().trim_start_matches('/').to_owned())?;
+    // A record's name ends in a version, and v0.0.0-0.sha256 is one: such records are not kept.
+    Some(place).filter(|place| !is_sum(place))
 }
 
 /// The request whose body lies there; `None` for anything else.
@@ -37,6 +41,7 @@ mod tests {
             "a.example/m/@v/v1.0.0.mod",
             "a.example/m/v2/@v/v2.0.0-!r!c.zip",
             "sumdb/sum.example/tile/8/0/000.p/2",
+            "sumdb/sum.example/lookup/a.example/m@v0.0.0-20230101000000-0123456789ab",
         ] {
             let request = request(at).unwrap();
             assert_eq!(place(&request).unwrap(), at);
@@ -53,6 +58,8 @@ mod tests {
             "a.example/m/@v/v1.0.0.lock",
             "a.example/%6D/@v/v1.0.0.mod",
             "sumdb/sum.example/latest",
+            "sumdb/sum.example/lookup/a.example/m@v1.0.0.sha256",
+            "sumdb/sum.example/lookup/a.example/m@v0.0.0-20230101000000-0123456789ab.sha256",
             "cache/lock",
         ] {
             assert_eq!(request(at), None, "{at}");

@@ -47,6 +47,9 @@ pub(crate) trait Shelf: Send + Sync {
     /// command does, too. So do `put` and `commit`.
     async fn write_sum(&self, place: &str, sum: Sum) -> io::Result<()>;
 
+    /// Since when a body has been there; `None` if it isn't.
+    async fn stored_at(&self, place: &str) -> io::Result<Option<SystemTime>>;
+
     /// A short text that lies there, as others wrote it; `None` if there is none.
     async fn text(&self, place: &str) -> io::Result<Option<String>>;
 
@@ -59,6 +62,10 @@ pub(crate) trait Shelf: Send + Sync {
     /// Writes down which versions of a module there are, where that is done at all; `without`
     /// leaves some out.
     async fn list_versions(&self, module: &ModulePath, without: &[Version]) -> io::Result<()>;
+
+    /// Names of what lies directly in a folder, in no order; none if there is no such folder. For
+    /// folders of a few hundred.
+    async fn names(&self, folder: &str) -> io::Result<Vec<String>>;
 
     /// Tries whether bodies can be put.
     async fn probe(&self) -> io::Result<()>;
@@ -83,6 +90,19 @@ pub(crate) enum OpenedBytes {
     /// All of a body up to [`SMALL`].
     Small(Bytes),
     Large(Large),
+}
+
+impl OpenedBytes {
+    /// All of it, in memory.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub(crate) async fn whole(self, len: u64) -> io::Result<Bytes> {
+        match self {
+            Self::Small(bytes) => Ok(bytes),
+            Self::Large(large) => large.whole(len).await,
+        }
+    }
 }
 
 /// Tells one state of a body from another.
@@ -182,6 +202,19 @@ impl Large {
             disk::blocking(move || (&*temp).write_all(&piece)).await?;
         }
         Ok(Local::File(temp))
+    }
+
+    /// All of it, in memory.
+    ///
+    /// # Errors
+    /// If it can't be read; also if it is shorter than `len`.
+    pub(crate) async fn whole(&self, len: u64) -> io::Result<Bytes> {
+        let mut bytes = Vec::with_capacity(usize::try_from(len).map_err(io::Error::other)?);
+        let mut pieces = self.read(0, len);
+        while let Some(piece) = pieces.next().await? {
+            bytes.extend_from_slice(&piece);
+        }
+        Ok(bytes.into())
     }
 
     /// Reads it through.

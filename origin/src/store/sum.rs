@@ -57,16 +57,24 @@ impl Sum {
     }
 }
 
+/// How the names of sums end.
+const SUFFIX: &str = ".sha256";
+
 /// The file with a body's sum.
 pub(crate) fn beside(body: &Path) -> PathBuf {
     let mut name = OsString::from(body);
-    name.push(".sha256");
+    name.push(SUFFIX);
     name.into()
 }
 
 /// As [`beside`], of a place.
 pub(crate) fn beside_place(place: &str) -> String {
-    format!("{place}.sha256")
+    format!("{place}{SUFFIX}")
+}
+
+/// Whether a place is that of a sum.
+pub(super) fn is_sum(place: &str) -> bool {
+    place.ends_with(SUFFIX)
 }
 
 /// Where a zip's h1 lies, as the go command has it: `v1.0.0.ziphash` beside `v1.0.0.zip`.

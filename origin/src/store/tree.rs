@@ -12,9 +12,10 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
-use modcdn_core::goproxy::{Request, SumDbName};
+use modcdn_core::goproxy::{ModulePath, Request, SumDbName, Version};
 use modcdn_core::h1::H1;
 use modcdn_core::refusal::Refusal;
 use parking_lot::Mutex;
@@ -220,6 +221,29 @@ impl Tree {
         Look::Found(Stored { sum, body })
     }
 
+    /// Since when something of a version has been stored; `None` if nothing is, or that can't be found out.
+    pub(crate) async fn stored_at(
+        &self,
+        module: &ModulePath,
+        version: &Version,
+    ) -> Option<SystemTime> {
+        let (module, version) = (module.clone(), version.clone());
+        let bodies = [
+            Request::Info(module.clone(), version.clone()),
+            Request::Mod(module.clone(), version.clone()),
+            Request::Zip(module, version),
+        ];
+        let mut first = None;
+        for place in bodies.iter().filter_map(place) {
+            match self.shelf.stored_at(&place).await {
+                Ok(Some(at)) => first = Some(first.map_or(at, |first: SystemTime| first.min(at))),
+                Ok(None) => {}
+                Err(error) => self.note("look", &error),
+            }
+        }
+        first
+    }
+
     /// What a failure to read means.
     fn unreadable(&self, operation: &str, error: &io::Error) -> Look {
         self.note(operation, error);
@@ -317,6 +341,33 @@ impl Tree {
         self.shelf.put(&place, body, sum).await?;
         self.stored(request, sum).await;
         Ok(())
+    }
+
+    /// Widths of the partial tiles that are stored in a tile's place, narrowest first.
+    pub(crate) async fn partial_widths(&self, tile: &Request) -> Vec<u32> {
+        let Some(place) = place(tile) else {
+            return Vec::new();
+        };
+        // `…/123.p/45` lies beside `…/123`.
+        let folder = match place.rsplit_once(".p/") {
+            Some((full, _)) => format!("{full}.p"),
+            None => format!("{place}.p"),
+        };
+        let names = self.shelf.names(&folder).await;
+        let names = names.inspect_err(|error| self.note("list", error));
+        let names = names.unwrap_or_default().into_iter();
+        let mut widths: Vec<u32> = names.filter_map(|name| name.parse().ok()).collect();
+        widths.sort_unstable();
+        widths
+    }
+
+    /// Removes a body that nobody needs any more. One that can't be removed stays.
+    pub(crate) async fn remove(&self, request: &Request) {
+        if let Some(place) = place(request)
+            && let Err(error) = self.shelf.remove(&place).await
+        {
+            self.note("remove", &error);
+        }
     }
 
     /// Puts a finished file of the spool in place. On an error it stays the caller's.
@@ -517,18 +568,9 @@ async fn is_fit(request: &Request, body: &StoredBody, len: u64) -> io::Result<Re
     }
     let bytes = match body {
         StoredBody::Small(bytes) => bytes.clone(),
-        StoredBody::Large(large) => read_whole(large, len).await?,
+        StoredBody::Large(large) => large.whole(len).await?,
     };
     Ok(content::check(request, bytes).map(drop))
-}
-
-async fn read_whole(large: &Large, len: u64) -> io::Result<Bytes> {
-    let mut bytes = Vec::with_capacity(usize::try_from(len).map_err(io::Error::other)?);
-    let mut pieces = large.read(0, len);
-    while let Some(piece) = pieces.next().await? {
-        bytes.extend_from_slice(&piece);
-    }
-    Ok(bytes.into())
 }
 
 /// A remembering map that forgets everything rather than grow without end.

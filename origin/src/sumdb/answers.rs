@@ -51,7 +51,8 @@ impl Database {
                     return Ok(Found::Stored(stored));
                 }
                 if only_stored {
-                    return Err(not_stored(&request));
+                    let kept = self.kept_tile(&call.call).await;
+                    return kept.ok_or_else(|| not_stored(&request));
                 }
                 self.prove_now(&request, &call.call).await
             }
@@ -144,11 +145,16 @@ impl Database {
             SumDbCall::Supported | SumDbCall::Latest => Ok(Bytes::new()),
         };
         match proven {
-            Ok(bytes) => Ok(Found::Stored(Stored {
-                sum: Sum::of(&bytes),
-                body: StoredBody::Small(bytes),
-            })),
+            Ok(bytes) => Ok(in_memory(bytes)),
             Err(error) => Err(verdict::of_database(&asked(request), &error)),
+        }
+    }
+
+    /// A partial tile of which a wider one is stored.
+    async fn kept_tile(&self, call: &SumDbCall) -> Option<Found> {
+        match call {
+            SumDbCall::Tile(tile) => self.client.kept(tile).await.map(in_memory),
+            _ => None,
         }
     }
 
@@ -179,6 +185,13 @@ impl Database {
         let failed = format!("not passed on here; this mount's checksum database is {ours}");
         Refusal::new(Reason::UnknownDatabase, asked(request), failed)
     }
+}
+
+fn in_memory(bytes: Bytes) -> Found {
+    Found::Stored(Stored {
+        sum: Sum::of(&bytes),
+        body: StoredBody::Small(bytes),
+    })
 }
 
 fn answer(body: Bytes, confirmed: Since) -> Found {

@@ -54,6 +54,17 @@ impl Io {
         })
     }
 
+    /// The partial tiles that are stored in a tile's place, narrowest first.
+    async fn partials(&self, tile: &Tile) -> Vec<Tile> {
+        let request = self.request(SumDbCall::Tile(*tile));
+        let widths = self.tree.partial_widths(&request).await.into_iter();
+        let of = |width| Tile::new(tile.height(), tile.level(), tile.number(), width);
+        widths
+            .filter_map(of)
+            .filter(|tile| !tile.is_full())
+            .collect()
+    }
+
     fn head_file(&self) -> PathBuf {
         self.tree.head_file(&self.name)
     }
@@ -111,10 +122,32 @@ impl sumdb::Io for Io {
         }
     }
 
+    async fn wider_tile(&self, tile: &Tile) -> Option<Bytes> {
+        if let Some(full) = self.tile(&tile.full()).await {
+            return Some(full);
+        }
+        for wider in self.partials(tile).await {
+            if wider.width() > tile.width()
+                && let Some(bytes) = self.tile(&wider).await
+            {
+                return Some(bytes);
+            }
+        }
+        None
+    }
+
+    /// Those that it begins with go once it is in place: else each step of the log's end would stay.
     async fn keep_tile(&self, tile: &Tile, bytes: &Bytes) {
         let request = self.request(SumDbCall::Tile(*tile));
         if let Err(error) = self.tree.put(&request, bytes.clone()).await {
             self.tree.note("put", &error);
+            return;
+        }
+        for narrower in self.partials(tile).await {
+            if narrower.width() < tile.width() {
+                let request = self.request(SumDbCall::Tile(narrower));
+                self.tree.remove(&request).await;
+            }
         }
     }
 

@@ -266,6 +266,9 @@ impl Database {
         if Cause::from(error).is_alarming() {
             self.alarm(Cause::from(error));
             tracing::error!(%database, what, %error, "checksum database misbehaves");
+        } else if Cause::from(error) == Cause::Unknown {
+            // Also where the go command only tries where a module ends.
+            tracing::debug!(%database, what, %error, "no proof");
         } else {
             tracing::warn!(%database, what, %error, "no proof");
         }

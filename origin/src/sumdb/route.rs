@@ -8,6 +8,7 @@
 //!
 //! Whom a run has found is asked until it fails; then they are tried again in order.
 
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -36,6 +37,15 @@ enum Way {
     Database(DatabaseUrl),
     /// An upstream of the list, by its place.
     Upstream(usize),
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Way::Database(url) => write!(f, "{url:?}"),
+            Way::Upstream(place) => write!(f, "upstream {}", place + 1),
+        }
+    }
 }
 
 /// Why nobody is asked.
@@ -91,8 +101,11 @@ impl Route {
             return Ok(way);
         }
         let way = self.walk().await?;
-        tracing::info!(database = %self.name, ?way, "checksum database found");
-        *self.found.lock() = Some(way.clone());
+        // Several may have looked at once.
+        let before = self.found.lock().replace(way.clone());
+        if before.as_ref() != Some(&way) {
+            tracing::info!(database = %self.name, %way, "checksum database found");
+        }
         Ok(way)
     }
 

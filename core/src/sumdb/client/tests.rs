@@ -224,6 +224,31 @@ async fn a_tile_beyond_our_tree_makes_us_look_for_a_newer_one() {
 }
 
 #[tokio::test]
+async fn narrow_tiles_that_were_kept_are_there_in_the_wider_ones_that_replace_them() {
+    let db = Database::new(700);
+    let client = client(&db);
+    let narrow = [
+        "tile/8/0/002.p/188",
+        "tile/8/data/002.p/188",
+        "tile/8/1/000.p/2",
+    ];
+    let mut right = Vec::new();
+    for path in narrow {
+        right.push(client.tile(&tile(path)).await.unwrap());
+    }
+    db.grow(720);
+    for path in ["tile/8/0/002.p/208", "tile/8/data/002.p/208"] {
+        client.tile(&tile(path)).await.unwrap();
+    }
+    assert!(!db.tiles.lock().contains_key(narrow[0]) && !db.tiles.lock().contains_key(narrow[1]));
+    db.lie(|_, _| Err(Remote::Unreachable("down".to_owned())));
+    for (path, right) in narrow.into_iter().zip(right) {
+        assert_eq!(client.tile(&tile(path)).await.unwrap(), right, "{path}");
+    }
+    assert_eq!(client.kept(&tile("tile/8/0/002.p/209")).await, None);
+}
+
+#[tokio::test]
 async fn partial_tiles_that_are_gone_are_taken_from_the_full_ones() {
     let db = Database::new(700);
     db.lie(|call, honest| match call {

@@ -38,7 +38,7 @@ impl<I: Io> Client<I> {
         let level = tile.level().unwrap_or(0);
         let known = Tile::new(tile.height(), Some(level), tile.number(), tile.width());
         let hashes_of = known.ok_or_else(|| no_tile(tile, &self.ours()))?;
-        if let Some(found) = self.stored(tile).await {
+        if let Some(found) = self.kept(tile).await {
             return Ok(found);
         }
         let hashes = self.hashes(&hashes_of).await?;
@@ -138,7 +138,7 @@ impl<I: Io> Client<I> {
         from_store: bool,
         shown: u64,
     ) -> Result<Found, SumError> {
-        if from_store && let Some(bytes) = self.stored(tile).await {
+        if from_store && let Some(bytes) = self.kept(tile).await {
             return Ok(Found {
                 bytes,
                 stored: true,
@@ -158,16 +158,20 @@ impl<I: Io> Client<I> {
         })
     }
 
-    /// A tile that was kept, or the beginning of its full one.
-    async fn stored(&self, tile: &Tile) -> Option<Bytes> {
+    /// A tile that was kept, or the beginning of a wider one. Nobody is asked.
+    pub async fn kept(&self, tile: &Tile) -> Option<Bytes> {
         if let Some(bytes) = self.io.tile(tile).await {
             return Some(bytes);
         }
-        if tile.is_full() || tile.is_data() {
+        if tile.is_full() {
             return None;
         }
-        let full = self.io.tile(&tile.full()).await?;
-        Some(beginning(&full, tile))
+        let wider = self.io.wider_tile(tile).await?;
+        if tile.is_data() {
+            let first = tree::first_records(&wider, tile.width() as usize)?;
+            return Some(wider.slice_ref(first));
+        }
+        Some(beginning(&wider, tile))
     }
 
     /// A partial tile is gone once its full one is there, which begins with its entries. Only these

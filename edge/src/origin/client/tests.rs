@@ -101,14 +101,26 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(stream: S, requests: Arc<Atomic
             "/last" => connection.graceful_shutdown(),
             _ => {}
         }
-        tokio::spawn(answer(path, request, respond));
+        tokio::spawn(answer(path, nth, request, respond));
     }
 }
 
-async fn answer(path: String, request: Request<h2::RecvStream>, mut respond: SendResponse<Bytes>) {
+async fn answer(
+    path: String,
+    nth: usize,
+    request: Request<h2::RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) {
     let response = |status: u16| Response::builder().status(status).body(()).unwrap();
     match path.as_str() {
         "/silent" => std::future::pending().await,
+        "/at-work" if nth < 2 && request.headers().contains_key(PREFER) => {
+            let mut body = respond.send_response(response(202), false).unwrap();
+            body.send_data("still at it".into(), true).unwrap();
+        }
+        "/always-at-work" => {
+            respond.send_response(response(202), true).unwrap();
+        }
         "/bad-gateway" => {
             respond.send_response(response(502), true).unwrap();
         }
@@ -249,6 +261,7 @@ async fn the_request_says_what_was_asked_for() {
         no_fetch: true,
         relay: true,
         authorization: Some(HeaderValue::from_static("Bearer c")),
+        patient: true,
     };
     let mut response = fake.client(|_| {}).send(request).await.unwrap();
     let text = String::from_utf8(whole(&mut response).await.unwrap()).unwrap();
@@ -690,4 +703,68 @@ mod tls {
             assert!(made.is_err_and(|error| error.contains(".pem")));
         }
     }
+}
+
+fn patiently(path: &str) -> OriginRequest {
+    OriginRequest {
+        patient: true,
+        ..OriginRequest::get(path)
+    }
+}
+
+#[tokio::test]
+async fn an_origin_that_says_it_is_at_work_is_asked_again() {
+    let fake = Fake::start().await;
+    let client = fake.client(|config| config.first_byte_timeout = Period::secs(2));
+    let mut response = client.send(patiently("/at-work")).await.unwrap();
+    assert_eq!(response.status, StatusCode::OK);
+    assert_eq!(whole(&mut response).await.unwrap(), b"hello");
+    assert_eq!(fake.requests.load(Ordering::SeqCst), 3);
+    assert_eq!(client.metrics.at_work.get(), 2);
+    // All on one connection: none of them is taken for dead.
+    assert_eq!(fake.connections.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn an_origin_that_is_at_work_for_too_long_is_given_up() {
+    let fake = Fake::start().await;
+    let client = fake.client(|config| {
+        config.first_byte_timeout = Period::secs(2);
+        config.total_timeout = Period::millis(1500);
+    });
+    let error = client.send(patiently("/always-at-work")).await.unwrap_err();
+    let OriginError::Timeout {
+        stage: Stage::Total,
+        ..
+    } = error
+    else {
+        panic!("{error}");
+    };
+    assert_eq!(fake.requests.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn who_has_something_else_to_give_does_not_wait_for_an_origin_at_work() {
+    let fake = Fake::start().await;
+    let client = fake.client(|_| {});
+    let response = client.send(OriginRequest::get("/always-at-work")).await;
+    assert_eq!(response.unwrap().status, StatusCode::ACCEPTED);
+    let text = get(&client, "/echo").await.unwrap();
+    assert!(!String::from_utf8(text).unwrap().contains("prefer:"));
+}
+
+#[tokio::test]
+async fn a_refused_connection_is_told_in_one_sentence() {
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let client = client(&OriginConfig {
+        url: format!("http://{address}"),
+        ..OriginConfig::default()
+    });
+    let error = client.send(OriginRequest::get("/x")).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("cannot connect to {address}: Connection refused (os error 111)")
+    );
 }

@@ -163,6 +163,7 @@ impl Case<'_> {
                 return Ok(self.age_of_record(source.database(), record));
             }
         }
+        self.look_into_store(module, version).await;
         if let Some(seen) = self.seen(module, version) {
             return Ok(Age::Seen(seen));
         }
@@ -173,6 +174,25 @@ impl Case<'_> {
             sight.saw(&governor.prefix, module, [version], Where::Info, self.now);
         }
         Ok(self.seen(module, version).map_or(Age::Unknown, Age::Seen))
+    }
+
+    /// What was stored before the first sights were written down is as old as it has been stored: that is
+    /// looked up once a run.
+    async fn look_into_store(&self, module: &ModulePath, version: &Version) {
+        let governor = self.governor;
+        let key = format!("{module}@{version}");
+        if governor.looked_up.lock().contains(&key) {
+            return;
+        }
+        if let Some(since) = self.engine.tree.stored_at(module, version).await {
+            let sight = &governor.sight;
+            sight.stored(&governor.prefix, module, version, since, self.now);
+        }
+        let mut looked_up = governor.looked_up.lock();
+        if looked_up.len() >= MOST {
+            looked_up.clear();
+        }
+        looked_up.insert(key);
     }
 
     fn seen(&self, module: &ModulePath, version: &Version) -> Option<Duration> {
@@ -211,16 +231,23 @@ impl Case<'_> {
         ages
     }
 
-    /// An age that is known without asking anyone.
+    /// An age that is known without looking anywhere.
     pub(super) fn known_age(&self, module: &ModulePath, version: &Version) -> Option<Age> {
         let governor = self.governor;
-        let Some(source) = &governor.records.source else {
-            let seen = self.seen(module, version);
-            return Some(seen.map_or(Age::Unknown, Age::Seen));
-        };
         let key = format!("{module}@{version}");
+        let Some(source) = &governor.records.source else {
+            let looked_up = governor.looked_up.lock().contains(&key);
+            return looked_up.then(|| self.age_so_far(module, version));
+        };
         let record = *governor.records.known.lock().get(&key)?;
         Some(self.age_of_record(source.database(), record))
+    }
+
+    /// What can be said of an age for which there was no time to look.
+    pub(super) fn age_so_far(&self, module: &ModulePath, version: &Version) -> Age {
+        let records = self.governor.records.source.is_some();
+        let seen = self.seen(module, version).filter(|_| !records);
+        seen.map_or(Age::Unknown, Age::Seen)
     }
 
     /// What the author says of a module.

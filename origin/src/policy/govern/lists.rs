@@ -12,7 +12,7 @@ use super::{Case, Governed};
 use crate::fetch::Found;
 use crate::policy::nearest::{latest, nearest};
 use crate::policy::refusal::Instead;
-use crate::policy::{Age, Decision, Facts};
+use crate::policy::{Decision, Facts};
 use crate::store::mutable::{Answer, Known};
 use crate::store::tree::StoredBody;
 use crate::upstream::asked;
@@ -170,7 +170,10 @@ impl Case<'_> {
             None
         };
         let is_allowed = |version: &&Version| {
-            let known = || self.known_age(module, version).unwrap_or(Age::Unknown);
+            let known = || {
+                let known = self.known_age(module, version);
+                known.unwrap_or_else(|| self.age_so_far(module, version))
+            };
             let mut facts = Facts {
                 private,
                 age: found.get(*version).copied().unwrap_or_else(known),

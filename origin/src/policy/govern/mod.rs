@@ -7,12 +7,14 @@
 mod facts;
 mod lists;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use modcdn_core::goproxy::{ModulePath, Patterns, Prefix, Request, Version};
 use modcdn_core::refusal::{Reason, Refusal};
+use parking_lot::Mutex;
 
 use self::facts::{Heard, Records};
 use super::refusal::{Instead, refusal};
@@ -38,6 +40,8 @@ pub(crate) struct Governor {
     /// Longest wait for facts that no answer depends on, and for all that a list depends on.
     patience: Duration,
     sight: Arc<Sight>,
+    /// Versions that were looked for in the store, in case they were there before they were seen.
+    looked_up: Mutex<HashSet<String>>,
     records: Records,
     heard: Heard,
     purger: Arc<Purger>,
@@ -82,6 +86,7 @@ impl Governor {
             settings: parts.settings,
             patience: parts.patience,
             sight: parts.sight,
+            looked_up: Mutex::default(),
             records: Records::new(parts.records),
             heard: Heard::new(parts.freshness),
             purger: parts.purger,

@@ -7,8 +7,13 @@
 //! ```text
 //! v 1767225600 list /team-a/corp.example/!m v1.0.0 v1.1.0
 //! v 1767225660 info /example.com/m v1.2.3
+//! v 1735689600 stored /example.com/m v1.0.0
 //! h 1767225660 39000000 sum.example
 //! ```
+//!
+//! A version that was in the store before this file was begun (an older origin's, a module cache) was seen when
+//! it was stored; whoever asks for its age says so ([`Sight::stored`]). Only such a line makes older what was seen
+//! already.
 //!
 //! Only what an upstream gave counts as seen, never what a client asked for: nobody makes a version
 //! older by asking for it before it exists. In memory there is a digest of each name, 32 bytes a version.
@@ -72,6 +77,8 @@ pub enum Where {
     Info,
     /// A `.mod` or `.zip`.
     Content,
+    /// Whatever of it was stored, by whom ever.
+    Stored,
 }
 
 impl Where {
@@ -80,6 +87,7 @@ impl Where {
             Self::List => "list",
             Self::Info => "info",
             Self::Content => "content",
+            Self::Stored => "stored",
         }
     }
 }
@@ -145,6 +153,24 @@ impl Sight {
             seen.wait(line);
         }
         seen.bound(self.most);
+    }
+
+    /// Notes that a version has been stored since then: it was seen at the latest.
+    pub fn stored(
+        &self,
+        prefix: &Prefix,
+        module: &ModulePath,
+        version: &Version,
+        since: SystemTime,
+        now: SystemTime,
+    ) {
+        let (since, path) = (seconds(since.min(now)), path(prefix, module));
+        let mut seen = self.seen.lock();
+        if seen.see_earlier(key(&path, version.as_str()), since) {
+            let place = Where::Stored.name();
+            seen.wait(format!("v {since} {place} {path} {version}"));
+            seen.bound(self.most);
+        }
     }
 
     /// Notes a proven head of a checksum database.
@@ -230,20 +256,15 @@ impl Sight {
             let seen = self.seen.lock();
             (seen.forgotten, seen.heads.clone())
         };
-        let mut kept = Vec::new();
-        file.lines.each(|text| {
-            if let Some(Line::Versions { time, .. }) = Line::parse(text)
-                && forgotten.is_none_or(|before| time >= before)
-            {
-                kept.push(text.to_owned());
-            }
-        })?;
-        for (database, heads) in &heads {
-            let line = |head: Head| format!("h {} {} {database}", head.time, head.size);
-            kept.extend(heads.iter().map(line));
-        }
-        file.lines
-            .rewrite(|_, put| kept.iter().try_for_each(|text| put(text)))?;
+        let keep = |text: &str| match Line::parse(text) {
+            Some(Line::Versions { time, .. }) => forgotten.is_none_or(|before| time >= before),
+            _ => false,
+        };
+        let heads = heads.iter().flat_map(|(database, heads)| {
+            let line = move |head: Head| format!("h {} {} {database}", head.time, head.size);
+            heads.iter().map(line)
+        });
+        file.lines.sift(keep, heads)?;
         file.base = file.lines.len();
         let mut seen = self.seen.lock();
         if seen.forgotten == forgotten {
@@ -258,11 +279,17 @@ impl Seen {
         match Line::parse(text) {
             Some(Line::Versions {
                 time,
+                place,
                 path,
                 versions,
             }) => {
                 for version in versions.split(' ') {
-                    self.see(key(path, version), time);
+                    let key = key(path, version);
+                    if place == Where::Stored.name() {
+                        self.see_earlier(key, time);
+                    } else {
+                        self.see(key, time);
+                    }
                 }
             }
             Some(Line::Head { head, database }) => {
@@ -280,6 +307,16 @@ impl Seen {
             now
         });
         first
+    }
+
+    /// True if it wasn't seen by then.
+    fn see_earlier(&mut self, key: [u8; 16], time: u64) -> bool {
+        let first = self.versions.get(&key);
+        let is_news = first.is_none_or(|first| time < *first);
+        if is_news {
+            self.versions.insert(key, time);
+        }
+        is_news
     }
 
     fn heads_of(&mut self, database: &str) -> &mut Heads {
@@ -326,6 +363,7 @@ impl Seen {
 enum Line<'a> {
     Versions {
         time: u64,
+        place: &'a str,
         path: &'a str,
         versions: &'a str,
     },
@@ -342,10 +380,11 @@ impl<'a> Line<'a> {
         let time = time.parse().ok()?;
         match kind {
             "v" => {
-                let (_place, rest) = rest.split_once(' ')?;
+                let (place, rest) = rest.split_once(' ')?;
                 let (path, versions) = rest.split_once(' ')?;
                 Some(Self::Versions {
                     time,
+                    place,
                     path,
                     versions,
                 })
@@ -451,6 +490,29 @@ mod tests {
         assert_eq!(rig.age("a.b/M", "v1.3.0", 10), None);
         assert_eq!(rig.age("a.b/n", "v1.0.0", 10), None);
         assert_eq!(rig.age("a.b/M", "v1.2.0", 3), Some(0));
+    }
+
+    #[test]
+    fn what_was_stored_before_it_was_seen_is_as_old_as_that() {
+        let rig = Rig::new(100);
+        rig.saw("example.com/m", &["v1.0.0", "v1.1.0"], 10);
+        let stored = |version: &str, day| {
+            let (module, version) = ("example.com/m".parse().unwrap(), version.parse().unwrap());
+            rig.sight
+                .stored(&Prefix::root(), &module, &version, at(day), at(20));
+        };
+        stored("v1.0.0", 3);
+        stored("v1.1.0", 12);
+        stored("v1.2.0", 30);
+        let check = |rig: &Rig| {
+            assert_eq!(rig.age("example.com/m", "v1.0.0", 20), Some(17));
+            assert_eq!(rig.age("example.com/m", "v1.1.0", 20), Some(10));
+            // Stored in the future is stored now.
+            assert_eq!(rig.age("example.com/m", "v1.2.0", 20), Some(0));
+        };
+        check(&rig);
+        rig.sight.flush().unwrap();
+        check(&rig.reopened());
     }
 
     #[test]

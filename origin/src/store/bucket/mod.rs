@@ -16,6 +16,7 @@ mod upload;
 use std::io::{self, ErrorKind};
 use std::path::Path as FilePath;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -238,6 +239,12 @@ impl Shelf for Bucket {
             .await
     }
 
+    async fn stored_at(&self, place: &str) -> io::Result<Option<SystemTime>> {
+        let key = self.key(place)?;
+        let meta = self.ask(self.0.client.head(&key)).await?;
+        Ok(meta.map(|meta| meta.last_modified.into()))
+    }
+
     async fn text(&self, place: &str) -> io::Result<Option<String>> {
         let begun = self.begin(&self.key(place)?, MAX_TEXT).await?;
         Ok(begun.and_then(|begun| String::from_utf8(begun.first.into()).ok()))
@@ -274,6 +281,15 @@ impl Shelf for Bucket {
     /// Nobody reads lists there, and each would cost a walk.
     async fn list_versions(&self, _module: &ModulePath, _without: &[Version]) -> io::Result<()> {
         Ok(())
+    }
+
+    async fn names(&self, folder: &str) -> io::Result<Vec<String>> {
+        let key = self.key(folder)?;
+        let listed = self.ask(self.0.client.list_with_delimiter(Some(&key)));
+        let objects = listed.await?.map(|listed| listed.objects);
+        let objects = objects.unwrap_or_default().into_iter();
+        let names = objects.filter_map(|meta| meta.location.filename().map(str::to_owned));
+        Ok(names.collect())
     }
 
     async fn probe(&self) -> io::Result<()> {

@@ -173,7 +173,8 @@ pub(super) fn load(file: &Path, path: &str) -> io::Result<Option<Answer>> {
     Ok(parse(&bytes, path))
 }
 
-fn parse(bytes: &[u8], path: &str) -> Option<Answer> {
+/// What such a file says; `None` if it can't be trusted.
+pub(super) fn parse(bytes: &[u8], path: &str) -> Option<Answer> {
     let end = bytes.iter().position(|byte| *byte == b'\n')?;
     let head: Head = serde_json::from_slice(&bytes[..end]).ok()?;
     // Without the line before it in the same piece of memory.

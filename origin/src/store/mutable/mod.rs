@@ -2,9 +2,11 @@
 //!
 //! In memory up to a bound that holds for all mounts together ([`memory`]), and on disk as
 //! `.mutable/ab/<sha-256 of path>`: one line of JSON, then the body. A file that isn't what its first
-//! line says is dropped. [`answer`] says what may be done with an answer of which age.
+//! line says is dropped. [`answer`] says what may be done with an answer of which age. Where bodies lie
+//! in a bucket, [`copies`] are there too.
 
 pub(crate) mod answer;
+mod copies;
 pub(crate) mod memory;
 
 use std::fs;
@@ -16,10 +18,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use modcdn_core::digest::Sha256;
 use modcdn_core::durable::{self, Sync};
-use modcdn_core::goproxy::Prefix;
+use modcdn_core::goproxy::{Prefix, Request};
 use modcdn_core::units::Period;
 
 pub(crate) use self::answer::{Answer, Since, Use};
+use self::copies::Copies;
 pub(crate) use self::memory::{Known, Memory};
 use super::marks::Marks;
 use super::tree::Tree;
@@ -32,6 +35,7 @@ pub(super) const DIR: &str = ".mutable";
 /// The answers of one mount. See the module.
 pub(crate) struct Mutables {
     tree: Arc<Tree>,
+    copies: Copies,
     prefix: Prefix,
     freshness: Freshness,
     memory: Arc<Memory>,
@@ -47,6 +51,7 @@ impl Mutables {
         marks: Arc<Marks>,
     ) -> Self {
         Self {
+            copies: Copies::new(tree.clone(), &freshness),
             tree,
             prefix,
             freshness,
@@ -117,6 +122,23 @@ impl Mutables {
         known
     }
 
+    /// Copies an answer to where it outlives this folder, if there is such a place and it is due.
+    pub(crate) async fn copy(&self, request: &Request, answer: &Answer) {
+        self.copies.make(request, answer).await;
+    }
+
+    /// What was copied, however old it is; known from now on.
+    pub(crate) async fn recall(&self, request: &Request, lifetime: Period) -> Option<Known> {
+        let answer = Arc::new(self.copies.find(request).await?);
+        let key = self.key(&request.path());
+        let known = Known {
+            changed: self.marks.within(&key, answer.confirmed.age()),
+            answer,
+        };
+        self.remember(&key, &known, lifetime);
+        Some(known)
+    }
+
     /// Whether a path is said to have changed since an answer of that lifetime could have been given.
     pub(crate) fn changed_lately(&self, path: &str, lifetime: Period) -> bool {
         self.marks.within(&self.key(path), lifetime.get()).is_some()
@@ -174,8 +196,15 @@ impl Mutables {
 
 /// Where the answer to a path lies in the folder of answers.
 fn place(folder: &Path, path: &str) -> PathBuf {
-    let name = Sha256::of(path.as_bytes()).to_string();
-    folder.join(&name[..2]).join(&name[2..])
+    let (below, file) = name(path);
+    folder.join(below).join(file)
+}
+
+/// The folder and the name of the file that answers a path.
+fn name(path: &str) -> (String, String) {
+    let mut folder = Sha256::of(path.as_bytes()).to_string();
+    let file = folder.split_off(2);
+    (folder, file)
 }
 
 /// The answer to a path that was kept last in a mount's folder, however old it is. Blocks.

@@ -26,12 +26,8 @@ use super::body::Pieces;
 use super::chain::redacted;
 use super::gate::{self, Pass, Sign};
 use super::walk::Trouble;
-use crate::config::{Config, HttpProxy};
+use crate::config::{Config, HttpProxy, Limits};
 use crate::credentials::{Authorization, Credentials, Unusable};
-
-/// HTTP/2 windows: one stream fills a 200 ms line at 320 Mbit/s, and leaves room for siblings.
-const STREAM_WINDOW: u32 = 8 << 20;
-const CONNECTION_WINDOW: u32 = 32 << 20;
 
 /// How often a used HTTP/2 connection is checked for life.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
@@ -263,18 +259,25 @@ fn sign_of(reached: &Result<Reached, Trouble>) -> Option<Sign> {
 }
 
 fn builder(config: &Config, authorities: &[Certificate]) -> ClientBuilder {
+    let (stream_window, connection_window) = windows(&config.limits);
     reqwest::Client::builder()
         .user_agent(concat!("modcdn/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(config.timeouts.connect.get())
         .pool_idle_timeout(config.timeouts.idle.get())
         .pool_max_idle_per_host(config.limits.upstream_connections)
-        .http2_initial_stream_window_size(STREAM_WINDOW)
-        .http2_initial_connection_window_size(CONNECTION_WINDOW)
+        .http2_initial_stream_window_size(stream_window)
+        .http2_initial_connection_window_size(connection_window)
         .http2_keep_alive_interval(PING_INTERVAL)
         .http2_keep_alive_timeout(config.timeouts.stall.get())
         .tls_certs_merge(authorities.iter().cloned())
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
+}
+
+/// HTTP/2 windows of a stream and of a connection. One body leaves room for others.
+fn windows(limits: &Limits) -> (u32, u32) {
+    let connection = u32::try_from(limits.upstream_window.as_u64()).unwrap_or(u32::MAX);
+    (connection / 2, connection)
 }
 
 fn read_authorities(path: &Path) -> Result<Vec<Certificate>, SetupError> {

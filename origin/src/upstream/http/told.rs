@@ -42,8 +42,11 @@ impl Told<'_> {
             _ => {
                 let failed = format!("{upstream} answered {status}{said}");
                 let hint = match status {
-                    StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                    StatusCode::UNAUTHORIZED => {
                         "check what the origin's configuration has for it under credentials"
+                    }
+                    StatusCode::FORBIDDEN => {
+                        "it refuses this module, or wants credentials: the origin's configuration has them under credentials"
                     }
                     StatusCode::TOO_MANY_REQUESTS => "wait, then try again",
                     _ => "try again; if it stays so, look at the upstream",
