@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use hickory_proto::rr::Name;
 use modcdn_core::admin::{self, Admin};
 use modcdn_core::config::{Config as _, Problem};
@@ -25,7 +26,7 @@ use crate::respond::Responder;
 use crate::sockets::{BindError, Bound, bind};
 use crate::steer::{GeoDatabase, GeoError, Map, Point, Pop, Sites};
 use crate::steering::Steering;
-use crate::zone::{Authority, Nameserver, Ttls, Zone};
+use crate::zone::{Authority, Nameserver, Ttls, Zone, Zones};
 use crate::{probe, tcp, udp};
 
 /// On top of the grace period, for tasks to notice that it is over.
@@ -126,7 +127,12 @@ impl Dns {
         let admin_address = admin_listener.local_addr()?;
         let answerer = Arc::new(Answerer {
             node: config.name.clone(),
-            responder: Responder::new(zone(&config, &addresses)?, config.udp.payload),
+            responder: Responder::new(
+                Arc::new(ArcSwap::from_pointee(Zones::new(vec![zone(
+                    &config, &addresses,
+                )?]))),
+                config.udp.payload,
+            ),
             steering: steering.clone(),
             metrics,
             access_log: open_access_log(&config)?,
@@ -345,7 +351,9 @@ fn zone(config: &Config, bound: &[SocketAddr]) -> Result<Zone, Error> {
         steered: *config.ttl,
         fixed: *config.fixed_ttl,
     };
-    Ok(Zone::new(origin.clone(), nameservers, &authority, ttls))
+    let mut zone = Zone::new(origin.clone(), nameservers, &authority, ttls);
+    zone.steer(origin, 0, None);
+    Ok(zone)
 }
 
 fn nameserver(name: Name, addresses: impl Iterator<Item = IpAddr>) -> Nameserver {

@@ -2,12 +2,13 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hickory_proto::op::OpCode;
+use hickory_proto::op::{Message, MessageType, OpCode};
+use hickory_proto::rr::{Name, RecordType};
 use proptest::prelude::*;
 
 use super::*;
-use crate::steer::{Point, Sites};
-use crate::zone::{Authority, Nameserver, Ttls};
+use crate::steer::{Point, Pop, Sites};
+use crate::zone::{Authority, Nameserver, Ttls, Zone};
 
 const CAP: u16 = 1232;
 
@@ -67,8 +68,13 @@ fn responder() -> Responder {
         steered: 20 * second,
         fixed: 3600 * second,
     };
-    let zone = Zone::new(name("go.test."), nameservers.into(), &authority, ttls);
-    Responder::new(zone, CAP)
+    let mut zone = Zone::new(name("go.test."), nameservers.into(), &authority, ttls);
+    zone.steer(&name("go.test."), 0, None);
+    publish(vec![zone])
+}
+
+fn publish(zones: Vec<Zone>) -> Responder {
+    Responder::new(Arc::new(ArcSwap::from_pointee(Zones::new(zones))), CAP)
 }
 
 /// A query, byte by byte.
@@ -406,7 +412,6 @@ fn what_does_not_fit_a_datagram_is_cut_and_whole_over_tcp() {
 
 #[test]
 fn addresses_of_name_servers_are_left_out_before_anything_is_cut() {
-    let plain = responder();
     let many = (0..18).map(|n| Nameserver {
         name: name(&format!("ns{n}.go.test.")),
         v4: vec![Ipv4Addr::LOCALHOST; 2],
@@ -425,7 +430,7 @@ fn addresses_of_name_servers_are_left_out_before_anything_is_cut() {
         fixed: Duration::ZERO,
     };
     let zone = Zone::new(name("go.test."), many.collect(), &authority, ttls);
-    let crowded = Responder::new(zone, plain.payload);
+    let crowded = publish(vec![zone]);
     let asked = Ask {
         peer: "127.0.0.1".parse().unwrap(),
         transport: Transport::Udp,
