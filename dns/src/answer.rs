@@ -7,7 +7,7 @@ use modcdn_core::telemetry::{AccessLog, timestamp};
 use serde::Serialize;
 
 use crate::metrics::{Metrics, code_label, type_label};
-use crate::respond::{Ask, Note, Responder};
+use crate::respond::{Ask, Limited, Note, Responder};
 use crate::steer::Map;
 use crate::steering::Steering;
 
@@ -47,7 +47,8 @@ impl Answerer {
             self.access_log
                 .write(&self.line(&note, ask, &map, out.len()));
         }
-        true
+        // Nothing is there to send if the asker's network had its share.
+        !out.is_empty()
     }
 
     fn line<'a>(&'a self, note: &Note, ask: &Ask, map: &'a Map, bytes: usize) -> Line<'a> {
@@ -63,6 +64,7 @@ impl Answerer {
             kind: question.map(|q| type_label(q.kind.into())),
             rcode: code_label(note.code.into()),
             bytes,
+            limited: note.limited.map(Limited::name),
             pop: note.choice.map(|choice| map.name_of(choice.picked)),
             why: note.choice.map(|choice| choice.why.to_string()),
         }
@@ -85,6 +87,8 @@ struct Line<'a> {
     kind: Option<&'static str>,
     rcode: &'static str,
     bytes: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limited: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pop: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,7 +1,11 @@
 //! The role's configuration. `config/dns.yaml` shows every key with its default.
 
 mod check;
+mod cookies;
+mod dynamic;
+mod rates;
 mod values;
+mod zones;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,7 +17,11 @@ use modcdn_core::telemetry::AccessTarget;
 use modcdn_core::units::{ByteSize, Period};
 use serde::{Deserialize, Serialize};
 
+pub use cookies::Cookies;
+pub use dynamic::Dynamic;
+pub use rates::Rates;
 pub use values::{Domain, DomainError, HealthUrl, HealthUrlError};
+pub use zones::{HttpsConfig, RecordConfig, RecordKind, SteeredName, ZoneConfig};
 
 /// Where queries are answered unless told otherwise.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:8053";
@@ -41,6 +49,9 @@ pub const DEFAULT_UDP_BUFFER: ByteSize = ByteSize::mib(1);
 
 /// TCP connections at once; more are closed as they come.
 pub const DEFAULT_TCP_CONNECTIONS: usize = 1000;
+
+/// TCP connections at once from one address, or one IPv6 /64.
+pub const DEFAULT_TCP_PER_CLIENT: usize = 50;
 
 /// How long a TCP connection may be silent between queries (RFC 7766 §6.2.3: a few seconds).
 pub const DEFAULT_TCP_IDLE: Period = Period::secs(10);
@@ -84,12 +95,20 @@ pub struct Config {
     pub admin: SocketAddr,
     /// Where the access log goes.
     pub access_log: AccessTarget,
-    /// The zone; its apex is the steered name.
+    /// The zone, or the first of several.
     pub zone: Domain,
     /// Name servers of the zone; none: `ns1.<zone>` at the addresses of `listen`.
     pub nameservers: Vec<Nameserver>,
     /// The SOA record.
     pub soa: Soa,
+    /// The zone's steered names; none: its apex.
+    pub steered: Vec<SteeredName>,
+    /// The zone's other records.
+    pub records: Vec<RecordConfig>,
+    /// Further zones.
+    pub zones: Vec<ZoneConfig>,
+    /// Records that come and go while the server runs.
+    pub dynamic: Dynamic,
     /// How long resolvers may keep addresses of PoPs.
     pub ttl: Period,
     /// How long resolvers may keep SOA, NS and addresses of name servers.
@@ -108,6 +127,10 @@ pub struct Config {
     pub udp: Udp,
     /// Limits of TCP.
     pub tcp: Tcp,
+    /// DNS cookies.
+    pub cookies: Cookies,
+    /// How much a network gets over UDP.
+    pub rates: Rates,
     /// How long open TCP connections may go on once the server is told to stop.
     pub grace: Period,
 }
@@ -129,8 +152,6 @@ pub struct Nameserver {
 pub struct Soa {
     /// The mailbox of whoever is responsible, as a name; none: `hostmaster.<zone>`.
     pub contact: Option<Domain>,
-    /// Version of the zone.
-    pub serial: u32,
     /// For secondaries.
     pub refresh: Period,
     /// For secondaries.
@@ -198,6 +219,8 @@ pub struct Udp {
 pub struct Tcp {
     /// Connections at once.
     pub connections: usize,
+    /// Connections at once from one IPv4 address, or one IPv6 /64.
+    pub per_client: usize,
     /// How long a connection may be silent between queries.
     pub idle: Period,
     /// How long a query may take to arrive once it has begun, and answers to leave.
@@ -214,6 +237,10 @@ impl Default for Config {
             zone: constant(DEFAULT_ZONE),
             nameservers: Vec::new(),
             soa: Soa::default(),
+            steered: Vec::new(),
+            records: Vec::new(),
+            zones: Vec::new(),
+            dynamic: Dynamic::default(),
             ttl: DEFAULT_TTL,
             fixed_ttl: DEFAULT_FIXED_TTL,
             pops: Vec::new(),
@@ -223,6 +250,8 @@ impl Default for Config {
             checks: Checks::default(),
             udp: Udp::default(),
             tcp: Tcp::default(),
+            cookies: Cookies::default(),
+            rates: Rates::default(),
             grace: DEFAULT_GRACE,
         }
     }
@@ -236,7 +265,6 @@ impl Default for Soa {
     fn default() -> Self {
         Self {
             contact: None,
-            serial: 1,
             refresh: Period::secs(3600),
             retry: Period::secs(600),
             expire: Period::secs(604_800),
@@ -270,6 +298,7 @@ impl Default for Tcp {
     fn default() -> Self {
         Self {
             connections: DEFAULT_TCP_CONNECTIONS,
+            per_client: DEFAULT_TCP_PER_CLIENT,
             idle: DEFAULT_TCP_IDLE,
             stall: DEFAULT_TCP_STALL,
         }

@@ -7,7 +7,9 @@
 //! - `udp` and `tcp`: sockets and connections, with their limits; `answer`: what both share, with
 //!   metrics and the access log.
 //! - [`respond`]: bytes of a query to bytes of its answer, a pure function. Within it [`query`]
-//!   (reading), [`ecs`] (the client subnet), [`zone`] (which names exist).
+//!   (reading), [`ecs`] (the client subnet), [`cookie`] and [`rates`] (who gets how much), [`zone`]
+//!   (which names exist).
+//! - [`dnssec`]: signatures and signed denials, for zones that have keys.
 //! - [`steer`]: which PoP, and why: an immutable map, pins, a geo database, distances.
 //! - `probe` (HTTP checks) and [`health`] (what they mean) make the next map; [`steering`] holds
 //!   the one in use.
@@ -23,11 +25,13 @@
 //! cookies and rate limits, which need the same control.
 
 pub mod config;
+pub mod cookie;
 pub mod dnssec;
 pub mod ecs;
 pub mod health;
 pub mod metrics;
 pub mod query;
+pub mod rates;
 pub mod respond;
 pub mod server;
 pub mod steer;

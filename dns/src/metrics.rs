@@ -11,6 +11,8 @@ pub struct Metrics {
     queries: IntCounterVec,
     answers: IntCounterVec,
     client_subnets: IntCounterVec,
+    cookies: IntCounterVec,
+    limited: IntCounterVec,
     truncated: IntCounter,
     /// Messages that got no answer: responses, and too short to be queries.
     pub ignored: IntCounter,
@@ -51,6 +53,16 @@ impl Metrics {
                 "modcdn_dns_client_subnets_total",
                 "Queries answered, by what came of their client subnet",
                 &["state"],
+            ),
+            cookies: counters(
+                "modcdn_dns_cookies_total",
+                "Queries answered, by what their cookie was worth",
+                &["state"],
+            ),
+            limited: counters(
+                "modcdn_dns_limited_total",
+                "Answers over the rate of their asker's network, by what became of them",
+                &["action"],
             ),
             truncated: counter("modcdn_dns_truncated_total", "Answers cut, with TC set"),
             ignored: counter("modcdn_dns_ignored_total", "Messages that got no answer"),
@@ -93,6 +105,10 @@ impl Metrics {
             .inc();
         if let Some(pop) = picked {
             self.answers.with_label_values(&[pop]).inc();
+        }
+        self.cookies.with_label_values(&[note.cookie.name()]).inc();
+        if let Some(limited) = note.limited {
+            self.limited.with_label_values(&[limited.name()]).inc();
         }
         if note.truncated {
             self.truncated.inc();
@@ -155,6 +171,7 @@ pub fn code_label(code: u16) -> &'static str {
         4 => "NOTIMP",
         5 => "REFUSED",
         16 => "BADVERS",
+        23 => "BADCOOKIE",
         _ => "other",
     }
 }

@@ -8,10 +8,17 @@ use hickory_proto::op::{Header, HeaderCounts, MessageType, Metadata, OpCode, Res
 use hickory_proto::rr::{DNSClass, Name, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, DecodeError};
 
+use crate::cookie::{self, Cookie};
 use crate::ecs::{self, ClientSubnet};
 
 /// The OPT record's type (RFC 6891 §6.1.1).
 const OPT: u16 = 41;
+
+/// The option that asks who answers (RFC 5001 §2.3).
+pub const NSID: u16 = 3;
+
+/// The option that asks how long a TCP connection may be idle (RFC 7828 §3.1).
+pub const TCP_KEEPALIVE: u16 = 11;
 
 /// The only EDNS version there is.
 const EDNS_VERSION: u8 = 0;
@@ -21,7 +28,8 @@ const EDNS_VERSION: u8 = 0;
 pub enum Parsed {
     /// A response, or too short to have an id: nothing may be sent back.
     Ignored,
-    /// To be answered with an error; as much as was understood is kept for that answer.
+    /// To be answered with an error; as much as was understood is kept for that answer. NOERROR: no
+    /// question, but a cookie, by which an asker learns ours (RFC 7873 §5.4).
     Rejected(Draft, ResponseCode),
     /// A well-formed question.
     Query(Draft, Question),
@@ -60,6 +68,12 @@ pub struct Edns {
     pub dnssec_ok: bool,
     /// The client subnet, validated.
     pub subnet: Option<ClientSubnet>,
+    /// The cookie, well-formed; of several the first (RFC 7873 §4).
+    pub cookie: Option<Cookie>,
+    /// Whether the asker wants to know who answers. What it sends with that has no meaning.
+    pub nsid: bool,
+    /// Whether the asker would keep a TCP connection. What it sends with that has no meaning.
+    pub keepalive: bool,
 }
 
 /// Reads a query. Never panics, and takes time linear in the message.
@@ -82,9 +96,11 @@ pub fn parse(bytes: &[u8]) -> Parsed {
     if header.op_code != OpCode::Query {
         return Parsed::Rejected(draft, ResponseCode::NotImp);
     }
+    let has_cookie = draft.edns.is_some_and(|edns| edns.cookie.is_some());
     match (walked, draft.question.clone()) {
         (Ok(()), Some(question)) => Parsed::Query(draft, question),
         (Err(Fault(code)), _) => Parsed::Rejected(draft, code),
+        (Ok(()), None) if has_cookie => Parsed::Rejected(draft, ResponseCode::NoError),
         (Ok(()), None) => Parsed::Rejected(draft, ResponseCode::FormErr),
     }
 }
@@ -102,10 +118,11 @@ const FORM_ERROR: Fault = Fault(ResponseCode::FormErr);
 
 impl Draft {
     fn walk(&mut self, decoder: &mut BinDecoder<'_>, counts: &HeaderCounts) -> Result<(), Fault> {
-        if counts.queries != 1 {
-            return Err(FORM_ERROR);
-        }
-        self.question = Some(read_question(decoder)?);
+        self.question = match counts.queries {
+            0 => None,
+            1 => Some(read_question(decoder)?),
+            _ => return Err(FORM_ERROR),
+        };
         for _ in 0..u32::from(counts.answers) + u32::from(counts.authorities) {
             if skip_record(decoder)?.kind == OPT {
                 return Err(FORM_ERROR);
@@ -137,29 +154,42 @@ impl Draft {
             payload: record.class,
             dnssec_ok: flags & 0x80 != 0,
             subnet: None,
+            cookie: None,
+            nsid: false,
+            keepalive: false,
         });
         Ok((version, record.data))
     }
 
+    /// Reads the options there is an answer to. What is unknown is passed over (RFC 6891 §6.1.2).
     fn read_options(&mut self, data: &[u8]) -> Result<(), Fault> {
-        let mut subnet = None;
+        let Some(mut edns) = self.edns else {
+            return Ok(());
+        };
         let mut decoder = BinDecoder::new(data);
         while !decoder.is_empty() {
             let code = decoder.read_u16()?.unverified();
             let length = decoder.read_u16()?.unverified();
             let option = decoder.read_slice(usize::from(length))?.unverified();
-            if code == ecs::OPTION_CODE {
-                let parsed = ClientSubnet::parse(option).ok();
-                if parsed.is_none() || subnet.is_some() {
-                    self.bad_subnet = true;
-                    return Err(FORM_ERROR);
+            match code {
+                ecs::OPTION_CODE => {
+                    let parsed = ClientSubnet::parse(option).ok();
+                    if parsed.is_none() || edns.subnet.is_some() {
+                        self.bad_subnet = true;
+                        return Err(FORM_ERROR);
+                    }
+                    edns.subnet = parsed;
                 }
-                subnet = parsed;
+                cookie::OPTION_CODE if edns.cookie.is_none() => {
+                    edns.cookie = Some(Cookie::parse(option).map_err(|_| FORM_ERROR)?);
+                }
+                NSID => edns.nsid = true,
+                TCP_KEEPALIVE => edns.keepalive = true,
+                _ => {}
             }
         }
-        if let Some(edns) = &mut self.edns {
-            edns.subnet = subnet;
-        }
+        // Only now: what is wrong somewhere is not answered in part.
+        self.edns = Some(edns);
         Ok(())
     }
 }

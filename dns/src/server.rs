@@ -22,7 +22,7 @@ use crate::answer::Answerer;
 use crate::config::{Config, Domain};
 use crate::health::Rule;
 use crate::metrics::Metrics;
-use crate::respond::Responder;
+use crate::respond::{Responder, Settings};
 use crate::sockets::{BindError, Bound, bind};
 use crate::steer::{GeoDatabase, GeoError, Map, Point, Pop, Sites};
 use crate::steering::Steering;
@@ -131,7 +131,7 @@ impl Dns {
                 Arc::new(ArcSwap::from_pointee(Zones::new(vec![zone(
                     &config, &addresses,
                 )?]))),
-                config.udp.payload,
+                Settings::plain(config.udp.payload),
             ),
             steering: steering.clone(),
             metrics,
@@ -314,49 +314,4 @@ fn families(addresses: impl Iterator<Item = IpAddr>) -> (Vec<Ipv4Addr>, Vec<Ipv6
         }
     }
     (v4, v6)
-}
-
-fn zone(config: &Config, bound: &[SocketAddr]) -> Result<Zone, Error> {
-    let origin = config.zone.name();
-    let below = |label: &str| {
-        origin.prepend_label(label).map_err(|error| {
-            Error::Config(Problem::new(
-                "zone",
-                format!("too long for {label}: {error}"),
-            ))
-        })
-    };
-    let nameservers = if config.nameservers.is_empty() {
-        let addresses = bound.iter().map(SocketAddr::ip);
-        vec![nameserver(below("ns1")?, addresses)]
-    } else {
-        let named = config.nameservers.iter();
-        named
-            .map(|ns| nameserver(ns.name.name().clone(), ns.addresses.iter().copied()))
-            .collect()
-    };
-    let soa = &config.soa;
-    let authority = Authority {
-        contact: match soa.contact.as_ref().map(Domain::name) {
-            Some(contact) => contact.clone(),
-            None => below("hostmaster")?,
-        },
-        serial: soa.serial,
-        refresh: *soa.refresh,
-        retry: *soa.retry,
-        expire: *soa.expire,
-        negative_ttl: *soa.negative_ttl,
-    };
-    let ttls = Ttls {
-        steered: *config.ttl,
-        fixed: *config.fixed_ttl,
-    };
-    let mut zone = Zone::new(origin.clone(), nameservers, &authority, ttls);
-    zone.steer(origin, 0, None);
-    Ok(zone)
-}
-
-fn nameserver(name: Name, addresses: impl Iterator<Item = IpAddr>) -> Nameserver {
-    let (v4, v6) = families(addresses);
-    Nameserver { name, v4, v6 }
 }

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::answer::Answerer;
 use crate::config::Tcp;
-use crate::respond::{Ask, Transport};
+use crate::respond::{Ask, Moment, Transport};
 
 /// A message's length stands before it in as many bytes.
 const LENGTH: usize = 2;
@@ -135,6 +135,7 @@ impl Connection {
         let ask = Ask {
             peer: self.peer,
             transport: Transport::Tcp,
+            at: Moment::now(),
         };
         let mut answer = Vec::new();
         let mut at = 0;

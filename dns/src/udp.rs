@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::answer::Answerer;
-use crate::respond::{Ask, Transport};
+use crate::respond::{Ask, Moment, Transport};
 
 /// No query is nearly as long; what is longer is cut by the kernel and then malformed.
 const MAX_QUERY: usize = 4096;
@@ -39,6 +39,7 @@ pub(crate) async fn serve(
                 let ask = Ask {
                     peer: peer.ip(),
                     transport: Transport::Udp,
+                    at: Moment::now(),
                 };
                 if answerer.answer(&query[..length], &ask, &mut answer) {
                     send(&socket, &answer, peer, &answerer).await;

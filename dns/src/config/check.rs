@@ -3,18 +3,18 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-use hickory_proto::rr::Name;
 use modcdn_core::config::{Config as Checked, Problem};
 use modcdn_core::units::Period;
 
 use super::{Config, MAX_ADDRESSES, MAX_CONNECTIONS, MAX_RECEIVE_BUFFER, MAX_TTL};
-use crate::zone::{ALL_LABEL, WHY_LABEL};
 
 impl Checked for Config {
     fn check(&self) -> Result<(), Vec<Problem>> {
         let mut problems = Vec::new();
         self.check_addresses(&mut problems);
-        self.check_nameservers(&mut problems);
+        self.check_zones(&mut problems);
+        self.rates.check(&mut problems);
+        self.dynamic.check(&mut problems);
         self.check_pops(&mut problems);
         self.check_references(&mut problems);
         self.check_limits(&mut problems);
@@ -38,34 +38,6 @@ impl Config {
             );
             problems.push(Problem::new("listen", message));
         }
-    }
-
-    fn check_nameservers(&self, problems: &mut Vec<Problem>) {
-        let zone = self.zone.name();
-        if zone.is_root() {
-            problems.push(Problem::new("zone", "the root is not ours to serve"));
-        }
-        for ns in &self.nameservers {
-            let inside = zone.zone_of(ns.name.name());
-            let message = match (inside, ns.addresses.is_empty()) {
-                (true, true) => "lies in the zone, so its addresses are needed",
-                (false, false) => "lies outside the zone, so its addresses don't belong here",
-                (true, false) if self.is_reserved(ns.name.name()) => {
-                    "is a name that is answered with PoPs"
-                }
-                _ => continue,
-            };
-            problems.push(Problem::new(
-                "nameservers",
-                format!("{} {message}", ns.name),
-            ));
-        }
-    }
-
-    fn is_reserved(&self, name: &Name) -> bool {
-        let zone = self.zone.name();
-        let reserved = |label: &str| zone.prepend_label(label).is_ok_and(|n| n.zone_of(name));
-        name == zone || reserved(ALL_LABEL) || reserved(WHY_LABEL)
     }
 
     fn check_pops(&self, problems: &mut Vec<Problem>) {
@@ -145,11 +117,16 @@ impl Config {
             "fixed_ttl",
             "must be whole seconds, from 1s to 1day",
         );
-        needs(
-            ttl(self.soa.negative_ttl),
-            "soa.negative_ttl",
-            "must be whole seconds, from 1s to 1day",
-        );
+        for zone in self.every_zone() {
+            let negative = ttl(zone.soa.negative_ttl);
+            let message = "must be whole seconds, from 1s to 1day";
+            needs(negative, "soa.negative_ttl", message);
+            let records = zone.records.iter();
+            let ttls = records.filter_map(|record| record.ttl).all(ttl);
+            needs(ttls, "records.ttl", message);
+        }
+        let message = "must be whole seconds, from 1s to 1day";
+        needs(ttl(self.dynamic.ttl), "dynamic.ttl", message);
         needs(
             (512..=4096).contains(&self.udp.payload),
             "udp.payload",
@@ -169,6 +146,11 @@ impl Config {
             (1..=MAX_CONNECTIONS).contains(&self.tcp.connections),
             "tcp.connections",
             "must be from 1 to 1000000",
+        );
+        needs(
+            self.tcp.per_client > 0,
+            "tcp.per_client",
+            "must be above zero",
         );
         for (key, period) in [
             ("tcp.idle", self.tcp.idle),

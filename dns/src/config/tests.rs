@@ -68,7 +68,13 @@ fn the_examples_comments_are_a_configuration_too() {
         .filter(|line| {
             !matches!(
                 *line,
-                "nameservers: []" | "pops: []" | "pins: {}" | "order: []"
+                "nameservers: []"
+                    | "steered: []"
+                    | "records: []"
+                    | "zones: []"
+                    | "pops: []"
+                    | "pins: {}"
+                    | "order: []"
             )
         })
         .map(|line| format!("{line}\n"))

@@ -3,17 +3,41 @@
 use hickory_proto::op;
 use hickory_proto::rr::rdata::opt::EdnsOption;
 
-use crate::ecs;
-use crate::query::Edns;
+use super::{Ask, Settings, Transport};
+use crate::query::{self, Edns};
+use crate::steer::Map;
+use crate::{cookie, ecs};
 
-/// Says what we take over UDP (`payload`), keeps the DO bit, and returns a client subnet with the
-/// scope for which the answer holds.
-pub(super) fn opt(asked: &Edns, payload: u16, scope: u8) -> op::Edns {
-    let mut edns = op::Edns::new();
-    edns.set_max_payload(payload).set_dnssec_ok(asked.dnssec_ok);
-    if let Some(subnet) = asked.subnet {
-        let option = EdnsOption::Unknown(ecs::OPTION_CODE, subnet.echo(scope));
-        edns.options_mut().insert(option);
+impl Settings {
+    /// Says what we take over UDP, keeps the DO bit, and answers each option that was understood. The
+    /// client subnet comes last, with the scope for which the answer holds.
+    pub(super) fn opt(&self, asked: &Edns, scope: u8, ask: &Ask, map: &Map) -> op::Edns {
+        let mut edns = op::Edns::new();
+        edns.set_max_payload(self.payload)
+            .set_dnssec_ok(asked.dnssec_ok);
+        let mut put = |code: u16, data: Vec<u8>| {
+            edns.options_mut().insert(EdnsOption::Unknown(code, data));
+        };
+        if let (true, Some(identity)) = (asked.nsid, &self.identity) {
+            put(query::NSID, self::identity(identity, map).into_bytes());
+        }
+        if let (Some(cookie), Some(jar)) = (&asked.cookie, &self.cookies) {
+            let data = jar.answer(cookie, ask.peer, ask.at.unix);
+            put(cookie::OPTION_CODE, data.to_vec());
+        }
+        // Never over UDP (RFC 7828 §3.2.1).
+        if asked.keepalive && ask.transport == Transport::Tcp {
+            let tenths = u16::try_from(self.idle.as_millis() / 100).unwrap_or(u16::MAX);
+            put(query::TCP_KEEPALIVE, tenths.to_be_bytes().to_vec());
+        }
+        if let Some(subnet) = asked.subnet {
+            put(ecs::OPTION_CODE, subnet.echo(scope));
+        }
+        edns
     }
-    edns
+}
+
+/// Who answers, and with which map.
+pub(super) fn identity(identity: &str, map: &Map) -> String {
+    format!("{identity} map={}", map.version())
 }

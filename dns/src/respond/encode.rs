@@ -7,30 +7,40 @@ use super::content::Content;
 use super::{PLAIN_UDP_PAYLOAD, Transport};
 use crate::query::{Draft, Question};
 
-/// Encodes within the transport's limit, `payload` being our own for UDP. Says whether the answer
-/// was cut, or nothing if not even that could be written.
+/// How much of an answer is written.
+#[derive(Clone, Copy)]
+pub(super) struct Limit {
+    /// The most bytes.
+    pub(super) bytes: u16,
+    /// Nothing but the question, with TC, whatever would fit.
+    pub(super) empty: bool,
+}
+
+/// Encodes within a limit. Says whether the answer was cut, or nothing if not even that could be
+/// written.
 pub(super) fn encode(
     draft: &Draft,
     content: Content,
     edns: Option<op::Edns>,
-    limit: u16,
+    limit: Limit,
     out: &mut Vec<u8>,
 ) -> Option<bool> {
+    let Limit { bytes, empty } = limit;
     let mut message = message(draft, content, edns);
-    if emit(&message, limit, out) {
+    if !empty && emit(&message, bytes, out) {
         return Some(false);
     }
     // Addresses of name servers are a courtesy: leaving them out is no truncation.
     if !message.additionals.is_empty() {
         message.additionals.clear();
-        if emit(&message, limit, out) {
+        if !empty && emit(&message, bytes, out) {
             return Some(false);
         }
     }
     message.answers.clear();
     message.authorities.clear();
     message.metadata.truncation = true;
-    emit(&message, limit, out).then_some(true)
+    emit(&message, bytes, out).then_some(true)
 }
 
 /// The most bytes that an answer may have, `payload` being our own cap for UDP.

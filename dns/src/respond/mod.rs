@@ -1,7 +1,8 @@
-//! From the bytes of a query to the bytes of its answer: a pure function of both and a [`Map`].
+//! From the bytes of a query to the bytes of its answer: a function of both, a [`Map`] and the time,
+//! which are handed in; only the limits of [`crate::rates`] remember anything.
 //!
 //! Failure rules: what isn't a query gets nothing; what can't be understood gets FORMERR; other
-//! opcodes NOTIMP; names outside the zone, transfers and other classes REFUSED. An answer is never
+//! opcodes NOTIMP; names outside the zones, transfers and other classes REFUSED. An answer is never
 //! longer than the transport allows: over UDP that is the least of our cap and what the asker takes
 //! (512 bytes without EDNS); what doesn't fit is left out whole and TC is set, so the asker comes
 //! back over TCP. An answer carries OPT if and only if the query did, and a client subnet if and
@@ -9,6 +10,7 @@
 
 pub mod content;
 
+mod chaos;
 mod edns;
 mod encode;
 mod negative;
@@ -16,13 +18,17 @@ mod zones;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::DNSClass;
 
 use self::content::Content;
+use crate::cookie::{Jar, Standing};
 use crate::ecs;
 use crate::query::{Draft, Parsed, Question, parse};
+use crate::rates::{Class, Rates, Verdict};
 use crate::steer::{Choice, Client, Map};
 use crate::zone::Zones;
 
@@ -49,6 +55,27 @@ impl Transport {
     }
 }
 
+/// A moment, on the clock that never jumps and on the wall's.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// For rates.
+    pub instant: Instant,
+    /// Seconds since 1970, modulo 2³²: for cookies, whose times are compared as serial numbers.
+    pub unix: u32,
+}
+
+impl Moment {
+    /// Now.
+    #[must_use]
+    pub fn now() -> Self {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+        Self {
+            instant: Instant::now(),
+            unix: since_1970.map_or(0, |since| since.as_secs() as u32),
+        }
+    }
+}
+
 /// What is known of a query besides its bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Ask {
@@ -56,6 +83,31 @@ pub struct Ask {
     pub peer: IpAddr,
     /// How.
     pub transport: Transport,
+    /// When it came.
+    pub at: Moment,
+}
+
+/// What became of an answer over the rate of its asker's network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limited {
+    /// It wasn't sent.
+    Dropped,
+    /// An empty one with TC was sent.
+    Truncated,
+    /// BADCOOKIE was sent, with a cookie.
+    BadCookie,
+}
+
+impl Limited {
+    /// Its name in logs and metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dropped => "dropped",
+            Self::Truncated => "truncated",
+            Self::BadCookie => "badcookie",
+        }
+    }
 }
 
 /// What came of the client subnet.
@@ -97,27 +149,61 @@ pub struct Note {
     pub subnet: Option<ecs::ClientSubnet>,
     /// The PoPs chosen, where the name is tailored.
     pub choice: Option<Choice>,
+    /// What the asker's cookie was worth.
+    pub cookie: Standing,
     /// Whether the answer had to be cut.
     pub truncated: bool,
+    /// What rate limiting made of it, if anything.
+    pub limited: Option<Limited>,
 }
 
 /// The zones that are answered for, replaced whole when their content moves.
 pub type Published = Arc<ArcSwap<Zones>>;
 
+/// What a responder is beside its zones.
+#[derive(Debug)]
+pub struct Settings {
+    /// The most bytes of a UDP answer.
+    pub payload: u16,
+    /// Who answers, for who asks for it (NSID, `id.server`); none: nobody is told.
+    pub identity: Option<String>,
+    /// How long a TCP connection may be idle.
+    pub idle: Duration,
+    /// Makes and judges cookies; none: they are passed over.
+    pub cookies: Option<Jar>,
+    /// How many answers a network gets; none: any number.
+    pub rates: Option<Rates>,
+}
+
+impl Settings {
+    /// Nothing but an answer's size.
+    #[must_use]
+    pub fn plain(payload: u16) -> Self {
+        Self {
+            payload,
+            identity: None,
+            idle: Duration::ZERO,
+            cookies: None,
+            rates: None,
+        }
+    }
+}
+
 /// Answers queries for some zones.
 #[derive(Clone, Debug)]
 pub struct Responder {
     zones: Published,
-    payload: u16,
+    settings: Arc<Settings>,
 }
 
 impl Responder {
-    /// A responder whose UDP answers have at most `payload` bytes.
+    /// A responder for these zones.
     #[must_use]
-    pub fn new(zones: Published, payload: u16) -> Self {
+    pub fn new(zones: Published, mut settings: Settings) -> Self {
+        settings.payload = settings.payload.max(PLAIN_UDP_PAYLOAD);
         Self {
             zones,
-            payload: payload.max(PLAIN_UDP_PAYLOAD),
+            settings: Arc::new(settings),
         }
     }
 
@@ -127,9 +213,25 @@ impl Responder {
         self.zones.load_full()
     }
 
-    /// Answers one message into `out`, which is overwritten. `None`: nothing may be sent.
+    /// The largest UDP answer in bytes.
+    #[must_use]
+    pub fn payload(&self) -> u16 {
+        self.settings.payload
+    }
+
+    /// Whether a plain answer (no cookie, NOERROR) may be sent without asking [`Self::respond`]: over
+    /// TCP, or if the asker's network is within its rate, of which it then takes its share.
+    #[must_use]
+    pub fn admits(&self, ask: &Ask) -> bool {
+        let within = |rates: &Rates| rates.admit(ask.peer, Class::Answer, ask.at.instant);
+        ask.transport == Transport::Tcp || self.settings.rates.as_ref().is_none_or(within)
+    }
+
+    /// Answers one message into `out`, which is overwritten. `None`: it is no query. Nothing may be
+    /// sent then, nor if `out` is left empty because the asker's network had its share.
     #[must_use]
     pub fn respond(&self, bytes: &[u8], ask: &Ask, map: &Map, out: &mut Vec<u8>) -> Option<Note> {
+        out.clear();
         let (draft, content) = match parse(bytes) {
             Parsed::Ignored => return None,
             Parsed::Rejected(draft, code) => (draft, Content::error(code)),
@@ -138,28 +240,69 @@ impl Responder {
                 (draft, content)
             }
         };
-        let (code, choice) = (content.code, content.choice);
-        let edns = draft.edns.as_ref();
-        let edns = edns.map(|asked| edns::opt(asked, self.payload, content.scope));
-        let limit = encode::limit(&draft, ask.transport, self.payload);
-        let truncated = encode::encode(&draft, content, edns, limit, out)?;
-        let subnet = draft.edns.and_then(|edns| edns.subnet);
-        Some(Note {
-            code,
+        let cookie = self.standing(&draft, ask);
+        let limited = self.limit(cookie, content.code, ask);
+        let content = match limited {
+            Some(Limited::BadCookie) => Content::error(ResponseCode::BADCOOKIE),
+            _ => content,
+        };
+        let mut note = Note {
+            code: content.code,
             subnet_use: subnet_use(&draft),
-            subnet,
-            choice,
-            truncated,
-            question: draft.question,
-        })
+            subnet: draft.edns.and_then(|edns| edns.subnet),
+            choice: content.choice,
+            cookie,
+            truncated: false,
+            limited,
+            question: None,
+        };
+        if limited != Some(Limited::Dropped) {
+            let edns = draft.edns.as_ref();
+            let edns = edns.map(|asked| self.settings.opt(asked, content.scope, ask, map));
+            let limit = encode::Limit {
+                bytes: encode::limit(&draft, ask.transport, self.settings.payload),
+                empty: limited == Some(Limited::Truncated),
+            };
+            note.truncated = encode::encode(&draft, content, edns, limit, out)?;
+        }
+        note.question = draft.question;
+        Some(note)
     }
 
     fn content(&self, draft: &Draft, question: &Question, ask: &Ask, map: &Map) -> Content {
+        if question.class == DNSClass::CH {
+            return chaos::answer(question, self.settings.identity.as_deref(), map);
+        }
         let client = Client {
             subnet: draft.edns.and_then(|edns| edns.subnet?.client()),
             resolver: ask.peer.to_canonical(),
         };
         zones::answer(&self.zones.load(), question, &client, map)
+    }
+
+    fn standing(&self, draft: &Draft, ask: &Ask) -> Standing {
+        let cookie = draft.edns.and_then(|edns| edns.cookie);
+        match (&self.settings.cookies, cookie) {
+            (Some(jar), Some(cookie)) => jar.judge(&cookie, ask.peer, ask.at.unix),
+            _ => Standing::Absent,
+        }
+    }
+
+    fn limit(&self, cookie: Standing, code: ResponseCode, ask: &Ask) -> Option<Limited> {
+        let rates = self.settings.rates.as_ref()?;
+        if ask.transport == Transport::Tcp || cookie == Standing::Valid {
+            return None;
+        }
+        let class = match code {
+            ResponseCode::NoError => Class::Answer,
+            _ => Class::Error,
+        };
+        match rates.judge(ask.peer, class, ask.at.instant) {
+            Verdict::Pass => None,
+            Verdict::Drop => Some(Limited::Dropped),
+            Verdict::Slip if cookie == Standing::Absent => Some(Limited::Truncated),
+            Verdict::Slip => Some(Limited::BadCookie),
+        }
     }
 }
 

@@ -74,7 +74,10 @@ fn responder() -> Responder {
 }
 
 fn publish(zones: Vec<Zone>) -> Responder {
-    Responder::new(Arc::new(ArcSwap::from_pointee(Zones::new(zones))), CAP)
+    Responder::new(
+        Arc::new(ArcSwap::from_pointee(Zones::new(zones))),
+        Settings::plain(CAP),
+    )
 }
 
 /// A query, byte by byte.
@@ -147,6 +150,7 @@ fn answer(bytes: &[u8], transport: Transport, map: &Map) -> Option<(Vec<u8>, Not
     let ask = Ask {
         peer: "127.0.0.1".parse().unwrap(),
         transport,
+        at: Moment::now(),
     };
     let mut out = Vec::new();
     let note = responder().respond(bytes, &ask, map, &mut out)?;
@@ -434,6 +438,7 @@ fn addresses_of_name_servers_are_left_out_before_anything_is_cut() {
     let asked = Ask {
         peer: "127.0.0.1".parse().unwrap(),
         transport: Transport::Udp,
+        at: Moment::now(),
     };
     let mut out = Vec::new();
     let query = ask("go.test", NS).bytes();
