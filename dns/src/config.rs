@@ -2,6 +2,7 @@
 
 mod check;
 mod cookies;
+mod dnssec;
 mod dynamic;
 mod rates;
 mod values;
@@ -18,6 +19,7 @@ use modcdn_core::units::{ByteSize, Period};
 use serde::{Deserialize, Serialize};
 
 pub use cookies::Cookies;
+pub use dnssec::{Dnssec, KeyConfig};
 pub use dynamic::Dynamic;
 pub use rates::Rates;
 pub use values::{Domain, DomainError, HealthUrl, HealthUrlError};
@@ -129,6 +131,8 @@ pub struct Config {
     pub tcp: Tcp,
     /// DNS cookies.
     pub cookies: Cookies,
+    /// Keys and signatures.
+    pub dnssec: Dnssec,
     /// How much a network gets over UDP.
     pub rates: Rates,
     /// How long open TCP connections may go on once the server is told to stop.
@@ -251,6 +255,7 @@ impl Default for Config {
             udp: Udp::default(),
             tcp: Tcp::default(),
             cookies: Cookies::default(),
+            dnssec: Dnssec::default(),
             rates: Rates::default(),
             grace: DEFAULT_GRACE,
         }

@@ -5,8 +5,8 @@
 //! - `denial`: compact proofs of what isn't there (RFC 9824).
 //! - `store`: signatures made, ahead of time or while answering.
 //!
-//! [`Signing`] puts them together. It reads no clock: [`Signing::tick`] tells it the time. A server
-//! calls [`Signing::prepare`] with every set it will answer before it does, so that while answering
+//! [`Signing`] puts them together. It reads no clock: every call brings the time along. A server
+//! calls [`Signing::prepare`] with all that it will answer before it does, so that while answering
 //! signatures are only looked up; what can't be known ahead (proofs for names that aren't there,
 //! texts that depend on the asker) is signed then, cached, and bounded in its rate.
 //!
@@ -17,19 +17,21 @@ pub mod file;
 mod canonical;
 mod denial;
 mod key;
+mod load;
 mod metrics;
 mod signature;
 mod store;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 pub use denial::NXNAME;
 pub use key::{Algorithm, Key, KeyError, Role, State};
+pub use load::load;
 pub use metrics::Metrics;
 pub use signature::{SKEW, STEP};
 
@@ -88,28 +90,24 @@ pub struct Signing {
     zones: HashMap<Name, ZoneKeys>,
     terms: Terms,
     store: Store,
-    /// Seconds since 1970, as of the last tick.
-    now: AtomicU32,
     metrics: Metrics,
 }
 
 impl Signing {
-    /// Signs with these keys; the time is `now`, in seconds since 1970.
+    /// Signs with these keys.
     #[must_use]
-    pub fn new(zones: Vec<ZoneKeys>, terms: Terms, now: u32, metrics: Metrics) -> Self {
+    pub fn new(zones: Vec<ZoneKeys>, terms: Terms, metrics: Metrics) -> Self {
         let by_name = zones.into_iter().map(|keys| (keys.zone.clone(), keys));
         Self {
             zones: by_name.collect(),
             terms,
             store: Store::new(terms.cache, terms.rate, terms.validity / 2),
-            now: AtomicU32::new(now),
             metrics,
         }
     }
 
-    /// Tells the time, in seconds since 1970: about once a second.
-    pub fn tick(&self, now: u32) {
-        self.now.store(now, Ordering::Relaxed);
+    /// Shows in the metrics what is kept.
+    pub fn report(&self, now: u32) {
         let (ahead, online) = self.store.len();
         self.metrics
             .kept(ahead, online, self.store.first_expiration(now));
@@ -138,8 +136,9 @@ impl Signing {
     }
 
     /// Signs an answer that is wanted signed (DO), and proves what it denies. `compact_ok` is the CO
-    /// bit: without it a name that isn't there has the code NOERROR (RFC 9824 §3, §5).
-    pub fn attach(&self, content: &mut Content, question: &Question, compact_ok: bool) {
+    /// bit: without it a name that isn't there has the code NOERROR (RFC 9824 §3, §5). `now` is in
+    /// seconds since 1970.
+    pub fn attach(&self, content: &mut Content, question: &Question, compact_ok: bool, now: u32) {
         let Some(keys) = content.zone.as_ref().and_then(|zone| self.zones.get(zone)) else {
             return;
         };
@@ -150,7 +149,7 @@ impl Signing {
             &mut content.additionals,
         ]
         .into_iter()
-        .try_for_each(|section| self.sign_section(keys, section));
+        .try_for_each(|section| self.sign_section(keys, section, now));
         if let Err(reason) = signed {
             self.metrics.unsigned(reason);
             *content = Content::error(ResponseCode::ServFail);
@@ -168,8 +167,7 @@ impl Signing {
 
     /// Signs ahead of time all that these answers hold, each with its question; what isn't among
     /// them is forgotten. Signatures with three quarters of their life left are kept.
-    pub fn prepare(&self, answers: impl IntoIterator<Item = (Question, Content)>) {
-        let now = self.now.load(Ordering::Relaxed);
+    pub fn prepare(&self, answers: impl IntoIterator<Item = (Question, Content)>, now: u32) {
         let mut ahead = HashMap::new();
         for (question, mut content) in answers {
             let zone = content.zone.as_ref();
@@ -203,10 +201,15 @@ impl Signing {
     }
 
     /// Appends the signatures of all sets in a section.
-    fn sign_section(&self, keys: &ZoneKeys, records: &mut Vec<Record>) -> Result<(), Unsigned> {
+    fn sign_section(
+        &self,
+        keys: &ZoneKeys,
+        records: &mut Vec<Record>,
+        now: u32,
+    ) -> Result<(), Unsigned> {
         let mut rrsigs = Vec::new();
         for set in sets(records) {
-            let signed = self.signed(keys, set)?;
+            let signed = self.signed(keys, set, now)?;
             let first = &set[0];
             let record =
                 |data: &RData| Record::from_rdata(first.name.clone(), first.ttl, data.clone());
@@ -217,8 +220,7 @@ impl Signing {
     }
 
     /// The signatures of a set: those kept, or new ones if the rate allows.
-    fn signed(&self, keys: &ZoneKeys, set: &[Record]) -> Result<Signed, Unsigned> {
-        let now = self.now.load(Ordering::Relaxed);
+    fn signed(&self, keys: &ZoneKeys, set: &[Record], now: u32) -> Result<Signed, Unsigned> {
         let set = canonical(set)?;
         let aging = match self.store.get(&set, now) {
             Known::Fresh(signed) => return Ok(signed),
@@ -248,6 +250,15 @@ impl Signing {
         });
         let rrsigs: Arc<[_]> = rrsigs.collect::<Result<_, _>>()?;
         Ok(Signed { rrsigs, life })
+    }
+}
+
+impl fmt::Debug for Signing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signing")
+            .field("zones", &self.zones)
+            .field("terms", &self.terms)
+            .finish_non_exhaustive()
     }
 }
 

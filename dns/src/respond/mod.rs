@@ -22,10 +22,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use hickory_proto::op::ResponseCode;
-use hickory_proto::rr::DNSClass;
+use hickory_proto::rr::{DNSClass, RecordType};
 
 use self::content::Content;
 use crate::cookie::{Jar, Standing};
+use crate::dnssec::Signing;
 use crate::ecs;
 use crate::query::{Draft, Parsed, Question, parse};
 use crate::rates::{Class, Rates, Verdict};
@@ -173,6 +174,8 @@ pub struct Settings {
     pub cookies: Option<Jar>,
     /// How many answers a network gets; none: any number.
     pub rates: Option<Rates>,
+    /// Signs the zones that have keys; none: no zone has.
+    pub signing: Option<Arc<Signing>>,
 }
 
 impl Settings {
@@ -185,6 +188,7 @@ impl Settings {
             idle: Duration::ZERO,
             cookies: None,
             rates: None,
+            signing: None,
         }
     }
 }
@@ -244,7 +248,9 @@ impl Responder {
         let limited = self.limit(cookie, content.code, ask);
         let content = match limited {
             Some(Limited::BadCookie) => Content::error(ResponseCode::BADCOOKIE),
-            _ => content,
+            // What isn't sent isn't signed either.
+            Some(_) => content,
+            None => self.signed(&draft, content, ask),
         };
         let mut note = Note {
             code: content.code,
@@ -278,6 +284,19 @@ impl Responder {
             resolver: ask.peer.to_canonical(),
         };
         zones::answer(&self.zones.load(), question, &client, map)
+    }
+
+    /// Signs where that is wanted (DO), or where a type of DNSSEC's own is asked for.
+    fn signed(&self, draft: &Draft, mut content: Content, ask: &Ask) -> Content {
+        let (Some(signing), Some(question)) = (&self.settings.signing, &draft.question) else {
+            return content;
+        };
+        let dnssec_ok = draft.edns.is_some_and(|edns| edns.dnssec_ok);
+        let compact_ok = draft.edns.is_some_and(|edns| edns.compact_ok);
+        if dnssec_ok || matches!(question.kind, RecordType::NSEC | RecordType::RRSIG) {
+            signing.attach(&mut content, question, compact_ok, ask.at.unix);
+        }
+        content
     }
 
     fn standing(&self, draft: &Draft, ask: &Ask) -> Standing {
