@@ -33,7 +33,9 @@ impl Key {
     fn new(flags: &[&str]) -> Key {
         let scratch = Scratch::new("keys");
         let dir = scratch.path().display().to_string();
-        let fixed = ["dns", "keygen", "--zone", "go.test.", "--json", "--dir", &dir];
+        let fixed = [
+            "dns", "keygen", "--zone", "go.test.", "--json", "--dir", &dir,
+        ];
         let ran = modcdn(&[&fixed, flags].concat()).ends(0);
         let made = ran.lines().remove(0);
         let text = |field: &str| made[field].as_str().map(str::to_owned);
@@ -157,7 +159,12 @@ fn everything_in_a_zone_validates_and_so_does_what_is_not() {
 fn names_validate_in_any_case() {
     let (key, node) = csk();
     let validators = Validators::new(node.address(), key.ds());
-    for name in ["Go.tEST.", "ALL.go.Test.", "mIXED.cASE.gO.tEST.", "NoThing.go.test."] {
+    for name in [
+        "Go.tEST.",
+        "ALL.go.Test.",
+        "mIXED.cASE.gO.tEST.",
+        "NoThing.go.test.",
+    ] {
         let kind = if name.starts_with('m') { "MX" } else { "A" };
         assert_delv(&validators, name, kind);
         assert_unbound(&validators, name, kind);
@@ -223,7 +230,11 @@ fn a_key_that_is_not_trusted_is_refused() {
     let (_key, node) = csk();
     let other = Key::new(&[]);
     let validators = Validators::new(node.address(), other.ds());
-    for (name, kind) in [("go.test.", "A"), ("go.test.", "MX"), ("nothing.go.test.", "A")] {
+    for (name, kind) in [
+        ("go.test.", "A"),
+        ("go.test.", "MX"),
+        ("nothing.go.test.", "A"),
+    ] {
         assert_eq!(validators.delv(name, kind).0, Verdict::Bogus);
         let (verdict, text) = validators.unbound(name, kind, FROM_EU, None);
         assert_eq!(verdict, Verdict::Bogus, "{text}");
@@ -256,10 +267,7 @@ fn a_key_is_changed_without_a_moment_in_which_nothing_validates() {
         (["retired", "active"], [false, true]),
     ];
     for (states, trusted) in stages {
-        let keys = [
-            old.config("csk", states[0]),
-            new.config("csk", states[1]),
-        ];
+        let keys = [old.config("csk", states[0]), new.config("csk", states[1])];
         let node = server(&keys);
         for (key, trusted) in [&old, &new].into_iter().zip(trusted) {
             let verdict = if trusted {
@@ -339,7 +347,10 @@ fn what_a_validator_asks_for_directly_is_there() {
         ["\\000.go.test. A NS SOA TXT AAAA RRSIG NSEC DNSKEY CDS CDNSKEY HTTPS CAA"]
     );
     let rrsig = dig.ask(&["all.go.test", "RRSIG"]).answers;
-    assert!(rrsig.len() == 1 && rrsig[0].starts_with("NSEC 13 3 "), "{rrsig:?}");
+    assert!(
+        rrsig.len() == 1 && rrsig[0].starts_with("NSEC 13 3 "),
+        "{rrsig:?}"
+    );
 }
 
 #[test]
@@ -348,7 +359,11 @@ fn answers_fit_or_are_cut_whole() {
     let dig = Dig::at(node.address());
     let size = |name: &str, kind: &str| {
         let answer = dig.ask(&[name, kind, "+dnssec", "+stats", "+ignore"]);
-        assert!(!answer.text.contains(" tc"), "{name} {kind}\n{}", answer.text);
+        assert!(
+            !answer.text.contains(" tc"),
+            "{name} {kind}\n{}",
+            answer.text
+        );
         let size = answer.text.split("MSG SIZE  rcvd: ").nth(1);
         let size = size.and_then(|rest| rest.lines().next()?.trim().parse::<usize>().ok());
         size.unwrap_or_else(|| panic!("no size in:\n{}", answer.text))
@@ -356,7 +371,13 @@ fn answers_fit_or_are_cut_whole() {
     for (name, kind) in THERE.into_iter().chain(NOT_THERE) {
         assert!(size(name, kind) <= 700, "{name} {kind}");
     }
-    let small = ["+dnssec", "+ignore", "+bufsize=512", "nothing.go.test", "MX"];
+    let small = [
+        "+dnssec",
+        "+ignore",
+        "+bufsize=512",
+        "nothing.go.test",
+        "MX",
+    ];
     let deep = format!("{0}.{0}.{0}.go.test", "x".repeat(60));
     let cut = dig.ask(&["+dnssec", "+ignore", "+bufsize=512", &deep, "MX"]);
     assert!(cut.text.contains(" tc"), "{}", cut.text);

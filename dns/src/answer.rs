@@ -41,7 +41,9 @@ impl Answerer {
             self.metrics.ignored.inc();
             return false;
         };
-        let picked = note.choice.map(|choice| map.name_of(choice.picked));
+        let picked = note
+            .choice
+            .map(|choice| map.answer(choice.answer).name.as_str());
         self.metrics.answered(ask.transport, &note, picked);
         if self.access_log.is_on() {
             self.access_log
@@ -65,8 +67,10 @@ impl Answerer {
             rcode: code_label(note.code.into()),
             bytes,
             limited: note.limited.map(Limited::name),
-            pop: note.choice.map(|choice| map.name_of(choice.picked)),
-            why: note.choice.map(|choice| choice.why.to_string()),
+            pop: note
+                .choice
+                .map(|choice| map.answer(choice.answer).name.as_str()),
+            why: note.choice.map(|choice| choice.source.name()),
         }
     }
 }
@@ -92,5 +96,5 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pop: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    why: Option<String>,
+    why: Option<&'static str>,
 }

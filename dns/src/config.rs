@@ -1,12 +1,12 @@
 //! The role's configuration. `config/dns.yaml` shows every key with its default.
 
 mod check;
-mod cookies;
-mod dnssec;
-mod dynamic;
-mod rates;
+pub mod cookies;
+pub mod dnssec;
+pub mod dynamic;
+pub mod rates;
 mod values;
-mod zones;
+pub mod zones;
 
 use std::collections::BTreeMap;
 use std::fmt;

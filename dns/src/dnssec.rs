@@ -3,6 +3,7 @@
 //! - [`file`] and `key`: private keys, and what is published of them.
 //! - `canonical` and `signature`: one RRset, one key, one signature (RFC 4034).
 //! - `denial`: compact proofs of what isn't there (RFC 9824).
+//! - `foreseen`: what can be known ahead; `keep`: having it signed in time.
 //! - `store`: signatures made, ahead of time or while answering.
 //!
 //! [`Signing`] puts them together. It reads no clock: every call brings the time along. A server
@@ -16,6 +17,8 @@ pub mod file;
 
 mod canonical;
 mod denial;
+mod foreseen;
+mod keep;
 mod key;
 mod load;
 mod metrics;
@@ -30,6 +33,7 @@ use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 pub use denial::NXNAME;
+pub use keep::keep;
 pub use key::{Algorithm, Key, KeyError, Role, State};
 pub use load::load;
 pub use metrics::Metrics;
@@ -40,6 +44,8 @@ use self::signature::{Life, sign};
 use self::store::{Known, Signed, Store};
 use crate::query::Question;
 use crate::respond::content::{Content, Denial};
+use crate::steer::Map;
+use crate::zone::Zones;
 
 /// What a signature says of the TTL, at least: steered answers are sent with different TTLs up to
 /// this one, under one signature. A validator takes the lesser of what is sent and what is signed.
@@ -107,7 +113,7 @@ impl Signing {
     }
 
     /// Shows in the metrics what is kept.
-    pub fn report(&self, now: u32) {
+    fn report(&self, now: u32) {
         let (ahead, online) = self.store.len();
         self.metrics
             .kept(ahead, online, self.store.first_expiration(now));
@@ -127,12 +133,6 @@ impl Signing {
             }
         }
         data
-    }
-
-    /// Whether a zone has keys.
-    #[must_use]
-    pub fn signs(&self, zone: &Name) -> bool {
-        self.zones.contains_key(zone)
     }
 
     /// Signs an answer that is wanted signed (DO), and proves what it denies. `compact_ok` is the CO
@@ -165,19 +165,17 @@ impl Signing {
         }
     }
 
-    /// Signs ahead of time all that these answers hold, each with its question; what isn't among
-    /// them is forgotten. Signatures with three quarters of their life left are kept.
-    pub fn prepare(&self, answers: impl IntoIterator<Item = (Question, Content)>, now: u32) {
+    /// Signs all that these zones can answer with this map, and can be known ahead; what was signed
+    /// ahead before and isn't among it is forgotten. Signatures with three quarters of their life
+    /// left are kept.
+    pub fn prepare(&self, zones: &Zones, map: &Map, now: u32) {
         let mut ahead = HashMap::new();
-        for (question, mut content) in answers {
-            let zone = content.zone.as_ref();
-            let Some(keys) = zone.and_then(|zone| self.zones.get(zone)) else {
+        for zone in zones.all() {
+            let Some(keys) = self.zones.get(zone.origin()) else {
                 continue;
             };
-            prove(&mut content, &question);
-            let sections = [&content.answers, &content.authorities, &content.additionals];
-            for set in sections.into_iter().flat_map(|section| sets(section)) {
-                let Ok(set) = canonical(set) else { continue };
+            for set in foreseen::sets(zone, map) {
+                let Ok(set) = canonical(&set) else { continue };
                 if !ahead.contains_key(&set)
                     && let Some(signed) = self.ahead(keys, &set, now)
                 {
@@ -186,6 +184,7 @@ impl Signing {
             }
         }
         self.store.set_ahead(ahead);
+        self.report(now);
     }
 
     fn ahead(&self, keys: &ZoneKeys, set: &Canonical, now: u32) -> Option<Signed> {

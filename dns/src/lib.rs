@@ -8,7 +8,7 @@
 //!   metrics and the access log.
 //! - [`respond`]: bytes of a query to bytes of its answer, a pure function. Within it [`query`]
 //!   (reading), [`ecs`] (the client subnet), [`cookie`] and [`rates`] (who gets how much), [`zone`]
-//!   (which names exist).
+//!   (which names exist). [`dynamic`]: TXT records that come and go, and the zones' serials.
 //! - [`dnssec`]: signatures and signed denials, for zones that have keys.
 //! - [`steer`]: which PoP, and why: an immutable map, pins, a geo database, distances.
 //! - `probe` (HTTP checks) and [`health`] (what they mean) make the next map; [`steering`] holds
@@ -27,6 +27,7 @@
 pub mod config;
 pub mod cookie;
 pub mod dnssec;
+pub mod dynamic;
 pub mod ecs;
 pub mod health;
 pub mod metrics;

@@ -1,13 +1,11 @@
 //! Start and stop: from a configuration to bound sockets and running tasks.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
-use hickory_proto::rr::Name;
 use modcdn_core::admin::{self, Admin};
 use modcdn_core::config::{Config as _, Problem};
 use modcdn_core::telemetry::AccessLog;
@@ -19,15 +17,20 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::answer::Answerer;
-use crate::config::{Config, Domain};
+use crate::config::Config;
+use crate::cookie::{Jar, SecretError};
+use crate::dnssec::file::FileError;
+use crate::dnssec::{self, Signing};
+use crate::dynamic::{Dynamic, StoreError, TxtEndpoint, unix_now};
 use crate::health::Rule;
 use crate::metrics::Metrics;
-use crate::respond::{Responder, Settings};
+use crate::rates::Rates;
+use crate::respond::{Moment, Responder, Settings};
 use crate::sockets::{BindError, Bound, bind};
-use crate::steer::{GeoDatabase, GeoError, Map, Point, Pop, Sites};
+use crate::steer::{GeoError, Inputs, Map, Places, Point, Pop};
 use crate::steering::Steering;
-use crate::zone::{Authority, Nameserver, Ttls, Zone, Zones};
-use crate::{probe, tcp, udp};
+use crate::zone::build::families;
+use crate::{probe, tcp, udp, zone};
 
 /// On top of the grace period, for tasks to notice that it is over.
 const STOP_MARGIN: Duration = Duration::from_secs(1);
@@ -57,6 +60,15 @@ pub enum Error {
         /// What is wrong with it.
         error: GeoError,
     },
+    /// What is kept of the zones can't be used.
+    #[error(transparent)]
+    Dynamic(#[from] StoreError),
+    /// There are no secrets for cookies.
+    #[error(transparent)]
+    Cookies(#[from] SecretError),
+    /// A zone's key can't be used.
+    #[error("dnssec: {0}")]
+    Key(#[from] FileError),
     /// The access log can't be written.
     #[error("access log {target}: {error}")]
     AccessLog {
@@ -116,23 +128,22 @@ impl Dns {
         let registry = Registry::new();
         let metrics = Metrics::new(&registry);
         let steering = Arc::new(Steering::new(
-            sites(&config)?,
+            inputs(&config)?,
             rule(&config),
             metrics.clone(),
         ));
         let bound = bind_all(&config)?;
         let addresses: Vec<_> = bound.iter().map(|bound| bound.address).collect();
-        let admin = Admin::new("dns", registry);
+        let signing = dnssec::load(&config.dnssec, dnssec::Metrics::new(&registry))?;
+        let signing = signing.map(Arc::new);
+        let dynamic = start_dynamic(&config, &addresses, signing.as_deref())?;
+        let endpoint = TxtEndpoint::new(dynamic.clone());
+        let admin = Admin::with("dns", registry, vec![Box::new(endpoint)]);
         let admin_listener = bind_admin(config.admin).await?;
         let admin_address = admin_listener.local_addr()?;
         let answerer = Arc::new(Answerer {
             node: config.name.clone(),
-            responder: Responder::new(
-                Arc::new(ArcSwap::from_pointee(Zones::new(vec![zone(
-                    &config, &addresses,
-                )?]))),
-                Settings::plain(config.udp.payload),
-            ),
+            responder: Responder::new(dynamic.published(), settings(&config, signing.clone())?),
             steering: steering.clone(),
             metrics,
             access_log: open_access_log(&config)?,
@@ -148,8 +159,14 @@ impl Dns {
             serving: JoinSet::new(),
             watching: JoinSet::new(),
         };
+        if let Some(signing) = signing {
+            signing.prepare(&answerer.responder.zones(), &dns.map(), Moment::now().unix);
+            let (zones, steering) = (dynamic.published(), dns.steering.clone());
+            dns.watching.spawn(dnssec::keep(signing, zones, steering));
+        }
         dns.serve(bound, &answerer, &config, &stopped);
         dns.watch(admin_listener, &config);
+        dns.watching.spawn(dynamic.keep_expiring());
         tracing::info!(addresses = ?dns.addresses, zone = %config.zone, "answering");
         Ok(dns)
     }
@@ -270,26 +287,58 @@ fn open_access_log(config: &Config) -> Result<AccessLog, Error> {
     })
 }
 
-fn sites(config: &Config) -> Result<Sites, Error> {
-    let pops = config.pops.iter().map(pop).collect();
-    let order = config
-        .order
-        .iter()
-        .filter_map(|name| config.pop_index(name));
-    let mut sites = Sites::new(pops, order.collect());
-    for (prefix, name) in &config.pins {
-        if let Some(pop) = config.pop_index(name) {
-            sites.pin(*prefix, pop);
+fn start_dynamic(
+    config: &Config,
+    bound: &[SocketAddr],
+    signing: Option<&Signing>,
+) -> Result<Arc<Dynamic>, Error> {
+    let bound: Vec<_> = bound.iter().map(SocketAddr::ip).collect();
+    let mut zones = zone::build::zones(config, &bound).map_err(Error::Config)?;
+    for zone in &mut zones {
+        let origin = zone.origin().clone();
+        for data in signing.map_or_else(Vec::new, |signing| signing.published(&origin)) {
+            zone.add(&origin, None, data);
         }
     }
-    if let Some(path) = &config.geo.database {
-        let database = GeoDatabase::open(path).map_err(|error| Error::Geo {
+    Ok(Dynamic::start(config.dynamic.clone(), zones, unix_now())?)
+}
+
+fn settings(config: &Config, signing: Option<Arc<Signing>>) -> Result<Settings, Error> {
+    let cookies = match (&config.cookies.enabled, &config.cookies.secret_file) {
+        (false, _) => None,
+        (true, Some(path)) => Some(Jar::open(path)?),
+        (true, None) => Some(Jar::random()?),
+    };
+    let limits = config.rates.is_on().then(|| config.rates.limits());
+    Ok(Settings {
+        payload: config.udp.payload,
+        identity: Some(config.name.clone()),
+        idle: *config.tcp.idle,
+        cookies,
+        rates: limits.map(|limits| Rates::new(limits, Instant::now())),
+        signing,
+    })
+}
+
+fn inputs(config: &Config) -> Result<Inputs, Error> {
+    let index = |name: &String| config.pop_index(name);
+    let pins = config.pins.iter();
+    let geo = config.geo.database.as_ref().map(|path| {
+        Places::open(path).map_err(|error| Error::Geo {
             path: path.clone(),
             error,
-        })?;
-        sites.set_geo(Box::new(database));
-    }
-    Ok(sites)
+        })
+    });
+    Ok(Inputs {
+        views: config.views(),
+        pops: config.pops.iter().map(pop).collect(),
+        order: config.order.iter().filter_map(index).collect(),
+        pins: pins
+            .filter_map(|(prefix, name)| Some((*prefix, index(name)?)))
+            .collect(),
+        geo: geo.transpose()?.map(Arc::new),
+        ..Inputs::default()
+    })
 }
 
 fn pop(pop: &crate::config::Pop) -> Pop {
@@ -303,15 +352,4 @@ fn pop(pop: &crate::config::Pop) -> Pop {
             longitude: pop.longitude,
         },
     }
-}
-
-fn families(addresses: impl Iterator<Item = IpAddr>) -> (Vec<Ipv4Addr>, Vec<Ipv6Addr>) {
-    let (mut v4, mut v6) = (Vec::new(), Vec::new());
-    for address in addresses {
-        match address {
-            IpAddr::V4(address) => v4.push(address),
-            IpAddr::V6(address) => v6.push(address),
-        }
-    }
-    (v4, v6)
 }

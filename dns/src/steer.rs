@@ -22,9 +22,12 @@ mod trie;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
+use serde::Serialize;
 
 pub use geo::{GeoDatabase, GeoError, MAX_DATABASE_BYTES};
 pub use trie::{Match, Trie};
@@ -83,6 +86,24 @@ pub trait Locate: fmt::Debug + Send + Sync {
     fn locate(&self, address: IpAddr) -> Located;
 }
 
+/// The places of addresses.
+#[derive(Debug)]
+pub struct Places(Box<dyn Locate>);
+
+impl Places {
+    /// Reads an mmdb file.
+    ///
+    /// # Errors
+    /// See [`GeoError`].
+    pub fn open(path: &Path) -> Result<Self, GeoError> {
+        GeoDatabase::open(path).map(|database| Self(Box::new(database)))
+    }
+
+    fn locate(&self, address: IpAddr) -> Located {
+        self.0.locate(address)
+    }
+}
+
 /// A PoP as the map knows it.
 #[derive(Clone, Debug)]
 pub struct Pop {
@@ -96,47 +117,84 @@ pub struct Pop {
     pub at: Point,
 }
 
-/// What doesn't change while the server runs. Indices are into `pops`.
-#[derive(Debug, Default)]
-pub struct Sites {
-    pops: Vec<Pop>,
-    order: Vec<usize>,
-    pins: Trie<Pin>,
-    fine_pins: Trie<Pin>,
-    geo: Option<Box<dyn Locate>>,
+/// A set of PoPs among which a steered name chooses: an index into [`Inputs::views`]. Names with
+/// the same set share one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ViewId(pub u16);
+
+/// One of the few possible answers of a map, see [`Map::answer`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AnswerId(u16);
+
+impl AnswerId {
+    /// Its index into [`Map::answers`].
+    #[must_use]
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
 }
 
-impl Sites {
-    /// PoPs, and the order in which clients of unknown place prefer them (indices into `pops`).
-    #[must_use]
-    pub fn new(pops: Vec<Pop>, order: Vec<usize>) -> Self {
-        Self {
-            pops,
-            order,
-            ..Self::default()
-        }
-    }
+/// A possible answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The PoPs, best first: indices into [`Map::pops`].
+    pub pops: Vec<usize>,
+    /// What logs and metrics call it: `eu`, `eu+us`, `healthy`, `draining`, `every`.
+    pub name: String,
+}
 
-    /// Pins a prefix to a PoP.
-    pub fn pin(&mut self, prefix: IpNet, pop: usize) {
-        let pin = Pin { prefix, pop };
-        if prefix.prefix_len() <= cap(prefix.network()) {
-            self.pins.insert(prefix, pin);
-        }
-        self.fine_pins.insert(prefix, pin);
-    }
+/// The state of a PoP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// It may be answered.
+    #[default]
+    Up,
+    /// It may be answered, but others are preferred by [`Constants::degraded_ms`].
+    Degraded,
+    /// It is being emptied: answered only if no PoP is up.
+    Draining,
+    /// It is answered only if nothing else is left.
+    Down,
+}
 
+/// Everything a map is made of. Large parts are shared, so a clone is cheap.
+#[derive(Clone, Debug, Default)]
+pub struct Inputs {
+    /// The PoPs; indices everywhere else are into this.
+    pub pops: Arc<[Pop]>,
+    /// The sets of PoPs that names choose among; none: one set of every PoP.
+    pub views: Vec<Vec<usize>>,
+    /// PoPs in the order in which clients of unknown place prefer them.
+    pub order: Vec<usize>,
+    /// Prefixes whose clients are led to a PoP; the longest wins.
+    pub pins: Arc<[(IpNet, usize)]>,
     /// Where places come from.
-    pub fn set_geo(&mut self, geo: Box<dyn Locate>) {
-        self.geo = Some(geo);
-    }
+    pub geo: Option<Arc<Places>>,
+    /// The state of each PoP; what is missing is up.
+    pub states: Vec<State>,
+}
 
-    /// The PoPs, in the config's order.
-    #[must_use]
-    pub fn pops(&self) -> &[Pop] {
-        &self.pops
+/// Numbers of the algorithm; the configuration's section `steering`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Constants {
+    /// The shortest TTL of a tailored answer.
+    pub ttl_least: Duration,
+    /// The longest.
+    pub ttl_most: Duration,
+}
+
+impl Default for Constants {
+    fn default() -> Self {
+        Self {
+            ttl_least: Duration::from_secs(20),
+            ttl_most: Duration::from_secs(120),
+        }
     }
 }
+
+/// What a new map changes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Changes {}
 
 #[derive(Clone, Copy, Debug)]
 struct Pin {
@@ -144,12 +202,15 @@ struct Pin {
     pop: usize,
 }
 
-/// An immutable snapshot: the sites and which PoPs look healthy.
+/// An immutable snapshot: every client's answer, and why.
 #[derive(Debug)]
 pub struct Map {
-    sites: Arc<Sites>,
-    healthy: Vec<bool>,
+    inputs: Inputs,
+    pins: Trie<Pin>,
+    fine_pins: Trie<Pin>,
+    answers: Vec<Answer>,
     version: u64,
+    ttl: u32,
 }
 
 /// Who asks.
@@ -161,49 +222,83 @@ pub struct Client {
     pub resolver: IpAddr,
 }
 
-/// Which PoPs are answered.
+/// What a client is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Picked {
-    /// One, by index.
-    One(usize),
-    /// Every healthy one.
-    Healthy,
-    /// Every one, healthy or not.
-    Every,
-}
-
-/// An answer of the map.
-#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Choice {
     /// The PoPs to answer.
-    pub picked: Picked,
+    pub answer: AnswerId,
     /// What led to them.
-    pub why: Why,
+    pub source: Source,
     /// Whose address it was.
     pub via: Via,
-    /// Bits of the client's subnet for which this choice holds; 0 where none was sent.
+    /// Bits of the client's subnet for which this answer holds; 0 where none was sent.
     pub scope: u8,
+    /// How long it may be kept, in seconds.
+    pub ttl: u32,
 }
 
-/// What led to a choice.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Why {
-    /// A pin.
-    Pin(IpNet),
-    /// A pin whose PoP is down; the index is that PoP's.
-    PinDown(IpNet, usize),
-    /// The nearest to the client's place, this far from it.
-    Near(Place, u32),
+/// What decided, the same in log, metric and explanation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// A pin of a prefix.
+    Pin,
+    /// A pin of an autonomous system.
+    AsnPin,
+    /// Round trips measured from the client's own prefix.
+    Measured,
+    /// Round trips measured from its autonomous system in its country.
+    Asn,
+    /// Round trips measured from its country.
+    Country,
+    /// Round trips measured from its continent.
+    Continent,
+    /// Its distance alone.
+    Distance,
     /// Nothing is known of the client: the operator's order.
     Order,
-    /// Nothing is known and no order is set.
-    Anywhere,
+    /// Nothing is known of it and no order helps: every healthy PoP.
+    All,
     /// No PoP looks healthy from here.
     NoneHealthy,
 }
 
+impl Source {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Pin,
+        Self::AsnPin,
+        Self::Measured,
+        Self::Asn,
+        Self::Country,
+        Self::Continent,
+        Self::Distance,
+        Self::Order,
+        Self::All,
+        Self::NoneHealthy,
+    ];
+
+    /// Its name in logs, metrics and explanations.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pin => "pin",
+            Self::AsnPin => "asn-pin",
+            Self::Measured => "measured",
+            Self::Asn => "asn",
+            Self::Country => "country",
+            Self::Continent => "continent",
+            Self::Distance => "distance",
+            Self::Order => "order",
+            Self::All => "all",
+            Self::NoneHealthy => "none-healthy",
+        }
+    }
+}
+
 /// Whose address decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Via {
     /// The client's, from its subnet.
     Subnet,
@@ -211,29 +306,101 @@ pub enum Via {
     Resolver,
 }
 
+impl Via {
+    /// Its name in logs and explanations.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Subnet => "subnet",
+            Self::Resolver => "resolver",
+        }
+    }
+}
+
+/// A choice with everything that led to it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Explanation {
+    /// Version of the map.
+    pub map: u64,
+    /// The answer's name.
+    pub answer: String,
+    /// What decided.
+    pub source: Source,
+    /// More of it, in words.
+    pub why: String,
+    /// Whose address decided.
+    pub via: Via,
+    /// The client's subnet, as far as it counts: every address in it has this explanation.
+    pub subnet: Option<IpNet>,
+    /// Who asked.
+    pub resolver: IpAddr,
+    /// Bits of the subnet for which the answer holds.
+    pub scope: u8,
+}
+
+impl Explanation {
+    /// One fact a line, each short enough for a TXT record's string.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        let asker = match self.subnet {
+            Some(subnet) if self.via == Via::Subnet => format!("for=subnet {subnet}"),
+            _ => format!("for=resolver {}", self.resolver),
+        };
+        vec![
+            format!("pop={}", self.answer),
+            format!("why={}", self.why),
+            asker,
+            format!("map={}", self.version()),
+        ]
+    }
+
+    fn version(&self) -> u64 {
+        self.map
+    }
+}
+
+/// Makes a map. Pure: the same arguments, the same map.
+#[must_use]
+pub fn compile(
+    inputs: &Inputs,
+    before: Option<&Map>,
+    constants: &Constants,
+    _now: Instant,
+) -> (Map, Changes) {
+    let mut inputs = inputs.clone();
+    let pops = inputs.pops.len();
+    inputs.states.resize(pops, State::Up);
+    if inputs.views.is_empty() {
+        inputs.views.push((0..pops).collect());
+    }
+    let mut map = Map {
+        answers: Vec::new(),
+        pins: Trie::default(),
+        fine_pins: Trie::default(),
+        version: before.map_or(1, |map| map.version + 1),
+        ttl: u32::try_from(constants.ttl_least.as_secs()).unwrap_or(u32::MAX),
+        inputs,
+    };
+    for (prefix, pop) in map.inputs.pins.iter().copied() {
+        let pin = Pin { prefix, pop };
+        if prefix.prefix_len() <= cap(prefix.network()) {
+            map.pins.insert(prefix, pin);
+        }
+        map.fine_pins.insert(prefix, pin);
+    }
+    for (index, pop) in map.inputs.pops.iter().enumerate() {
+        map.answers.push(Answer {
+            pops: vec![index],
+            name: pop.name.clone(),
+        });
+    }
+    for view in &map.inputs.views {
+        map.answers.push(map.all_of(view));
+    }
+    (map, Changes::default())
+}
+
 impl Map {
-    /// The first map: every PoP counts as healthy until it has been looked at.
-    #[must_use]
-    pub fn new(sites: Arc<Sites>) -> Self {
-        let healthy = vec![true; sites.pops.len()];
-        Self {
-            sites,
-            healthy,
-            version: 1,
-        }
-    }
-
-    /// The next map, with the health of each PoP; a PoP not mentioned counts as healthy.
-    #[must_use]
-    pub fn with_health(&self, healthy: &[bool]) -> Self {
-        let known = healthy.iter().copied().chain(std::iter::repeat(true));
-        Self {
-            sites: self.sites.clone(),
-            healthy: known.take(self.sites.pops.len()).collect(),
-            version: self.version + 1,
-        }
-    }
-
     /// Counts snapshots, from 1.
     #[must_use]
     pub fn version(&self) -> u64 {
@@ -242,66 +409,85 @@ impl Map {
 
     /// All PoPs, in the config's order.
     #[must_use]
-    pub fn all(&self) -> &[Pop] {
-        &self.sites.pops
+    pub fn pops(&self) -> &[Pop] {
+        &self.inputs.pops
     }
 
-    /// Whether a PoP looks healthy.
+    /// Whether a PoP may be chosen: it is neither down nor draining.
     #[must_use]
     pub fn is_healthy(&self, pop: usize) -> bool {
-        self.healthy.get(pop).copied().unwrap_or(false)
+        matches!(
+            self.inputs.states.get(pop),
+            Some(State::Up | State::Degraded)
+        )
     }
 
-    /// What a name answers that isn't tailored: every healthy PoP, or if there is none, every PoP.
+    /// One of the answers that choices name.
     #[must_use]
-    pub fn untailored(&self) -> Picked {
-        if self.healthy.contains(&true) {
-            Picked::Healthy
-        } else {
-            Picked::Every
+    pub fn answer(&self, id: AnswerId) -> &Answer {
+        &self.answers[id.index()]
+    }
+
+    /// Every answer that a choice can name, by [`AnswerId::index`]; for rendering ahead.
+    #[must_use]
+    pub fn answers(&self) -> &[Answer] {
+        &self.answers
+    }
+
+    /// What a name answers that isn't tailored: every healthy PoP of the view; if there is none
+    /// every draining one, and if there is none of these every PoP.
+    #[must_use]
+    pub fn healthy(&self, view: ViewId) -> AnswerId {
+        AnswerId(self.inputs.pops.len() as u16 + view.0)
+    }
+
+    fn all_of(&self, view: &[usize]) -> Answer {
+        let of = |wanted: &dyn Fn(usize) -> bool| -> Vec<usize> {
+            view.iter().copied().filter(|pop| wanted(*pop)).collect()
+        };
+        let healthy = of(&|pop| self.is_healthy(pop));
+        let draining = of(&|pop| self.inputs.states[pop] == State::Draining);
+        let (pops, name) = match (healthy.is_empty(), draining.is_empty()) {
+            (false, _) => (healthy, "healthy"),
+            (true, false) => (draining, "draining"),
+            (true, true) => (view.to_vec(), "every"),
+        };
+        Answer {
+            pops,
+            name: name.to_owned(),
         }
     }
 
-    /// The PoPs that were picked, in the config's order.
-    pub fn pops(&self, picked: Picked) -> impl Iterator<Item = &Pop> {
-        let wanted = move |index: usize| match picked {
-            Picked::One(one) => one == index,
-            Picked::Healthy => self.is_healthy(index),
-            Picked::Every => true,
-        };
-        let pops = self.sites.pops.iter().enumerate();
-        pops.filter_map(move |(index, pop)| wanted(index).then_some(pop))
+    fn view(&self, view: ViewId) -> &[usize] {
+        &self.inputs.views[usize::from(view.0)]
     }
 
-    /// A short name of what was picked: a PoP's name, `healthy` or `every`.
+    /// Chooses for a client. Total and deterministic: the same map, client and time, the same
+    /// choice.
     #[must_use]
-    pub fn name_of(&self, picked: Picked) -> &str {
-        match picked {
-            Picked::One(index) => self.sites.pops.get(index).map_or("", |pop| &pop.name),
-            Picked::Healthy => "healthy",
-            Picked::Every => "every",
-        }
-    }
-
-    /// Chooses for a client. Total and deterministic: the same map and client, the same choice.
-    #[must_use]
-    pub fn choose(&self, client: &Client) -> Choice {
-        let (of_subnet, scope) = client.subnet.map_or((None, 0), |address| {
-            self.seek(cut(address), &self.sites.pins)
-        });
-        let (lead, via) = match of_subnet {
-            Some(lead) => (Some(lead), Via::Subnet),
-            None => (
-                self.seek(client.resolver, &self.sites.fine_pins).0,
-                Via::Resolver,
-            ),
-        };
-        let (picked, why) = self.settle(lead);
+    pub fn choose(&self, view: ViewId, client: &Client, _now: Instant) -> Choice {
+        let (lead, via, scope) = self.lead(client);
+        let (answer, source, _) = self.settle(view, lead);
         Choice {
-            picked,
-            why,
+            answer,
+            source,
             via,
             scope,
+            ttl: self.ttl,
+        }
+    }
+
+    fn lead(&self, client: &Client) -> (Option<Lead>, Via, u8) {
+        let (of_subnet, scope) = client
+            .subnet
+            .map_or((None, 0), |address| self.seek(cut(address), &self.pins));
+        match of_subnet {
+            Some(lead) => (Some(lead), Via::Subnet, scope),
+            None => (
+                self.seek(client.resolver, &self.fine_pins).0,
+                Via::Resolver,
+                scope,
+            ),
         }
     }
 
@@ -311,7 +497,7 @@ impl Map {
         if let Some(pin) = pinned.value {
             return (Some(Lead::Pin(*pin)), pinned.depth);
         }
-        let Some(geo) = &self.sites.geo else {
+        let Some(geo) = &self.inputs.geo else {
             return (None, pinned.depth);
         };
         let located = geo.locate(address);
@@ -319,86 +505,74 @@ impl Map {
         (located.place.map(Lead::Place), prefix)
     }
 
-    fn settle(&self, lead: Option<Lead>) -> (Picked, Why) {
+    fn settle(&self, view: ViewId, lead: Option<Lead>) -> (AnswerId, Source, String) {
+        let name = |pop: usize| &self.inputs.pops[pop].name;
         let settled = match lead {
             Some(Lead::Pin(pin)) if self.is_healthy(pin.pop) => {
-                Some((pin.pop, Why::Pin(pin.prefix)))
+                Some((pin.pop, Source::Pin, format!("pin {}", pin.prefix)))
             }
-            Some(Lead::Pin(pin)) => self
-                .nearest(self.sites.pops[pin.pop].at)
-                .map(|(pop, _)| (pop, Why::PinDown(pin.prefix, pin.pop))),
-            Some(Lead::Place(place)) => self
-                .nearest(place.point)
-                .map(|(pop, km)| (pop, Why::Near(place, km as u32))),
+            Some(Lead::Pin(pin)) => {
+                self.nearest(view, self.inputs.pops[pin.pop].at)
+                    .map(|(pop, _)| {
+                        let down = name(pin.pop);
+                        let why = format!("pin {}, nearest to {down} which is down", pin.prefix);
+                        (pop, Source::Pin, why)
+                    })
+            }
+            Some(Lead::Place(place)) => self.nearest(view, place.point).map(|(pop, km)| {
+                let country = place.country.unwrap_or(*b"??");
+                let country = String::from_utf8_lossy(&country).into_owned();
+                (
+                    pop,
+                    Source::Distance,
+                    format!("nearest to {country}, {} km", km as u32),
+                )
+            }),
             None => {
-                let mut order = self.sites.order.iter().copied();
+                let mut order = self.inputs.order.iter().copied();
                 order
                     .find(|pop| self.is_healthy(*pop))
-                    .map(|pop| (pop, Why::Order))
+                    .map(|pop| (pop, Source::Order, "order".to_owned()))
             }
         };
-        match (settled, self.untailored()) {
-            (Some((pop, why)), _) => (Picked::One(pop), why),
-            (None, Picked::Every) => (Picked::Every, Why::NoneHealthy),
-            (None, rest) => (rest, Why::Anywhere),
+        let all = self.healthy(view);
+        match settled {
+            Some((pop, source, why)) => (AnswerId(pop as u16), source, why),
+            None if self.answer(all).name == "healthy" => {
+                (all, Source::All, "nothing known of the client".to_owned())
+            }
+            None => (
+                all,
+                Source::NoneHealthy,
+                "no pop looks healthy from here".to_owned(),
+            ),
         }
     }
 
     /// The nearest healthy PoP and its distance in kilometres; of equals the first in the config.
-    fn nearest(&self, point: Point) -> Option<(usize, f64)> {
-        let pops = self.sites.pops.iter().enumerate();
-        pops.filter(|(index, _)| self.is_healthy(*index))
-            .map(|(index, pop)| (index, point.km_to(pop.at)))
+    fn nearest(&self, view: ViewId, point: Point) -> Option<(usize, f64)> {
+        let pops = self.view(view).iter().copied();
+        pops.filter(|pop| self.is_healthy(*pop))
+            .map(|pop| (pop, point.km_to(self.inputs.pops[pop].at)))
             .min_by(|a, b| a.1.total_cmp(&b.1))
     }
 
-    /// A choice in words, one fact a line; the same for every client in its scope.
+    /// A choice with everything that led to it.
     #[must_use]
-    pub fn explain(&self, client: &Client, choice: &Choice) -> Vec<String> {
-        let asker = match (client.subnet, choice.via) {
-            (Some(subnet), Via::Subnet) => {
-                let prefix = IpNet::new(subnet, choice.scope).map(|net| net.trunc());
-                format!(
-                    "for=subnet {}",
-                    prefix.map_or_else(|_| subnet.to_string(), |n| n.to_string())
-                )
-            }
-            _ => format!("for=resolver {}", client.resolver),
-        };
-        vec![
-            format!("pop={}", self.name_of(choice.picked)),
-            format!("why={}", self.why(&choice.why)),
-            asker,
-            format!("map={}", self.version),
-        ]
-    }
-
-    fn why(&self, why: &Why) -> String {
-        match why {
-            Why::PinDown(prefix, pop) => {
-                format!(
-                    "pin {prefix}, nearest to {} which is down",
-                    self.name_of(Picked::One(*pop))
-                )
-            }
-            other => other.to_string(),
-        }
-    }
-}
-
-impl fmt::Display for Why {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Pin(prefix) => write!(f, "pin {prefix}"),
-            Self::PinDown(prefix, _) => write!(f, "pin {prefix}, its pop is down"),
-            Self::Near(place, km) => {
-                let country = place.country.unwrap_or(*b"??");
-                let country = String::from_utf8_lossy(&country);
-                write!(f, "nearest to {country}, {km} km")
-            }
-            Self::Order => f.write_str("order"),
-            Self::Anywhere => f.write_str("nothing known of the client"),
-            Self::NoneHealthy => f.write_str("no pop looks healthy from here"),
+    pub fn explain(&self, view: ViewId, client: &Client) -> Explanation {
+        let (lead, via, scope) = self.lead(client);
+        let (answer, source, why) = self.settle(view, lead);
+        Explanation {
+            map: self.version,
+            answer: self.answer(answer).name.clone(),
+            source,
+            why,
+            via,
+            subnet: client
+                .subnet
+                .and_then(|address| IpNet::new(cut(address), cap(address)).ok()),
+            resolver: client.resolver,
+            scope,
         }
     }
 }

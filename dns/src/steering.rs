@@ -3,35 +3,46 @@
 //! Readers take snapshots without waiting; [`Steering::observe`] is the only writer.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 
 use crate::health::{Health, Rule};
 use crate::metrics::Metrics;
-use crate::steer::{Map, Sites};
+use crate::steer::{Constants, Inputs, Map, State, compile};
 
 /// A handle to the map in use.
 pub struct Steering {
     map: ArcSwap<Map>,
-    /// The health of each PoP; held while a new map is published, so that versions only rise.
-    health: Mutex<Vec<Health>>,
+    /// Held while a new map is published, so that versions only rise.
+    watched: Mutex<Watched>,
+    constants: Constants,
     metrics: Metrics,
+}
+
+/// What makes the next map.
+struct Watched {
+    inputs: Inputs,
+    /// The health of each PoP.
+    health: Vec<Health>,
 }
 
 impl Steering {
     /// Starts with every PoP healthy.
     #[must_use]
-    pub fn new(sites: Sites, rule: Rule, metrics: Metrics) -> Self {
-        let health = vec![Health::new(rule); sites.pops().len()];
-        for pop in sites.pops() {
+    pub fn new(inputs: Inputs, rule: Rule, metrics: Metrics) -> Self {
+        let health = vec![Health::new(rule); inputs.pops.len()];
+        for pop in inputs.pops.iter() {
             metrics.set_health(&pop.name, true);
         }
-        let map = Map::new(Arc::new(sites));
+        let constants = Constants::default();
+        let (map, _) = compile(&inputs, None, &constants, Instant::now());
         metrics.set_map_version(map.version());
         Self {
             map: ArcSwap::from_pointee(map),
-            health: Mutex::new(health),
+            watched: Mutex::new(Watched { inputs, health }),
+            constants,
             metrics,
         }
     }
@@ -50,21 +61,28 @@ impl Steering {
 
     /// Takes the outcome of one check of a PoP; publishes a new map if that changes its health.
     pub fn observe(&self, pop: usize, outcome: &Result<(), String>) {
-        let mut health = self.health.lock();
-        let Some(state) = health.get_mut(pop) else {
+        let mut watched = self.watched.lock();
+        let Some(state) = watched.health.get_mut(pop) else {
             return;
         };
         if !state.observe(outcome.is_ok()) {
             return;
         }
-        let healthy: Vec<bool> = health.iter().map(Health::is_healthy).collect();
-        let map = self.map.load().with_health(&healthy);
+        let states = watched.health.iter().map(state_of).collect();
+        watched.inputs.states = states;
+        let before = self.map.load();
+        let (map, _) = compile(
+            &watched.inputs,
+            Some(&before),
+            &self.constants,
+            Instant::now(),
+        );
         self.report(&map, pop, outcome);
         self.map.store(Arc::new(map));
     }
 
     fn report(&self, map: &Map, pop: usize, outcome: &Result<(), String>) {
-        let name = &map.all()[pop].name;
+        let name = &map.pops()[pop].name;
         let version = map.version();
         self.metrics.health_changed(name, outcome.is_ok());
         self.metrics.set_map_version(version);
@@ -72,11 +90,19 @@ impl Steering {
             Ok(()) => tracing::info!(pop = name, map = version, "pop is up"),
             Err(error) => tracing::warn!(pop = name, map = version, error, "pop is down"),
         }
-        if !(0..map.all().len()).any(|pop| map.is_healthy(pop)) {
+        if !(0..map.pops().len()).any(|pop| map.is_healthy(pop)) {
             tracing::error!(
                 map = version,
                 "no pop looks healthy from here: answering all"
             );
         }
+    }
+}
+
+fn state_of(health: &Health) -> State {
+    if health.is_healthy() {
+        State::Up
+    } else {
+        State::Down
     }
 }

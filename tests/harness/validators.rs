@@ -81,7 +81,9 @@ impl Validators {
         from: &str,
         at: Option<u64>,
     ) -> (Verdict, String) {
-        let date = at.map_or_else(String::new, |at| format!("    val-override-date: \"{at}\"\n"));
+        let date = at.map_or_else(String::new, |at| {
+            format!("    val-override-date: \"{at}\"\n")
+        });
         let config = format!(
             "server:\n    do-not-query-localhost: no\n    local-zone: \"test.\" nodefault\n    \
              module-config: \"validator iterator\"\n    outgoing-interface: {from}\n    \

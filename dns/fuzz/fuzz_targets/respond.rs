@@ -6,18 +6,20 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hickory_proto::op::Message;
 use hickory_proto::rr::Name;
 use hickory_proto::serialize::binary::DecodeError;
 use libfuzzer_sys::fuzz_target;
-use modcdn_dns::respond::{Ask, Responder, Transport};
-use modcdn_dns::steer::{Map, Point, Pop, Sites};
-use modcdn_dns::zone::{Authority, Nameserver, Ttls, Zone};
+use modcdn_dns::cookie::Jar;
+use modcdn_dns::respond::{Ask, Moment, Published, Responder, Settings, Transport};
+use modcdn_dns::steer::{Constants, Inputs, Map, Point, Pop, ViewId, compile};
+use modcdn_dns::zone::{Authority, Https, Nameserver, Ttls, Zone, Zones};
 
 const CAP: u16 = 1232;
 
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 static SERVER: LazyLock<(Responder, Map)> = LazyLock::new(|| (responder(), map()));
 
 fuzz_target!(|bytes: &[u8]| {
@@ -26,6 +28,10 @@ fuzz_target!(|bytes: &[u8]| {
         let ask = Ask {
             peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
             transport,
+            at: Moment {
+                instant: *START,
+                unix: 1_559_731_985,
+            },
         };
         let mut out = Vec::new();
         if responder.respond(bytes, &ask, map, &mut out).is_some() {
@@ -63,8 +69,22 @@ fn responder() -> Responder {
         v4: vec![Ipv4Addr::LOCALHOST],
         v6: vec![],
     };
-    let zone = Zone::new(name("go.test."), vec![nameserver], &authority, ttls);
-    Responder::new(zone, CAP)
+    let mut zone = Zone::new(name("go.test."), vec![nameserver], &authority, ttls);
+    let https = Https {
+        alpn: vec!["h2".to_owned()],
+        port: Some(8443),
+        hints: true,
+    };
+    zone.steer(&name("go.test."), ViewId::default(), Some(https));
+    let zones = Published::default();
+    zones.store(Arc::new(Zones::new(vec![zone])));
+    let settings = Settings {
+        identity: Some("fuzz".to_owned()),
+        idle: day,
+        cookies: Some(Jar::new([7; 16], None)),
+        ..Settings::plain(CAP)
+    };
+    Responder::new(zones, settings)
 }
 
 /// More PoPs than fit into a datagram, so that truncation is met too.
@@ -78,8 +98,13 @@ fn map() -> Map {
             longitude: f64::from(n),
         },
     };
-    let mut sites = Sites::new((0..100).map(pop).collect(), vec![]);
-    sites.pin("192.0.2.0/24".parse().expect("a prefix"), 1);
-    sites.pin("2001:db8::/32".parse().expect("a prefix"), 2);
-    Map::new(Arc::new(sites))
+    let pins = [("192.0.2.0/24", 1), ("2001:db8::/32", 2)];
+    let inputs = Inputs {
+        pops: (0..100).map(pop).collect(),
+        pins: pins
+            .map(|(prefix, pop)| (prefix.parse().expect("a prefix"), pop))
+            .into(),
+        ..Inputs::default()
+    };
+    compile(&inputs, None, &Constants::default(), Instant::now()).0
 }

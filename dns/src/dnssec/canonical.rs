@@ -8,7 +8,7 @@ use hickory_proto::serialize::binary::{BinEncodable, BinEncoder, NameEncoding};
 /// The records of one owner and type in canonical form. Two sets are equal if and only if the same
 /// signature covers both.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Canonical {
+pub(super) struct Canonical {
     kind: RecordType,
     labels: u8,
     original_ttl: u32,
@@ -22,7 +22,7 @@ impl Canonical {
     ///
     /// # Errors
     /// If a record can't be encoded, or is longer than 65,535 bytes.
-    pub fn new<'a>(
+    pub(super) fn new<'a>(
         owner: &Name,
         kind: RecordType,
         original_ttl: u32,
@@ -56,35 +56,32 @@ impl Canonical {
 
     /// The type of its records.
     #[must_use]
-    pub fn kind(&self) -> RecordType {
+    pub(super) fn kind(&self) -> RecordType {
         self.kind
     }
 
     /// Labels of the owner, the root's and a leading `*` left out (RFC 4034 §3.1.3).
     #[must_use]
-    pub fn labels(&self) -> u8 {
+    pub(super) fn labels(&self) -> u8 {
         self.labels
     }
 
     /// What the signature says of the TTL, in seconds.
     #[must_use]
-    pub fn original_ttl(&self) -> u32 {
+    pub(super) fn original_ttl(&self) -> u32 {
         self.original_ttl
     }
 
     /// The records as they are signed.
     #[must_use]
-    pub fn bytes(&self) -> &[u8] {
+    pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 }
 
 /// Encodes in DNSSEC's form: never compressed; names within data in lower case where RFC 4034 lists
 /// the type, which the codec knows.
-pub(super) fn encode(
-    what: &impl BinEncodable,
-    names: NameEncoding,
-) -> Result<Vec<u8>, ProtoError> {
+pub(super) fn encode(what: &impl BinEncodable, names: NameEncoding) -> Result<Vec<u8>, ProtoError> {
     let mut bytes = Vec::new();
     let mut encoder = BinEncoder::new(&mut bytes);
     encoder.set_canonical_form(true);

@@ -19,7 +19,7 @@ const MAX_LABEL: usize = 63;
 
 /// The NSEC record's data for a name that has `types`, or for one that doesn't exist.
 #[must_use]
-pub fn nsec(name: &Name, types: Option<&[RecordType]>) -> RData {
+pub(super) fn nsec(name: &Name, types: Option<&[RecordType]>) -> RData {
     let own = [RecordType::RRSIG, RecordType::NSEC];
     let listed = types.unwrap_or(&[NXNAME]).iter().copied();
     let nsec = NSEC::new(successor(&name.to_lowercase()), listed.chain(own));
@@ -97,12 +97,32 @@ mod tests {
         let label = |byte: u8, length: usize| vec![byte; length];
         let cases = [
             // 255 bytes in all: the last byte moves on.
-            vec![label(b'a', 61), label(b'b', 63), label(b'c', 63), label(b'd', 63)],
-            vec![label(b'@', 61), label(b'b', 63), label(b'c', 63), label(b'd', 63)],
+            vec![
+                label(b'a', 61),
+                label(b'b', 63),
+                label(b'c', 63),
+                label(b'd', 63),
+            ],
+            vec![
+                label(b'@', 61),
+                label(b'b', 63),
+                label(b'c', 63),
+                label(b'd', 63),
+            ],
             // Nothing behind the first label: the second moves on.
-            vec![label(255, 61), label(b'b', 63), label(b'c', 63), label(b'd', 63)],
+            vec![
+                label(255, 61),
+                label(b'b', 63),
+                label(b'c', 63),
+                label(b'd', 63),
+            ],
             // 254 bytes: a byte more, but no label more.
-            vec![label(b'a', 60), label(b'b', 63), label(b'c', 63), label(b'd', 63)],
+            vec![
+                label(b'a', 60),
+                label(b'b', 63),
+                label(b'c', 63),
+                label(b'd', 63),
+            ],
         ];
         for labels in cases {
             let mut long = Name::from_labels(labels.iter().map(Vec::as_slice)).unwrap();

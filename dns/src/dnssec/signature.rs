@@ -17,18 +17,18 @@ pub const STEP: u32 = 3600;
 
 /// When a signature counts, in seconds since 1970 (modulo 2³², RFC 4034 §3.1.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Life {
+pub(super) struct Life {
     /// The first second.
-    pub inception: u32,
+    pub(super) inception: u32,
     /// The last second.
-    pub expiration: u32,
+    pub(super) expiration: u32,
 }
 
 impl Life {
     /// The life of a signature made at `now` that should count for `validity` seconds from then on:
     /// up to [`STEP`] less, and [`SKEW`] seconds into the past.
     #[must_use]
-    pub fn from(now: u32, validity: u32) -> Self {
+    pub(super) fn from(now: u32, validity: u32) -> Self {
         let step = now - now % STEP;
         Self {
             inception: step.wrapping_sub(SKEW),
@@ -38,7 +38,7 @@ impl Life {
 
     /// Seconds until it ends, less than zero once it has.
     #[must_use]
-    pub fn left(self, now: u32) -> i32 {
+    pub(super) fn left(self, now: u32) -> i32 {
         self.expiration.wrapping_sub(now).cast_signed()
     }
 }
@@ -47,7 +47,12 @@ impl Life {
 ///
 /// # Errors
 /// If the cryptographic library fails.
-pub fn sign(zone: &Name, key: &Key, set: &Canonical, life: Life) -> Result<RData, DnsSecError> {
+pub(super) fn sign(
+    zone: &Name,
+    key: &Key,
+    set: &Canonical,
+    life: Life,
+) -> Result<RData, DnsSecError> {
     let input = SigInput {
         type_covered: set.kind(),
         algorithm: key.number(),

@@ -1,16 +1,23 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hickory_proto::dnssec::Verifier;
 use hickory_proto::dnssec::rdata::{DNSKEY, DNSSECRData, RRSIG};
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::rdata::{MX, NS, SOA, TXT};
 use hickory_proto::rr::{DNSClass, RecordData};
+use modcdn_core::config::parse;
 use prometheus::Registry;
 use proptest::prelude::*;
 use rustls_pki_types::PrivatePkcs8KeyDer;
 
 use super::*;
+use crate::config::Config;
+use crate::respond::{Ask, Moment, Responder, Settings, Transport};
+use crate::steer::{Constants, Inputs, Point, Pop, State as Health, compile};
 
 const NOW: u32 = 1_800_000_000;
 const DAY: u32 = 86_400;
@@ -154,7 +161,12 @@ fn the_example_of_rfc_6605_is_what_we_would_have_signed() {
     let key = DNSKEY::with_flags(Role::Csk.flags(), public);
     assert_eq!(key.calculate_key_tag().unwrap(), 55648);
     let digest = key.to_digest(&name("example.net."), DigestType::SHA256);
-    assert!(digest.unwrap().as_ref().starts_with(&[0xb4, 0xc8, 0xc1, 0xfe]));
+    assert!(
+        digest
+            .unwrap()
+            .as_ref()
+            .starts_with(&[0xb4, 0xc8, 0xc1, 0xfe])
+    );
 
     let owner = name("www.example.net.");
     let record = Record::from_rdata(
@@ -189,7 +201,12 @@ fn an_answer_is_signed_whole_in_the_askers_case_and_with_the_ttl_sent() {
     let answers = vec![address("Go.tEst.", 20, 1), address("Go.tEst.", 20, 2)];
     let mut content = positive(answers.clone());
     content.additionals = vec![address("ns1.go.test.", 3600, 9)];
-    signing.attach(&mut content, &question("Go.tEst.", RecordType::A), false, NOW);
+    signing.attach(
+        &mut content,
+        &question("Go.tEst.", RecordType::A),
+        false,
+        NOW,
+    );
     assert_eq!((content.answers.len(), content.additionals.len()), (3, 2));
     let (last, rrsig) = (&content.answers[2], rrsigs(&content.answers)[0]);
     assert_eq!((last.name.to_ascii().as_str(), last.ttl), ("Go.tEst.", 20));
@@ -205,7 +222,12 @@ fn an_answer_is_signed_whole_in_the_askers_case_and_with_the_ttl_sent() {
 fn zones_without_keys_and_refusals_stay_as_they_are() {
     let signing = signing();
     let mut content = Content::of(&name("other.test."), vec![address("other.test.", 20, 1)]);
-    signing.attach(&mut content, &question("other.test.", RecordType::A), true, NOW);
+    signing.attach(
+        &mut content,
+        &question("other.test.", RecordType::A),
+        true,
+        NOW,
+    );
     assert_eq!(content.answers.len(), 1);
     let mut content = Content::error(ResponseCode::Refused);
     signing.attach(&mut content, &question("else.", RecordType::A), true, NOW);
@@ -229,49 +251,160 @@ fn a_signature_serves_every_ttl_and_case_until_half_its_life_is_over() {
     assert_eq!(signing.metrics.made(), (0, 2));
 }
 
-#[test]
-fn what_was_prepared_is_not_signed_again_and_is_renewed_in_time() {
-    let signing = signing();
-    let foreseen = || {
-        [
-            (
-                question("go.test.", RecordType::A),
-                positive(vec![address("go.test.", 20, 1)]),
-            ),
-            (
-                question("go.test.", RecordType::MX),
-                negative(ResponseCode::NoError, Denial::Type(vec![RecordType::A])),
-            ),
-        ]
-    };
-    signing.prepare(foreseen(), NOW);
-    assert_eq!(signing.metrics.made(), (3, 0));
-    for (question, mut content) in foreseen() {
-        signing.attach(&mut content, &question, false, NOW);
+const CONFIG: &str = "
+zone: go.test.
+nameservers: [{name: ns1.dns.go.test., addresses: [127.0.0.10, '::1']}]
+steered: [{name: go.test., https: {}}, {name: b.go.test.}]
+records:
+  - {name: go.test., type: TXT, data: hello}
+  - {name: x.go.test., type: MX, data: '10 Mail.example.', ttl: 1h}
+pops:
+  - {name: eu, addresses: [127.0.0.11, '::11'], latitude: 0, longitude: 8}
+  - {name: us, addresses: [127.0.0.12], latitude: 0, longitude: -77}
+";
+
+fn zones(config: &Config, signing: &Signing) -> Zones {
+    let mut zones = crate::zone::build::zones(config, &[]).unwrap();
+    let origin = name("go.test.");
+    for data in signing.published(&origin) {
+        zones[0].add(&origin, None, data);
     }
-    signing.prepare(foreseen(), NOW);
-    assert_eq!(signing.metrics.made(), (3, 0));
-    signing.prepare(foreseen(), NOW + 2 * DAY);
-    assert_eq!(signing.metrics.made(), (6, 0));
-    let (question, mut content) = foreseen().into_iter().next().unwrap();
-    signing.attach(&mut content, &question, false, NOW);
+    Zones::new(zones)
+}
+
+fn map(config: &Config, states: Vec<Health>, order: Vec<usize>) -> Map {
+    let pops = config.pops.iter().map(|from| {
+        let (v4, v6) = crate::zone::build::families(from.addresses.iter().copied());
+        Pop {
+            name: from.name.clone(),
+            v4,
+            v6,
+            at: Point {
+                latitude: from.latitude,
+                longitude: from.longitude,
+            },
+        }
+    });
+    let inputs = Inputs {
+        pops: pops.collect(),
+        views: config.views(),
+        order,
+        states,
+        ..Inputs::default()
+    };
+    compile(&inputs, None, &Constants::default(), Instant::now()).0
+}
+
+#[test]
+fn nothing_that_can_be_known_is_signed_while_answering() {
+    let config = parse::<Config>("dns.yaml", CONFIG).unwrap();
+    let keys = vec![(key(Algorithm::EcdsaP256, Role::Csk), State::Active)];
+    let signing = Arc::new(signing_with(keys, terms()));
+    let zones = Arc::new(zones(&config, &signing));
+    signing.prepare(&zones, &map(&config, vec![], vec![0]), NOW);
+    let (ahead, online) = signing.metrics.made();
+    assert!(ahead > 20 && online == 0);
+    let responder = Responder::new(
+        Arc::new(ArcSwap::new(zones.clone())),
+        Settings {
+            signing: Some(signing.clone()),
+            ..Settings::plain(1232)
+        },
+    );
+    let ask = |name: &Name, kind, map: &Map| {
+        let mut query = Message::new(1, MessageType::Query, OpCode::Query);
+        query.add_query(Query::query(name.clone(), kind));
+        let mut edns = Edns::new();
+        edns.set_max_payload(1232).set_dnssec_ok(true);
+        query.set_edns(edns);
+        let ask = Ask {
+            peer: Ipv4Addr::LOCALHOST.into(),
+            transport: Transport::Tcp,
+            at: Moment {
+                instant: Instant::now(),
+                unix: NOW,
+            },
+        };
+        let mut out = Vec::new();
+        let note = responder.respond(&query.to_vec().unwrap(), &ask, map, &mut out);
+        assert_eq!(note.unwrap().code, ResponseCode::NoError);
+        Message::from_vec(&out).unwrap()
+    };
+    // The map that was prepared for, and those that the loss of a PoP makes.
+    for (states, order) in [
+        (vec![], vec![0]),
+        (vec![Health::Down, Health::Up], vec![0]),
+        (vec![Health::Up, Health::Down], vec![1]),
+    ] {
+        let map = map(&config, states, order);
+        for (name, _) in zones.all()[0].nodes() {
+            for kind in 1..300 {
+                let kind = RecordType::from(kind);
+                let refused = [RecordType::AXFR, RecordType::IXFR, RecordType::OPT];
+                let texts = kind == RecordType::TXT && name.to_ascii().starts_with("why");
+                if texts || refused.contains(&kind) || matches!(u16::from(kind), 128 | 249..=254) {
+                    continue;
+                }
+                let answer = ask(name, kind, &map);
+                let signed = [&answer.answers, &answer.authorities];
+                let signed = signed
+                    .into_iter()
+                    .flatten()
+                    .any(|r| r.record_type() == RecordType::RRSIG);
+                assert!(signed, "{name} {kind}: {answer}");
+                assert_eq!(signing.metrics.made(), (ahead, 0), "{name} {kind}");
+            }
+        }
+    }
+    ask(
+        &name("nothing.go.test."),
+        RecordType::A,
+        &map(&config, vec![], vec![0]),
+    );
+    assert_eq!(signing.metrics.made(), (ahead, 1));
+}
+
+#[test]
+fn what_was_signed_ahead_is_renewed_in_time() {
+    let config = parse::<Config>("dns.yaml", CONFIG).unwrap();
+    let signing = signing();
+    let (zones, map) = (zones(&config, &signing), map(&config, vec![], vec![0]));
+    signing.prepare(&zones, &map, NOW);
+    let made = signing.metrics.made().0;
+    signing.prepare(&zones, &map, NOW + DAY);
+    assert_eq!(signing.metrics.made(), (made, 0), "kept");
+    signing.prepare(&zones, &map, NOW + 2 * DAY);
+    assert_eq!(signing.metrics.made(), (2 * made, 0));
+    let mut content = positive(vec![soa()]);
+    content.answers = vec![zones.all()[0].soa(&name("go.test."), false)];
+    signing.attach(
+        &mut content,
+        &question("go.test.", RecordType::SOA),
+        false,
+        NOW + 2 * DAY,
+    );
     let input = rrsigs(&content.answers)[0].input();
     let step = (NOW + 2 * DAY) / STEP * STEP;
     assert_eq!(input.sig_inception.get(), step - SKEW);
     assert_eq!(input.sig_expiration.get(), step + 7 * DAY);
+    assert_eq!(signing.metrics.made(), (2 * made, 0));
+    let first = signing.store.first_expiration(NOW + 2 * DAY);
+    assert_eq!(first, Some(step + 7 * DAY));
 }
 
 #[test]
 fn what_is_signed_while_answering_is_bounded_in_its_rate() {
-    let terms = Terms {
-        rate: 2,
-        ..terms()
-    };
+    let terms = Terms { rate: 2, ..terms() };
     let key = key(Algorithm::Ed25519, Role::Csk);
     let signing = signing_with(vec![(key, State::Active)], terms);
     let ask = |last: u8, now| {
         let mut content = positive(vec![address("go.test.", 20, last)]);
-        signing.attach(&mut content, &question("go.test.", RecordType::A), false, now);
+        signing.attach(
+            &mut content,
+            &question("go.test.", RecordType::A),
+            false,
+            now,
+        );
         content
     };
     assert_eq!(ask(1, NOW).code, ResponseCode::NoError);
@@ -301,7 +434,12 @@ fn what_is_kept_is_bounded_in_its_number() {
     let signing = signing_with(vec![(key, State::Active)], terms);
     for last in 0..200 {
         let mut content = positive(vec![address("go.test.", 20, last)]);
-        signing.attach(&mut content, &question("go.test.", RecordType::A), false, NOW);
+        signing.attach(
+            &mut content,
+            &question("go.test.", RecordType::A),
+            false,
+            NOW,
+        );
         assert!(signing.store.len().1 <= 10);
     }
 }
@@ -406,7 +544,8 @@ fn any_data() -> impl Strategy<Value = RData> {
         label.prop_map(|label| RData::NS(NS(name(&format!("{label}.Go.test."))))),
         (any::<u16>(), label)
             .prop_map(|(order, label)| RData::MX(MX::new(order, name(&format!("{label}."))))),
-        proptest::collection::vec("[ -~]{0,255}", 1..4).prop_map(|texts| RData::TXT(TXT::new(texts))),
+        proptest::collection::vec("[ -~]{0,255}", 1..4)
+            .prop_map(|texts| RData::TXT(TXT::new(texts))),
     ]
 }
 

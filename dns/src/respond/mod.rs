@@ -283,7 +283,7 @@ impl Responder {
             subnet: draft.edns.and_then(|edns| edns.subnet?.client()),
             resolver: ask.peer.to_canonical(),
         };
-        zones::answer(&self.zones.load(), question, &client, map)
+        zones::answer(&self.zones.load(), question, &client, map, ask.at.instant)
     }
 
     /// Signs where that is wanted (DO), or where a type of DNSSEC's own is asked for.

@@ -1,13 +1,12 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hickory_proto::op::{Message, MessageType, OpCode};
 use hickory_proto::rr::{Name, RecordType};
 use proptest::prelude::*;
 
 use super::*;
-use crate::steer::{Point, Pop, Sites};
+use crate::steer::{Constants, Inputs, Point, Pop, ViewId, compile};
 use crate::zone::{Authority, Nameserver, Ttls, Zone};
 
 const CAP: u16 = 1232;
@@ -33,20 +32,31 @@ fn pop(name: &str, last: u8, v6: bool, longitude: f64) -> Pop {
 }
 
 fn map() -> Map {
-    let pops = vec![pop("eu", 11, true, 8.0), pop("us", 12, false, -77.0)];
-    let mut sites = Sites::new(pops, vec![1]);
-    sites.pin("192.0.2.0/24".parse().unwrap(), 0);
-    sites.pin("198.51.100.0/24".parse().unwrap(), 1);
-    sites.pin("2001:db8::/32".parse().unwrap(), 0);
-    Map::new(Arc::new(sites))
+    let pins = [
+        ("192.0.2.0/24", 0),
+        ("198.51.100.0/24", 1),
+        ("2001:db8::/32", 0),
+    ];
+    made_of(&Inputs {
+        pops: [pop("eu", 11, true, 8.0), pop("us", 12, false, -77.0)].into(),
+        order: vec![1],
+        pins: pins.map(|(net, pop)| (net.parse().unwrap(), pop)).into(),
+        ..Inputs::default()
+    })
 }
 
 /// A map whose `all` name doesn't fit into a datagram.
 fn crowd() -> Map {
-    let pops = (0..200)
-        .map(|n| pop(&format!("p{n}"), n, false, 0.0))
-        .collect();
-    Map::new(Arc::new(Sites::new(pops, vec![])))
+    made_of(&Inputs {
+        pops: (0..200)
+            .map(|n| pop(&format!("p{n}"), n, false, 0.0))
+            .collect(),
+        ..Inputs::default()
+    })
+}
+
+fn made_of(inputs: &Inputs) -> Map {
+    compile(inputs, None, &Constants::default(), Instant::now()).0
 }
 
 fn responder() -> Responder {
@@ -69,7 +79,7 @@ fn responder() -> Responder {
         fixed: 3600 * second,
     };
     let mut zone = Zone::new(name("go.test."), nameservers.into(), &authority, ttls);
-    zone.steer(&name("go.test."), 0, None);
+    zone.steer(&name("go.test."), ViewId::default(), None);
     publish(vec![zone])
 }
 

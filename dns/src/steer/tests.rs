@@ -32,18 +32,42 @@ fn pops() -> Vec<Pop> {
     ]
 }
 
-fn pinned(order: Vec<usize>) -> Sites {
-    let mut sites = Sites::new(pops(), order);
-    for (prefix, pop) in [
-        ("192.0.2.0/24", EU),
-        ("198.51.100.0/24", US),
-        ("203.0.113.0/24", AP),
-        ("203.0.113.77/32", US),
-        ("2001:db8:1::/48", AP),
-    ] {
-        sites.pin(prefix.parse().unwrap(), pop);
+const PINS: [(&str, usize); 5] = [
+    ("192.0.2.0/24", EU),
+    ("198.51.100.0/24", US),
+    ("203.0.113.0/24", AP),
+    ("203.0.113.77/32", US),
+    ("2001:db8:1::/48", AP),
+];
+
+fn pinned(order: Vec<usize>) -> Inputs {
+    Inputs {
+        pops: pops().into(),
+        order,
+        pins: PINS.map(|(net, pop)| (net.parse().unwrap(), pop)).into(),
+        ..Inputs::default()
     }
-    sites
+}
+
+fn made_of(inputs: &Inputs) -> Map {
+    compile(inputs, None, &Constants::default(), Instant::now()).0
+}
+
+fn with_health(inputs: &Inputs, healthy: &[bool]) -> Map {
+    made_of(&Inputs {
+        states: states(healthy),
+        ..inputs.clone()
+    })
+}
+
+fn states(healthy: &[bool]) -> Vec<State> {
+    let state = |up: &bool| if *up { State::Up } else { State::Down };
+    healthy.iter().map(state).collect()
+}
+
+fn choose(map: &Map, client: &Client) -> (Vec<usize>, Choice) {
+    let choice = map.choose(ViewId::default(), client, Instant::now());
+    (map.answer(choice.answer).pops.clone(), choice)
 }
 
 fn subnet(text: &str) -> Client {
@@ -103,116 +127,109 @@ impl Locate for Finest {
 
 #[test]
 fn the_longest_pin_decides_and_its_depth_is_the_scope() {
-    let map = Map::new(Arc::new(pinned(vec![])));
+    let map = made_of(&pinned(vec![]));
     for (client, pop, scope) in [
         ("192.0.2.9", EU, 24),
         ("198.51.100.1", US, 24),
         ("203.0.113.200", AP, 24),
         ("2001:db8:1:2::", AP, 48),
     ] {
-        let choice = map.choose(&subnet(client));
-        assert_eq!(
-            (choice.picked, choice.scope),
-            (Picked::One(pop), scope),
-            "{client}"
-        );
+        let (pops, choice) = choose(&map, &subnet(client));
+        assert_eq!((pops, choice.scope), (vec![pop], scope), "{client}");
         assert_eq!(choice.via, Via::Subnet);
     }
 }
 
 #[test]
 fn a_pin_finer_than_the_cap_is_for_resolvers_only() {
-    let map = Map::new(Arc::new(pinned(vec![])));
-    assert_eq!(
-        map.choose(&resolver("203.0.113.77")).picked,
-        Picked::One(US)
-    );
-    let choice = map.choose(&subnet("203.0.113.77"));
-    assert_eq!((choice.picked, choice.scope), (Picked::One(AP), 24));
+    let map = made_of(&pinned(vec![]));
+    assert_eq!(choose(&map, &resolver("203.0.113.77")).0, [US]);
+    let (pops, choice) = choose(&map, &subnet("203.0.113.77"));
+    assert_eq!((pops, choice.scope), (vec![AP], 24));
 }
 
 #[test]
 fn a_default_answer_has_a_real_scope() {
-    let map = Map::new(Arc::new(pinned(vec![US])));
-    let choice = map.choose(&subnet("10.9.8.7"));
-    assert_eq!((choice.picked, choice.why), (Picked::One(US), Why::Order));
+    let map = made_of(&pinned(vec![US]));
+    let (pops, choice) = choose(&map, &subnet("10.9.8.7"));
+    assert_eq!((pops, choice.source), (vec![US], Source::Order));
     assert_eq!(choice.scope, 1, "no pin below 128.0.0.0");
 }
 
 #[test]
 fn a_pin_to_a_dead_pop_leads_to_the_nearest_of_the_living() {
-    let map = Map::new(Arc::new(pinned(vec![]))).with_health(&[false, true, true]);
-    let choice = map.choose(&subnet("192.0.2.9"));
-    assert_eq!(
-        choice.picked,
-        Picked::One(US),
-        "Virginia is nearer to Frankfurt than Singapore"
-    );
-    assert!(matches!(choice.why, Why::PinDown(_, EU)));
+    let map = with_health(&pinned(vec![]), &[false, true, true]);
+    let (pops, choice) = choose(&map, &subnet("192.0.2.9"));
+    assert_eq!(pops, [US], "Virginia is nearer to Frankfurt than Singapore");
+    assert_eq!(choice.source, Source::Pin);
 }
 
 #[test]
 fn where_all_looks_down_all_is_answered() {
-    let map = Map::new(Arc::new(pinned(vec![EU]))).with_health(&[false; 3]);
+    let map = with_health(&pinned(vec![EU]), &[false; 3]);
     for client in [
         subnet("192.0.2.9"),
         subnet("10.0.0.0"),
         resolver("192.0.2.1"),
     ] {
-        let choice = map.choose(&client);
-        assert_eq!(
-            (choice.picked, choice.why),
-            (Picked::Every, Why::NoneHealthy)
-        );
-        assert_eq!(map.pops(choice.picked).count(), 3);
+        let (pops, choice) = choose(&map, &client);
+        assert_eq!(choice.source, Source::NoneHealthy);
+        assert_eq!(pops, [EU, US, AP]);
     }
-    assert_eq!(map.untailored(), Picked::Every);
+    assert_eq!(map.answer(map.healthy(ViewId::default())).name, "every");
 }
 
 #[test]
 fn the_order_is_followed_to_its_first_healthy_pop() {
-    let map = Map::new(Arc::new(Sites::new(pops(), vec![AP, US])));
+    let inputs = Inputs {
+        pops: pops().into(),
+        order: vec![AP, US],
+        ..Inputs::default()
+    };
     let asked = resolver("10.0.0.1");
-    assert_eq!(map.choose(&asked).picked, Picked::One(AP));
-    let map = map.with_health(&[true, true, false]);
-    assert_eq!(map.choose(&asked).picked, Picked::One(US));
-    let map = map.with_health(&[true, false, false]);
-    assert_eq!(map.choose(&asked).picked, Picked::Healthy);
-    assert_eq!(map.version(), 3);
+    for (health, expected) in [
+        ([true, true, true], AP),
+        ([true, true, false], US),
+        ([true, false, false], EU),
+    ] {
+        let map = with_health(&inputs, &health);
+        assert_eq!(choose(&map, &asked).0, [expected]);
+    }
+}
+
+#[test]
+fn versions_rise() {
+    let inputs = pinned(vec![]);
+    let first = made_of(&inputs);
+    let (second, _) = compile(&inputs, Some(&first), &Constants::default(), Instant::now());
+    assert_eq!((first.version(), second.version()), (1, 2));
 }
 
 #[test]
 fn a_subnet_that_says_nothing_leaves_it_to_the_resolver() {
-    let map = Map::new(Arc::new(pinned(vec![EU])));
+    let map = made_of(&pinned(vec![EU]));
     let client = Client {
         subnet: Some("10.0.0.0".parse().unwrap()),
         resolver: "203.0.113.9".parse().unwrap(),
     };
-    let choice = map.choose(&client);
-    assert_eq!(
-        (choice.picked, choice.via),
-        (Picked::One(AP), Via::Resolver)
-    );
+    let (pops, choice) = choose(&map, &client);
+    assert_eq!((pops, choice.via), (vec![AP], Via::Resolver));
     assert_eq!(choice.scope, 1);
 }
 
 #[test]
 fn a_place_leads_to_the_nearest_pop() {
-    let mut sites = pinned(vec![]);
-    sites.set_geo(Box::new(ByFirstByte));
-    let map = Map::new(Arc::new(sites));
-    let choice = map.choose(&subnet("128.0.0.0"));
-    assert!(matches!(choice.why, Why::Near(..)), "{:?}", choice.why);
-    assert_eq!((choice.picked, choice.scope), (Picked::One(EU), 8));
-    assert_eq!(
-        map.choose(&subnet("192.0.2.1")).why.to_string(),
-        "pin 192.0.2.0/24"
-    );
-    assert_eq!(
-        map.choose(&subnet("192.0.3.1")).scope,
-        24,
-        "a pin is next to it"
-    );
+    let map = made_of(&Inputs {
+        geo: Some(Arc::new(Places(Box::new(ByFirstByte)))),
+        ..pinned(vec![])
+    });
+    let (pops, choice) = choose(&map, &subnet("128.0.0.0"));
+    assert_eq!(choice.source, Source::Distance);
+    assert_eq!((pops, choice.scope), (vec![EU], 8));
+    let (_, choice) = choose(&map, &subnet("192.0.2.1"));
+    assert_eq!(choice.source, Source::Pin);
+    let (_, choice) = choose(&map, &subnet("192.0.3.1"));
+    assert_eq!(choice.scope, 24, "a pin is next to it");
 }
 
 #[test]
@@ -226,23 +243,22 @@ fn distances_are_those_of_the_globe() {
 
 #[test]
 fn an_explanation_names_the_pop_the_reason_and_the_prefix() {
-    let map = Map::new(Arc::new(pinned(vec![])));
+    let map = made_of(&pinned(vec![]));
     let client = subnet("192.0.2.9");
-    let text = map.explain(&client, &map.choose(&client)).join("; ");
+    let explain = |map: &Map| map.explain(ViewId::default(), &client).lines().join("; ");
     assert_eq!(
-        text,
+        explain(&map),
         "pop=eu; why=pin 192.0.2.0/24; for=subnet 192.0.2.0/24; map=1"
     );
-    let map = map.with_health(&[false, true, true]);
-    let text = map.explain(&client, &map.choose(&client)).join("; ");
+    let text = explain(&with_health(&pinned(vec![]), &[false, true, true]));
     assert!(text.contains("nearest to eu which is down"), "{text}");
 }
 
 #[test]
 fn a_map_without_pops_still_answers() {
-    let map = Map::new(Arc::new(Sites::default()));
-    let choice = map.choose(&subnet("192.0.2.1"));
-    assert_eq!(map.pops(choice.picked).count(), 0);
+    let map = made_of(&Inputs::default());
+    let (pops, _) = choose(&map, &subnet("192.0.2.1"));
+    assert!(pops.is_empty());
 }
 
 fn any_address() -> impl Strategy<Value = IpAddr> {
@@ -258,16 +274,20 @@ fn any_map() -> impl Strategy<Value = Map> {
     let order = proptest::collection::vec(0usize..3, 0..3);
     let health = proptest::collection::vec(any::<bool>(), 3);
     (pins, order, health, 0..3).prop_map(|(pins, order, health, geo)| {
-        let mut sites = Sites::new(pops(), order);
-        for (address, length, pop) in pins {
-            sites.pin(IpNet::new(address, length).unwrap().trunc(), pop);
-        }
-        match geo {
-            0 => {}
-            1 => sites.set_geo(Box::new(ByFirstByte)),
-            _ => sites.set_geo(Box::new(Finest)),
-        }
-        Map::new(Arc::new(sites)).with_health(&health)
+        let pin = |(address, length, pop)| (IpNet::new(address, length).unwrap().trunc(), pop);
+        let locate: Option<Box<dyn Locate>> = match geo {
+            0 => None,
+            1 => Some(Box::new(ByFirstByte)),
+            _ => Some(Box::new(Finest)),
+        };
+        made_of(&Inputs {
+            pops: pops().into(),
+            order,
+            pins: pins.into_iter().map(pin).collect(),
+            geo: locate.map(|locate| Arc::new(Places(locate))),
+            states: states(&health),
+            ..Inputs::default()
+        })
     })
 }
 
@@ -291,12 +311,10 @@ proptest! {
         resolver in any_address(),
     ) {
         let client = Client { subnet: Some(address), resolver };
-        let choice = map.choose(&client);
+        let (pops, choice) = choose(&map, &client);
         prop_assert!(choice.scope <= cap(address));
         let near = Client { subnet: Some(mix(address, other, choice.scope)), resolver };
-        let neighbour = map.choose(&near);
-        prop_assert_eq!(neighbour, choice);
-        prop_assert_eq!(map.explain(&near, &neighbour), map.explain(&client, &choice));
+        prop_assert_eq!(choose(&map, &near), (pops, choice));
     }
 
     #[test]
@@ -304,14 +322,11 @@ proptest! {
         map in any_map(), subnet in proptest::option::of(any_address()), resolver in any_address(),
     ) {
         let client = Client { subnet, resolver };
-        let choice = map.choose(&client);
-        prop_assert_eq!(choice, map.choose(&client));
-        prop_assert!(map.pops(choice.picked).count() > 0);
-        match choice.picked {
-            Picked::One(pop) => prop_assert!(map.is_healthy(pop)),
-            Picked::Every => prop_assert!(!map.healthy.contains(&true)),
-            Picked::Healthy => {}
-        }
+        let (pops, choice) = choose(&map, &client);
+        prop_assert_eq!(choice, choose(&map, &client).1);
+        prop_assert!(!pops.is_empty());
+        let healthy = (0..3).filter(|pop| map.is_healthy(*pop)).count();
+        prop_assert!(healthy == 0 || pops.iter().all(|pop| map.is_healthy(*pop)));
     }
 
     #[test]
@@ -319,13 +334,13 @@ proptest! {
         map in any_map(), addresses in proptest::collection::vec(any_address(), 1..20),
     ) {
         let resolver = "10.0.0.1".parse().unwrap();
-        let mut by_family: BTreeMap<bool, Vec<Choice>> = BTreeMap::new();
+        let mut by_family: BTreeMap<bool, Vec<(Vec<usize>, Choice)>> = BTreeMap::new();
         for address in addresses {
-            let choice = map.choose(&Client { subnet: Some(address), resolver });
-            by_family.entry(address.is_ipv4()).or_default().push(choice);
+            let chosen = choose(&map, &Client { subnet: Some(address), resolver });
+            by_family.entry(address.is_ipv4()).or_default().push(chosen);
         }
-        for choices in by_family.values().filter(|c| c.iter().any(|c| c.scope == 0)) {
-            prop_assert!(choices.iter().all(|c| c.picked == choices[0].picked));
+        for chosen in by_family.values().filter(|c| c.iter().any(|c| c.1.scope == 0)) {
+            prop_assert!(chosen.iter().all(|c| c.0 == chosen[0].0));
         }
     }
 }

@@ -7,6 +7,7 @@ use modcdn_core::config::Problem;
 
 use super::{Authority, Https, Nameserver, Ttls, Zone};
 use crate::config::{Config, Domain, SteeredName, ZoneConfig};
+use crate::steer::ViewId;
 
 /// Every zone of a configuration that was checked, with serial 0. Zones without name servers get one
 /// at the addresses `bound`.
@@ -46,7 +47,9 @@ fn build(config: &Config, from: &ZoneConfig, bound: &[IpAddr]) -> Result<Zone, P
     for name in from.steered_names() {
         let pops = config.pops_of(&name);
         let view = views.iter().position(|view| *view == pops);
-        zone.steer(name.name.name(), view.unwrap_or_default(), https(&name));
+        let view = view.and_then(|view| u16::try_from(view).ok());
+        let view = ViewId(view.unwrap_or_default());
+        zone.steer(name.name.name(), view, https(&name));
     }
     for record in &from.records {
         let data = record

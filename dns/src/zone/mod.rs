@@ -5,6 +5,8 @@
 //! below them. There are no wildcards, and no delegations: what lies below another of our zones is
 //! that zone's ([`Zones::find`]).
 
+pub mod build;
+
 mod https;
 mod soa;
 
@@ -14,9 +16,12 @@ use std::time::Duration;
 
 use hickory_proto::rr::rdata::{HINFO, NS, SOA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
+use modcdn_core::digest::Sha256;
+
+use crate::steer::ViewId;
 
 pub use https::Https;
-pub use soa::Authority;
+pub use soa::{Authority, next_serial};
 
 /// The label whose name always holds every healthy PoP.
 pub const ALL_LABEL: &str = "all";
@@ -50,17 +55,17 @@ pub enum Role {
     /// Nothing else.
     #[default]
     Fixed,
-    /// The best PoP for who asks, among those of a view, by its index.
+    /// The best PoP for who asks, among those of a view.
     Steered {
         /// The view.
-        view: usize,
+        view: ViewId,
         /// The HTTPS record's parameters, if there is one.
         https: Option<Https>,
     },
     /// Every healthy PoP of a view.
-    All(usize),
+    All(ViewId),
     /// The explanation of what the steered name of a view answers.
-    Why(usize),
+    Why(ViewId),
 }
 
 /// One name of a zone.
@@ -179,7 +184,7 @@ impl Zone {
 
     /// Leads a name to the PoPs of a view, and its `all` and `why` to what belongs to them. A name
     /// outside the zone is left alone.
-    pub fn steer(&mut self, name: &Name, view: usize, https: Option<Https>) {
+    pub fn steer(&mut self, name: &Name, view: ViewId, https: Option<Https>) {
         let roles = [
             (Ok(name.clone()), Role::Steered { view, https }),
             (name.prepend_label(ALL_LABEL), Role::All(view)),
@@ -231,8 +236,13 @@ impl Zone {
         &self.origin
     }
 
+    /// Every name, empty non-terminals included.
+    pub fn nodes(&self) -> impl Iterator<Item = (&Name, &Node)> {
+        self.names.iter()
+    }
+
     /// The steered names, with the view and the HTTPS parameters of each.
-    pub fn steered_names(&self) -> impl Iterator<Item = (&Name, usize, Option<&Https>)> {
+    pub fn steered_names(&self) -> impl Iterator<Item = (&Name, ViewId, Option<&Https>)> {
         self.names
             .iter()
             .filter_map(|(name, node)| match &node.role {
@@ -258,6 +268,28 @@ impl Zone {
     #[must_use]
     pub fn serial(&self) -> u32 {
         self.soa.serial
+    }
+
+    /// Sets the serial of the SOA record.
+    pub fn set_serial(&mut self, serial: u32) {
+        self.soa.serial = serial;
+    }
+
+    /// Of everything in the zone but the serial: the same for the same content, in whatever order it
+    /// was added.
+    #[must_use]
+    pub fn digest(&self) -> Sha256 {
+        let mut soa = self.soa.clone();
+        soa.serial = 0;
+        let mut lines = vec![format!("{soa:?} {}", self.steered_ttl)];
+        for (name, node) in &self.names {
+            let name = name.to_lowercase();
+            lines.push(format!("{name} {:?}", node.role));
+            let records = node.records.iter();
+            lines.extend(records.map(|record| format!("{name} {} {:?}", record.ttl, record.data)));
+        }
+        lines.sort_unstable();
+        Sha256::of(lines.join("\n").as_bytes())
     }
 
     /// The addresses of all name servers in the zone.

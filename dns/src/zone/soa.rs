@@ -36,9 +36,39 @@ impl Authority {
     }
 }
 
+/// The serial of content that has moved: the time, in seconds since 1970, unless the serial has
+/// already come that far (RFC 1982): then the one after it. So it only rises, and without a memory
+/// too as long as clocks do.
+#[must_use]
+pub fn next_serial(before: Option<u32>, now: u32) -> u32 {
+    match before {
+        Some(before) if now.wrapping_sub(before).cast_signed() <= 0 => before.wrapping_add(1),
+        _ => now,
+    }
+}
+
 /// Whole seconds as DNS writes them: at most 2³¹ − 1 (RFC 2181 §8).
 pub(super) fn seconds(period: Duration) -> u32 {
     u32::try_from(period.as_secs())
         .unwrap_or(u32::MAX)
         .min(i32::MAX.cast_unsigned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_serial_only_rises_whatever_the_clock_does() {
+        for (before, now, next) in [
+            (None, 1000, 1000),
+            (Some(999), 1000, 1000),
+            (Some(1000), 1000, 1001),
+            (Some(2000), 1000, 2001),
+            (Some(u32::MAX), 5, 5),
+            (Some(5), u32::MAX, 6),
+        ] {
+            assert_eq!(next_serial(before, now), next, "{before:?}");
+        }
+    }
 }

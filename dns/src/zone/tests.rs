@@ -24,7 +24,7 @@ fn zone() -> Zone {
     };
     let nameservers = vec![nameserver("ns1.go.test."), nameserver("a.dns.go.test.")];
     let mut zone = Zone::new(name("go.test."), nameservers, &authority, ttls);
-    zone.steer(&name("go.test."), 0, None);
+    zone.steer(&name("go.test."), ViewId::default(), None);
     zone
 }
 
