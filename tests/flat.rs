@@ -58,7 +58,7 @@ fn long_bodies_pass_a_disk_in_little_memory() {
 #[test]
 fn long_bodies_pass_a_bucket_in_little_memory() {
     let s3 = S3::start();
-    passes_flat(&Upstream::start(), &s3.store(true, ""));
+    passes_flat(&Upstream::start(), &s3.store(""));
 }
 
 /// A sender that is faster than our disk fills its window, whatever the number of bodies in it.

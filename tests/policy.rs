@@ -296,7 +296,7 @@ fn policy_test_sees_what_lies_in_a_bucket_and_says_if_it_cannot() {
         upstream.url(),
         db.key(),
         db.url(),
-        s3.store(true, "")
+        s3.store("")
     );
     let origin = Node::origin("off", &settings);
     Client::h1(origin.url())

@@ -13,6 +13,7 @@ use harness::go::Go;
 use harness::http::Client;
 use harness::modules::Modules;
 use harness::node::{Node, UNVERIFIED, files};
+use harness::observe;
 use harness::process::Process;
 use harness::s3::S3;
 use harness::scratch::Scratch;
@@ -44,6 +45,7 @@ fn stored(overrides: &str) -> (Upstream, Node) {
             client.get(&path).ok();
         }
     }
+    observe::at_rest(&origin);
     (upstream, origin)
 }
 
@@ -127,7 +129,7 @@ fn what_is_wrong_is_named_and_set_aside_on_demand() {
 #[test]
 fn a_bucket_is_verified_like_a_folder() {
     let s3 = S3::start();
-    let (_upstream, origin) = stored(&s3.store(true, ""));
+    let (_upstream, origin) = stored(&s3.store(""));
     let config = origin.config();
     let ran = modcdn(&["verify", "--config", text(&config), "--json"]).ends(0);
     assert_eq!(ran.summary()["checked"], 6);
@@ -143,7 +145,7 @@ fn a_bucket_is_verified_like_a_folder() {
 #[test]
 fn what_can_not_be_verified_at_all_is_2() {
     let s3 = S3::start();
-    let (_upstream, origin) = stored(&s3.store(true, ", retries: 0"));
+    let (_upstream, origin) = stored(&s3.store(", retries: 0"));
     s3.line().set(harness::s3::Fault::Closed);
     let ran = modcdn(&["verify", "--config", text(&origin.config())]).ends(2);
     assert!(ran.stderr.contains("can't verify"), "{}", ran.stderr);
@@ -294,7 +296,7 @@ fn a_stored_body_is_never_replaced_and_mounts_have_their_own() {
 fn an_import_goes_into_a_bucket() {
     let cache = Modules::fetch().url().replace("file://", "");
     let s3 = S3::start();
-    let origin = Node::origin("off", &s3.store(true, ""));
+    let origin = Node::origin("off", &s3.store(""));
     let config = origin.config();
     modcdn(&["import", &cache, "--config", text(&config)]).ends(0);
     modcdn(&["verify", "--config", text(&config)]).ends(0);
@@ -333,7 +335,10 @@ fn an_origin_killed_while_it_stores_leaves_absent_or_whole_bodies() {
     for name in &names {
         upstream.module(name, &["v1.0.0"], &[3; 200_000]);
     }
-    let mut origin = Node::origin(&upstream.url(), "store: {durable: true}");
+    let mut origin = Node::origin(
+        &upstream.url(),
+        "limits: {ahead: 0}\nstore: {durable: true}\n",
+    );
     for round in 0..4 {
         std::thread::scope(|scope| {
             for name in &names[round * 10..round * 10 + 10] {
@@ -358,6 +363,7 @@ fn an_origin_killed_while_it_stores_leaves_absent_or_whole_bodies() {
             client.get(&format!("/{name}/@v/v1.0.0.zip")).ok();
         }
     }
+    observe::at_rest(&origin);
     let ran = modcdn(&["verify", text(&origin.store()), "--json"]).ends(0);
     assert_eq!(ran.summary()["checked"], 40);
 }
@@ -469,7 +475,7 @@ fn what_nobody_can_fetch_again_stays() {
 #[test]
 fn a_bucket_is_kept_below_its_bound() {
     let s3 = S3::start();
-    let (upstream, origin) = stored(&s3.store(true, ""));
+    let (upstream, origin) = stored(&s3.store(""));
     origin.configure(&bounded(&upstream, "{max_size: 400KiB, keep: {newest: 1}}"));
     let config = origin.config();
     let ran = modcdn(&["retention", "--config", text(&config), "--json"]).ends(0);

@@ -107,7 +107,10 @@ fn probing_every_prefix_of_a_package_costs_upstream_nothing_the_second_time() {
 fn zips_without_end_are_cut_at_the_limit_in_flat_memory() {
     const LIMIT: u64 = 128;
     let upstream = Endless::start();
-    let mut origin = Node::origin(&upstream.url, &format!("limits: {{max_zip: {LIMIT}MiB}}"));
+    let mut origin = Node::origin(
+        &upstream.url,
+        &format!("limits: {{max_zip: {LIMIT}MiB, ahead: 0}}"),
+    );
     let pid = origin.pid();
     let before = peak_memory(pid);
     for n in 0..4 {

@@ -92,6 +92,13 @@ pub fn accesses(file: &Path, path: &str) -> Vec<Access> {
     lines
 }
 
+/// Waits until an origin fetches nothing, and everything it answered is in its store.
+pub fn at_rest(origin: &Node) {
+    until_true("the origin to be at rest", || {
+        Metrics::scrape(origin.admin()).value("modcdn_origin_fetches", &[]) == 0.0
+    });
+}
+
 /// How an edge's next answer for one of the real modules' files came about, as it says.
 pub fn cache_status(edge: &Node, path: &str) -> String {
     let answer = Client::h1(edge.url()).get(path).ok();

@@ -78,10 +78,10 @@ impl S3 {
 
     /// What an origin's `store` needs to use it: YAML, to be laid over the rest. `more` is led by a
     /// comma.
-    pub fn store(&self, durable: bool, more: &str) -> String {
+    pub fn store(&self, more: &str) -> String {
         let credentials = self.scratch.path().join("credentials");
         format!(
-            "store: {{durable: {durable}, s3: {{bucket: {BUCKET}, prefix: a/b, endpoint: 'http://{}', \
+            "store: {{s3: {{bucket: {BUCKET}, prefix: a/b, endpoint: 'http://{}', \
              path_style: true, allow_http: true, credentials: '{}', part_size: 5MiB, \
              answer_timeout: 2s, stall_timeout: 1s {more}}}}}\n",
             self.line.address,
@@ -93,7 +93,7 @@ impl S3 {
     pub fn patient(&self) -> String {
         let credentials = self.scratch.path().join("credentials");
         format!(
-            "store: {{durable: true, s3: {{bucket: {BUCKET}, endpoint: 'http://{}', \
+            "store: {{s3: {{bucket: {BUCKET}, endpoint: 'http://{}', \
              path_style: true, allow_http: true, credentials: '{}', answer_timeout: 30s}}}}\n",
             self.line.address,
             credentials.display(),

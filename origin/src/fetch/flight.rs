@@ -49,12 +49,20 @@ where
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let (mut watched, shared) = self.watch(key, start);
-        let news = match watched.wait_for(Option::is_some).await {
-            Ok(news) => news.clone(),
-            Err(_) => None,
+        let (watched, shared) = self.watch(key, start);
+        heard(watched, shared).await
+    }
+
+    /// The news of the object's flight, if one is under way. Its name is asked for only where any is.
+    pub(crate) async fn joined(&self, key: impl FnOnce() -> K) -> Option<Joined<T>> {
+        let watched = {
+            let underway = self.underway.lock();
+            if underway.is_empty() {
+                return None;
+            }
+            underway.get(&key())?.clone()
         };
-        Joined { news, shared }
+        Some(heard(watched, true).await)
     }
 
     /// Starts a flight if none is under way, and doesn't wait.
@@ -98,6 +106,14 @@ where
     }
 }
 
+async fn heard<T: Clone>(mut watched: watch::Receiver<Option<T>>, shared: bool) -> Joined<T> {
+    let news = match watched.wait_for(Option::is_some).await {
+        Ok(news) => news.clone(),
+        Err(_) => None,
+    };
+    Joined { news, shared }
+}
+
 impl<K: Eq + Hash, T> Landing<K, T> {
     /// Says the news to all who ask, now and until the flight has landed.
     pub(crate) fn say(&self, news: T) {
@@ -133,12 +149,15 @@ mod tests {
             counted.fetch_add(1, Ordering::Relaxed);
         });
         assert_eq!(joined.await.news, Some(7));
+        let late = flights.joined(|| "zip").await;
+        assert_eq!(late.map(|joined| joined.news), Some(Some(7)));
+        assert!(flights.joined(|| "mod").await.is_none());
         let landed = tokio::join!(flights.landed(), async {
             may_end.add_permits(1);
             tokio::task::yield_now().await;
         });
         assert_eq!((landed.0, ended.load(Ordering::Relaxed)), ((), 1));
-        assert!(flights.underway.lock().is_empty());
+        assert!(flights.joined(|| "zip").await.is_none());
     }
 
     #[tokio::test]

@@ -176,6 +176,10 @@ impl Engine {
     }
 
     async fn find_body(self: &Arc<Self>, request: &Request, only_stored: bool) -> News {
+        // Whose flight is under way isn't in the tree, or about to be put there.
+        if !only_stored && let Some(joined) = self.flights.joined(|| request.path()).await {
+            return self.news(request, joined);
+        }
         match self.tree.look(request).await {
             Look::Found(stored) => {
                 if let Some(stored) = self.vouched(request, stored, only_stored).await? {

@@ -242,7 +242,9 @@ impl<'a> Looking<'a> {
         if self.mount.sumdb.verify == Verify::Off || self.mount.private.matches(module) {
             let seen = sight.age(&self.mount.prefix, module, version, now);
             let seen = seen.map(|age| (age, "first sight"));
-            let stored = self.stored(version).map(|age| (age, "time in the store"));
+            let stored = self
+                .stored_for(version)
+                .map(|age| (age, "time in the store"));
             let oldest = seen.into_iter().chain(stored).max_by_key(|(age, _)| *age);
             return oldest.map_or(unknown, |(age, from)| (Age::Seen(age), from));
         }
@@ -255,8 +257,8 @@ impl<'a> Looking<'a> {
         age.map_or(unknown, |age| (Age::Recorded(age), "checksum database"))
     }
 
-    /// How long something of the version has been stored, where the store is a folder.
-    fn stored(&self, version: &Version) -> Option<Duration> {
+    /// How long something of the version has been stored.
+    fn stored_for(&self, version: &Version) -> Option<Duration> {
         let (module, version) = (self.question.module.clone(), version.clone());
         let bodies = [
             Request::Info(module.clone(), version.clone()),
@@ -264,8 +266,7 @@ impl<'a> Looking<'a> {
             Request::Zip(module, version),
         ];
         let ages = bodies.iter().filter_map(|body| {
-            let file = self.folder.join(body.path().trim_start_matches('/'));
-            let since = fs::metadata(file).ok()?.modified().ok()?;
+            let since = self.stored.stored_at(body)?;
             self.question.now.duration_since(since).ok()
         });
         ages.max()

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use modcdn_core::goproxy::Request;
@@ -47,22 +48,34 @@ impl StoredBodies {
         Ok((runtime, shelf))
     }
 
+    /// Since when a body has been there; `None` if it isn't, or the store has failed.
+    pub(super) fn stored_at(&self, request: &Request) -> Option<SystemTime> {
+        if self.fault.borrow().is_some() {
+            return None;
+        }
+        let (runtime, shelf) = self.reach.as_ref()?;
+        self.noting(runtime.block_on(shelf.stored_at(&place(request)?)))
+    }
+
     /// A body whose bytes are right; `None` if there is none, or the store has failed.
     pub(super) fn read(&self, request: &Request) -> Option<Bytes> {
         if self.fault.borrow().is_some() {
             return None;
         }
         let (runtime, shelf) = self.reach.as_ref()?;
-        let opened = runtime.block_on(shelf.open(&place(request)?));
-        let opened = opened.unwrap_or_else(|error| {
-            *self.fault.borrow_mut() = Some(error.to_string());
-            None
-        })?;
+        let opened = self.noting(runtime.block_on(shelf.open(&place(request)?)))?;
         let OpenedBytes::Small(bytes) = opened.bytes else {
             return None;
         };
         let is_right = |sum: Sum| sum == Sum::of(&bytes);
         opened.sum.is_none_or(is_right).then_some(bytes)
+    }
+
+    fn noting<T>(&self, answer: io::Result<Option<T>>) -> Option<T> {
+        answer.unwrap_or_else(|error| {
+            *self.fault.borrow_mut() = Some(error.to_string());
+            None
+        })
     }
 
     /// Why the store couldn't be read, if it couldn't.
