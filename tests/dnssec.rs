@@ -23,6 +23,7 @@ const DAY: u64 = 86_400;
 
 /// A key that `modcdn dns keygen` made.
 struct Key {
+    zone: String,
     file: String,
     dnskey: String,
     ds: Option<String>,
@@ -31,6 +32,10 @@ struct Key {
 
 impl Key {
     fn new(flags: &[&str]) -> Key {
+        Key::of("go.test.", flags)
+    }
+
+    fn of(zone: &str, flags: &[&str]) -> Key {
         let scratch = Scratch::new("keys");
         let dir = scratch.path().display().to_string();
         let fixed = [
@@ -40,6 +45,7 @@ impl Key {
         let made = ran.lines().remove(0);
         let text = |field: &str| made[field].as_str().map(str::to_owned);
         Key {
+            zone: zone.to_owned(),
             file: text("file").expect("a file"),
             dnskey: text("dnskey").expect("a DNSKEY record"),
             ds: text("ds"),
@@ -53,13 +59,18 @@ impl Key {
 
     fn config(&self, role: &str, state: &str) -> Value {
         serde_json::json!({
-            "zone": "go.test.", "file": self.file, "role": role, "state": state
+            "zone": self.zone, "file": self.file, "role": role, "state": state
         })
     }
 }
 
 /// A zone with everything in it, signed with these keys.
 fn server(keys: &[Value]) -> Node {
+    server_with(keys, "")
+}
+
+/// The same, with more in its configuration.
+fn server_with(keys: &[Value], more: &str) -> Node {
     let dnssec = serde_json::json!({ "dnssec": { "keys": keys } });
     let base = format!(
         "
@@ -79,7 +90,7 @@ records:
   - {{name: go.test., type: TXT, data: 'hello'}}
   - {{name: go.test., type: CAA, data: '0 issue \"ca.example\"'}}
   - {{name: Mixed.Case.go.test., type: MX, data: '10 Mail.Example.'}}
-"
+{more}"
     );
     Node::dns(&base, &dnssec.to_string())
 }
@@ -300,6 +311,31 @@ fn a_change_of_algorithm_validates_with_either_key_while_both_sign() {
             assert_delv(&validators, name, kind);
             assert_unbound(&validators, name, kind);
         }
+    }
+}
+
+#[test]
+fn a_zone_below_another_is_signed_or_not_on_its_own() {
+    let upper = Key::new(&[]);
+    for lower in [Some(Key::of("sub.go.test.", &[])), None] {
+        let mut keys = vec![upper.config("csk", "active")];
+        keys.extend(lower.iter().map(|key| key.config("csk", "active")));
+        let node = server_with(&keys, "zones: [{zone: sub.go.test.}]\n");
+        let validators = Validators::new(node.address(), upper.ds());
+        let wanted = match lower {
+            Some(_) => Verdict::Secure,
+            None => Verdict::Insecure,
+        };
+        for (name, kind) in [
+            ("sub.go.test.", "A"),
+            ("sub.go.test.", "MX"),
+            ("no.sub.go.test.", "A"),
+        ] {
+            let (found, text) = validators.unbound(name, kind, FROM_EU, None);
+            assert_eq!(found, wanted, "{name} {kind}\n{text}");
+        }
+        assert_unbound(&validators, "go.test.", "A");
+        assert_delv(&validators, "sub.go.test.", "DS");
     }
 }
 

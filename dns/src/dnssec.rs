@@ -2,6 +2,7 @@
 //!
 //! - [`file`] and `key`: private keys, and what is published of them.
 //! - `canonical` and `signature`: one RRset, one key, one signature (RFC 4034).
+//! - `apex`: what keys add to the zones.
 //! - `denial`: compact proofs of what isn't there (RFC 9824).
 //! - `foreseen`: what can be known ahead; `keep`: having it signed in time.
 //! - `store`: signatures made, ahead of time or while answering.
@@ -15,6 +16,7 @@
 
 pub mod file;
 
+mod apex;
 mod canonical;
 mod denial;
 mod foreseen;
@@ -29,9 +31,11 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use hickory_proto::dnssec::rdata::DS;
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
+pub use apex::publish;
 pub use denial::NXNAME;
 pub use keep::keep;
 pub use key::{Algorithm, Key, KeyError, Role, State};
@@ -69,6 +73,17 @@ pub struct ZoneKeys {
     pub zone: Name,
     /// Its keys, each with where it is in its life.
     pub keys: Vec<(Key, State)>,
+}
+
+impl ZoneKeys {
+    /// The keys that the zone above should know.
+    fn offered(&self) -> impl Iterator<Item = &Key> {
+        let offered = self
+            .keys
+            .iter()
+            .filter(|(key, state)| key.role().is_entry_point() && *state != State::Retired);
+        offered.map(|(key, _)| key)
+    }
 }
 
 /// Why a set isn't signed.
@@ -119,6 +134,15 @@ impl Signing {
             .kept(ahead, online, self.store.first_expiration(now));
     }
 
+    /// The DS records that the zone above should hold of a zone. Nothing for a zone without keys.
+    #[must_use]
+    pub fn ds(&self, zone: &Name) -> Vec<DS> {
+        let Some(keys) = self.zones.get(zone) else {
+            return Vec::new();
+        };
+        keys.offered().map(|key| key.ds(zone)).collect()
+    }
+
     /// What a zone's apex publishes of its keys: DNSKEY, CDS and CDNSKEY records' data. Nothing for
     /// a zone without keys.
     #[must_use]
@@ -127,10 +151,8 @@ impl Signing {
             return Vec::new();
         };
         let mut data: Vec<_> = keys.keys.iter().map(|(key, _)| key.dnskey()).collect();
-        for (key, state) in &keys.keys {
-            if key.role().is_entry_point() && *state != State::Retired {
-                data.extend([key.cds(zone), key.cdnskey()]);
-            }
+        for key in keys.offered() {
+            data.extend([key.cds(zone), key.cdnskey()]);
         }
         data
     }

@@ -294,11 +294,8 @@ fn start_dynamic(
 ) -> Result<Arc<Dynamic>, Error> {
     let bound: Vec<_> = bound.iter().map(SocketAddr::ip).collect();
     let mut zones = zone::build::zones(config, &bound).map_err(Error::Config)?;
-    for zone in &mut zones {
-        let origin = zone.origin().clone();
-        for data in signing.map_or_else(Vec::new, |signing| signing.published(&origin)) {
-            zone.add(&origin, None, data);
-        }
+    if let Some(signing) = signing {
+        dnssec::publish(&mut zones, signing);
     }
     Ok(Dynamic::start(config.dynamic.clone(), zones, unix_now())?)
 }

@@ -265,10 +265,7 @@ pops:
 
 fn zones(config: &Config, signing: &Signing) -> Zones {
     let mut zones = crate::zone::build::zones(config, &[]).unwrap();
-    let origin = name("go.test.");
-    for data in signing.published(&origin) {
-        zones[0].add(&origin, None, data);
-    }
+    publish(&mut zones, signing);
     Zones::new(zones)
 }
 
