@@ -361,7 +361,7 @@ fn a_missing_name_has_its_code_as_the_flags_say() {
     assert_eq!(compact.status, "NOERROR", "{}", compact.text);
     assert!(compact.text.contains("TYPE128"), "{}", compact.text);
     assert!(!compact.text.contains(" ad"), "{}", compact.text);
-    let restored = ask(&["+dnssec", "+ednsflags=0x4000"]);
+    let restored = ask(&["+dnssec", "+coflag"]);
     assert_eq!(restored.status, "NXDOMAIN", "{}", restored.text);
     assert!(restored.text.contains("TYPE128"), "{}", restored.text);
     assert_eq!(dig.ask(&["go.test", "TYPE128"]).status, "FORMERR");

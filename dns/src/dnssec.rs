@@ -86,6 +86,15 @@ impl ZoneKeys {
     }
 }
 
+/// What an asker's EDNS flags say of DNSSEC.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// DO: signatures and proofs are wanted (RFC 3225).
+    pub dnssec_ok: bool,
+    /// CO: a compact proof may come with the code NXDOMAIN (RFC 9824 §5).
+    pub compact_ok: bool,
+}
+
 /// Why a set isn't signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unsigned {
@@ -157,10 +166,13 @@ impl Signing {
         data
     }
 
-    /// Signs an answer that is wanted signed (DO), and proves what it denies. `compact_ok` is the CO
-    /// bit: without it a name that isn't there has the code NOERROR (RFC 9824 §3, §5). `now` is in
-    /// seconds since 1970.
-    pub fn attach(&self, content: &mut Content, question: &Question, compact_ok: bool, now: u32) {
+    /// Proves what an answer denies, and signs it, where that is wanted. `now` is in seconds since
+    /// 1970. To who can't know better a name that isn't there has the code NOERROR (RFC 9824 §3, §5).
+    pub fn attach(&self, content: &mut Content, question: &Question, wanted: Wanted, now: u32) {
+        let proof = matches!(question.kind, RecordType::NSEC | RecordType::RRSIG);
+        if !wanted.dnssec_ok && !proof {
+            return;
+        }
         let Some(keys) = content.zone.as_ref().and_then(|zone| self.zones.get(zone)) else {
             return;
         };
@@ -177,13 +189,16 @@ impl Signing {
             *content = Content::error(ResponseCode::ServFail);
             return;
         }
-        if question.kind == RecordType::RRSIG {
-            content
-                .answers
-                .retain(|record| record.record_type() == RecordType::RRSIG);
-        }
-        if content.code == ResponseCode::NXDomain && !compact_ok {
-            content.code = ResponseCode::NoError;
+        match (question.kind, wanted.dnssec_ok) {
+            (RecordType::RRSIG, _) => content.answers.retain(is_signature),
+            (_, false) => {
+                content.answers.retain(|record| !is_signature(record));
+                content.authorities.retain(|record| !is_signature(record));
+            }
+            (_, true) if content.code == ResponseCode::NXDomain && !wanted.compact_ok => {
+                content.code = ResponseCode::NoError;
+            }
+            (_, true) => {}
         }
     }
 
@@ -281,6 +296,10 @@ impl fmt::Debug for Signing {
             .field("terms", &self.terms)
             .finish_non_exhaustive()
     }
+}
+
+fn is_signature(record: &Record) -> bool {
+    record.record_type() == RecordType::RRSIG
 }
 
 /// Adds the proof of what an answer denies. Every name that exists has an NSEC record, so a question

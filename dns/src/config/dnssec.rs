@@ -12,7 +12,7 @@ use crate::dnssec::{Role, STEP, State};
 /// How long a signature counts: what is left at its renewal, half, outlasts a weekend.
 pub const DEFAULT_VALIDITY: Period = Period::secs(7 * 86_400);
 
-/// Signatures made while answering, a second: a tenth of what a core can make.
+/// Signatures made while answering, a second: a twentieth of what a core can make.
 pub const DEFAULT_ONLINE_RATE: u32 = 2000;
 
 /// Sets whose signatures, made while answering, are kept; each takes about half a kilobyte.

@@ -22,6 +22,11 @@ use crate::steer::{Constants, Inputs, Point, Pop, State as Health, compile};
 const NOW: u32 = 1_800_000_000;
 const DAY: u32 = 86_400;
 
+const DO: Wanted = Wanted {
+    dnssec_ok: true,
+    compact_ok: false,
+};
+
 fn name(text: &str) -> Name {
     Name::from_ascii(text).unwrap()
 }
@@ -201,12 +206,7 @@ fn an_answer_is_signed_whole_in_the_askers_case_and_with_the_ttl_sent() {
     let answers = vec![address("Go.tEst.", 20, 1), address("Go.tEst.", 20, 2)];
     let mut content = positive(answers.clone());
     content.additionals = vec![address("ns1.go.test.", 3600, 9)];
-    signing.attach(
-        &mut content,
-        &question("Go.tEst.", RecordType::A),
-        false,
-        NOW,
-    );
+    signing.attach(&mut content, &question("Go.tEst.", RecordType::A), DO, NOW);
     assert_eq!((content.answers.len(), content.additionals.len()), (3, 2));
     let (last, rrsig) = (&content.answers[2], rrsigs(&content.answers)[0]);
     assert_eq!((last.name.to_ascii().as_str(), last.ttl), ("Go.tEst.", 20));
@@ -225,12 +225,12 @@ fn zones_without_keys_and_refusals_stay_as_they_are() {
     signing.attach(
         &mut content,
         &question("other.test.", RecordType::A),
-        true,
+        DO,
         NOW,
     );
     assert_eq!(content.answers.len(), 1);
     let mut content = Content::error(ResponseCode::Refused);
-    signing.attach(&mut content, &question("else.", RecordType::A), true, NOW);
+    signing.attach(&mut content, &question("else.", RecordType::A), DO, NOW);
     assert_eq!(content.code, ResponseCode::Refused);
     assert!(signing.published(&name("other.test.")).is_empty());
 }
@@ -240,7 +240,7 @@ fn a_signature_serves_every_ttl_and_case_until_half_its_life_is_over() {
     let signing = signing();
     let ask = |owner: &str, ttl, now| {
         let mut content = positive(vec![address(owner, ttl, 1)]);
-        signing.attach(&mut content, &question(owner, RecordType::A), false, now);
+        signing.attach(&mut content, &question(owner, RecordType::A), DO, now);
         content.answers[1].data.clone()
     };
     let first = ask("go.test.", 20, NOW);
@@ -377,7 +377,7 @@ fn what_was_signed_ahead_is_renewed_in_time() {
     signing.attach(
         &mut content,
         &question("go.test.", RecordType::SOA),
-        false,
+        DO,
         NOW + 2 * DAY,
     );
     let input = rrsigs(&content.answers)[0].input();
@@ -396,12 +396,7 @@ fn what_is_signed_while_answering_is_bounded_in_its_rate() {
     let signing = signing_with(vec![(key, State::Active)], terms);
     let ask = |last: u8, now| {
         let mut content = positive(vec![address("go.test.", 20, last)]);
-        signing.attach(
-            &mut content,
-            &question("go.test.", RecordType::A),
-            false,
-            now,
-        );
+        signing.attach(&mut content, &question("go.test.", RecordType::A), DO, now);
         content
     };
     assert_eq!(ask(1, NOW).code, ResponseCode::NoError);
@@ -431,12 +426,7 @@ fn what_is_kept_is_bounded_in_its_number() {
     let signing = signing_with(vec![(key, State::Active)], terms);
     for last in 0..200 {
         let mut content = positive(vec![address("go.test.", 20, last)]);
-        signing.attach(
-            &mut content,
-            &question("go.test.", RecordType::A),
-            false,
-            NOW,
-        );
+        signing.attach(&mut content, &question("go.test.", RecordType::A), DO, NOW);
         assert!(signing.store.len().1 <= 10);
     }
 }
@@ -450,7 +440,8 @@ fn a_missing_name_is_proved_by_one_record_and_its_code_depends_on_co() {
     ] {
         let mut content = negative(ResponseCode::NXDomain, Denial::Name);
         let asked = question("No.such.go.test.", RecordType::A);
-        signing.attach(&mut content, &asked, compact_ok, NOW);
+        let wanted = Wanted { compact_ok, ..DO };
+        signing.attach(&mut content, &asked, wanted, NOW);
         assert_eq!(content.code, code);
         let kinds: Vec<_> = content
             .authorities
@@ -482,18 +473,19 @@ fn a_missing_name_is_proved_by_one_record_and_its_code_depends_on_co() {
 #[test]
 fn proofs_are_answers_where_they_are_asked_for() {
     let signing = signing();
-    let ask = |kind| {
+    let ask = |kind, wanted| {
         let mut content = negative(ResponseCode::NoError, Denial::Type(vec![RecordType::A]));
-        signing.attach(&mut content, &question("go.test.", kind), false, NOW);
+        signing.attach(&mut content, &question("go.test.", kind), wanted, NOW);
         let kinds = content.answers.iter().map(Record::record_type);
         (kinds.collect::<Vec<_>>(), content.authorities.len())
     };
-    assert_eq!(
-        ask(RecordType::NSEC),
-        (vec![RecordType::NSEC, RecordType::RRSIG], 0)
-    );
-    assert_eq!(ask(RecordType::RRSIG), (vec![RecordType::RRSIG], 0));
-    assert_eq!(ask(RecordType::MX), (vec![], 4));
+    use RecordType::{MX, NSEC, RRSIG};
+    assert_eq!(ask(NSEC, DO), (vec![NSEC, RRSIG], 0));
+    assert_eq!(ask(NSEC, Wanted::default()), (vec![NSEC], 0));
+    assert_eq!(ask(RRSIG, DO), (vec![RRSIG], 0));
+    assert_eq!(ask(RRSIG, Wanted::default()), (vec![RRSIG], 0));
+    assert_eq!(ask(MX, DO), (vec![], 4));
+    assert_eq!(ask(MX, Wanted::default()), (vec![], 1));
 }
 
 #[test]
@@ -517,7 +509,7 @@ fn each_key_signs_what_its_role_and_state_say() {
 
     let signers = |records: Vec<Record>, kind| {
         let mut content = positive(records);
-        signing.attach(&mut content, &question("go.test.", kind), false, NOW);
+        signing.attach(&mut content, &question("go.test.", kind), DO, NOW);
         let tags = rrsigs(&content.answers);
         tags.iter()
             .map(|rrsig| rrsig.input().key_tag)
@@ -571,7 +563,7 @@ proptest! {
         records.truncate(most);
         let mut content = positive(records.clone());
         let asked = Question { name: owner, kind, class: DNSClass::IN };
-        signing.attach(&mut content, &asked, false, NOW);
+        signing.attach(&mut content, &asked, DO, NOW);
         let rrsig = rrsigs(&content.answers)[0];
         prop_assert!(verifies(&dnskeys(&signing)[0], rrsig, &records));
     }

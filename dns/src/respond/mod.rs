@@ -22,11 +22,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use hickory_proto::op::ResponseCode;
-use hickory_proto::rr::{DNSClass, RecordType};
+use hickory_proto::rr::DNSClass;
 
 use self::content::Content;
 use crate::cookie::{Jar, Standing};
-use crate::dnssec::Signing;
+use crate::dnssec::{Signing, Wanted};
 use crate::ecs;
 use crate::query::{Draft, Parsed, Question, parse};
 use crate::rates::{Class, Rates, Verdict};
@@ -286,15 +286,13 @@ impl Responder {
         zones::answer(&self.zones.load(), question, &client, map, ask.at.instant)
     }
 
-    /// Signs where that is wanted (DO), or where a type of DNSSEC's own is asked for.
     fn signed(&self, draft: &Draft, mut content: Content, ask: &Ask) -> Content {
-        let (Some(signing), Some(question)) = (&self.settings.signing, &draft.question) else {
-            return content;
-        };
-        let dnssec_ok = draft.edns.is_some_and(|edns| edns.dnssec_ok);
-        let compact_ok = draft.edns.is_some_and(|edns| edns.compact_ok);
-        if dnssec_ok || matches!(question.kind, RecordType::NSEC | RecordType::RRSIG) {
-            signing.attach(&mut content, question, compact_ok, ask.at.unix);
+        if let (Some(signing), Some(question)) = (&self.settings.signing, &draft.question) {
+            let wanted = draft.edns.map_or_else(Wanted::default, |edns| Wanted {
+                dnssec_ok: edns.dnssec_ok,
+                compact_ok: edns.compact_ok,
+            });
+            signing.attach(&mut content, question, wanted, ask.at.unix);
         }
         content
     }
