@@ -13,10 +13,13 @@
 //! - [`purge`]: `modcdn purge`, for the admin listeners of edges.
 //! - [`verify`], [`import`], [`retention`]: `modcdn verify|import|retention`, for an origin's store.
 //! - [`warm`]: `modcdn warm`, for edges and origins before a build.
-//! - [`keygen`]: `modcdn dns keygen`, a key that signs a zone.
+//! - [`keygen`]: `modcdn dns keygen`, a key that signs a zone; [`txt`]: `modcdn dns txt`, records that
+//!   come and go.
+//! - [`admin`]: what they and [`purge`] talk to admin listeners with.
 //! - [`bar`]: how far these have come.
 //! - [`up`]: `modcdn up`, a whole network on one machine.
 
+mod admin;
 mod bar;
 mod check;
 mod cli;
@@ -29,6 +32,7 @@ mod purge;
 mod retention;
 mod roles;
 mod terminal;
+mod txt;
 mod up;
 mod verify;
 mod warm;
@@ -87,6 +91,7 @@ fn run(command: Command) -> Result<(), Failure> {
 fn dns(args: &DnsArgs) -> Result<(), Failure> {
     match (&args.command, &args.config) {
         (Some(DnsCommand::Keygen(args)), _) => keygen::run(args),
+        (Some(DnsCommand::Txt(command)), _) => txt::run(command),
         (None, Some(config)) => roles::run(roles::Role::Dns, config),
         (None, None) => Err(Failure::Usage("--config FILE is needed to run".to_owned())),
     }

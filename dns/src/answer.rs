@@ -1,15 +1,19 @@
 //! One query answered, counted and logged: what UDP and TCP share.
 
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use arc_swap::Guard;
 use modcdn_core::telemetry::{AccessLog, timestamp};
 use serde::Serialize;
 
+use crate::fast::{Fast, Ground, Table, Tally};
 use crate::metrics::{Metrics, code_label, type_label};
-use crate::respond::{Ask, Limited, Note, Responder};
+use crate::respond::{Ask, Limited, Moment, Note, Responder, Transport};
 use crate::steer::Map;
 use crate::steering::Steering;
+use crate::zone::Zones;
 
 /// Answers queries with the map in use.
 pub(crate) struct Answerer {
@@ -18,28 +22,122 @@ pub(crate) struct Answerer {
     pub(crate) steering: Arc<Steering>,
     pub(crate) metrics: Metrics,
     pub(crate) access_log: AccessLog,
+    pub(crate) fast: Fast,
 }
 
-impl Answerer {
+/// Who answers: one a socket or connection.
+pub(crate) struct Worker<'a> {
+    answerer: &'a Answerer,
+    transport: Transport,
+    tally: Tally,
+}
+
+impl<'a> Worker<'a> {
+    pub(crate) fn new(answerer: &'a Answerer, transport: Transport) -> Self {
+        Self {
+            answerer,
+            transport,
+            tally: Tally::default(),
+        }
+    }
+
+    /// Begins to answer what has come at one time: with one map, and counted together.
+    pub(crate) fn round(&mut self) -> Round<'_> {
+        Round {
+            map: self.answerer.steering.current(),
+            zones: self.answerer.responder.zones(),
+            at: Moment::now(),
+            table: self.answerer.fast.table(),
+            answerer: self.answerer,
+            transport: self.transport,
+            tally: &mut self.tally,
+        }
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.answerer.metrics
+    }
+}
+
+/// Queries that are answered at one time. What was answered is counted when it is dropped.
+pub(crate) struct Round<'a> {
+    answerer: &'a Answerer,
+    transport: Transport,
+    map: Guard<Arc<Map>>,
+    zones: Arc<Zones>,
+    at: Moment,
+    table: Guard<Arc<Table>>,
+    tally: &'a mut Tally,
+}
+
+impl Round<'_> {
     /// Answers one message into `out`; false if nothing may be sent.
     ///
     /// A panic is a bug, and costs the one query that found it.
-    pub(crate) fn answer(&self, query: &[u8], ask: &Ask, out: &mut Vec<u8>) -> bool {
-        catch_unwind(AssertUnwindSafe(|| self.answer_once(query, ask, out))).unwrap_or_else(|_| {
-            self.metrics.panics.inc();
+    pub(crate) fn answer(&mut self, query: &[u8], peer: IpAddr, out: &mut Vec<u8>) -> bool {
+        catch_unwind(AssertUnwindSafe(|| self.answer_once(query, peer, out))).unwrap_or_else(|_| {
+            self.answerer.metrics.panics.inc();
             false
         })
     }
 
+    fn answer_once(&mut self, query: &[u8], peer: IpAddr, out: &mut Vec<u8>) -> bool {
+        let answerer = self.answerer;
+        let ask = Ask {
+            peer,
+            transport: self.transport,
+            at: self.at,
+        };
+        let on = Ground {
+            responder: &answerer.responder,
+            zones: &self.zones,
+            map: &self.map,
+        };
+        // A line of the log tells more than is known on the short way.
+        if answerer.access_log.is_on() {
+            let note = answerer.answer(query, &ask, on.map, out);
+            return note.is_some() && !out.is_empty();
+        }
+        if let Some(hit) = self.table.answer(query, &ask, on, out) {
+            self.tally.count(hit);
+            return true;
+        }
+        let Some(note) = answerer.answer(query, &ask, on.map, out) else {
+            return false;
+        };
+        let answer = (&note, out.as_slice());
+        if answerer
+            .fast
+            .learn(query, &ask, on, answer, &answerer.metrics)
+        {
+            self.settle();
+            self.table = answerer.fast.table();
+        }
+        // Nothing is there to send if the asker's network had its share.
+        !out.is_empty()
+    }
+
+    fn settle(&mut self) {
+        self.tally.settle(&self.table, self.transport);
+    }
+}
+
+impl Drop for Round<'_> {
+    fn drop(&mut self) {
+        self.settle();
+    }
+}
+
+impl Answerer {
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 
-    fn answer_once(&self, query: &[u8], ask: &Ask, out: &mut Vec<u8>) -> bool {
-        let map = self.steering.current();
-        let Some(note) = self.responder.respond(query, ask, &map, out) else {
+    /// The long way.
+    fn answer(&self, query: &[u8], ask: &Ask, map: &Map, out: &mut Vec<u8>) -> Option<Note> {
+        let Some(note) = self.responder.respond(query, ask, map, out) else {
             self.metrics.ignored.inc();
-            return false;
+            return None;
         };
         let picked = note
             .choice
@@ -47,10 +145,9 @@ impl Answerer {
         self.metrics.answered(ask.transport, &note, picked);
         if self.access_log.is_on() {
             self.access_log
-                .write(&self.line(&note, ask, &map, out.len()));
+                .write(&self.line(&note, ask, map, out.len()));
         }
-        // Nothing is there to send if the asker's network had its share.
-        !out.is_empty()
+        Some(note)
     }
 
     fn line<'a>(&'a self, note: &Note, ask: &Ask, map: &'a Map, bytes: usize) -> Line<'a> {

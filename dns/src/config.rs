@@ -5,6 +5,7 @@ pub mod cookies;
 pub mod dnssec;
 pub mod dynamic;
 pub mod rates;
+mod steering;
 mod values;
 pub mod zones;
 
@@ -22,6 +23,7 @@ pub use cookies::Cookies;
 pub use dnssec::{Dnssec, KeyConfig};
 pub use dynamic::Dynamic;
 pub use rates::Rates;
+pub use steering::Steering;
 pub use values::{Domain, DomainError, HealthUrl, HealthUrlError};
 pub use zones::{HttpsConfig, RecordConfig, RecordKind, SteeredName, ZoneConfig};
 
@@ -48,6 +50,12 @@ pub const DEFAULT_UDP_PAYLOAD: u16 = 1232;
 
 /// Receive buffer of each UDP socket: a burst of some ten thousand queries.
 pub const DEFAULT_UDP_BUFFER: ByteSize = ByteSize::mib(1);
+
+/// Queries that a UDP socket's thread receives at once, and answers it sends at once.
+pub const DEFAULT_UDP_BATCH: usize = 64;
+
+/// The most that may be configured for it: the kernel takes no more at once.
+pub const MAX_UDP_BATCH: usize = 1024;
 
 /// TCP connections at once; more are closed as they come.
 pub const DEFAULT_TCP_CONNECTIONS: usize = 1000;
@@ -119,10 +127,14 @@ pub struct Config {
     pub pops: Vec<Pop>,
     /// Prefixes whose clients are led to a PoP by name.
     pub pins: BTreeMap<IpNet, String>,
+    /// Autonomous systems whose clients are led to a PoP by name, unless their prefix is pinned.
+    pub asn_pins: BTreeMap<u32, String>,
     /// The geo database.
     pub geo: Geo,
     /// PoPs in the order in which clients of unknown place prefer them.
     pub order: Vec<String>,
+    /// How PoPs are chosen.
+    pub steering: Steering,
     /// How PoPs are checked.
     pub checks: Checks,
     /// Limits of UDP.
@@ -189,6 +201,8 @@ pub struct Pop {
 pub struct Geo {
     /// An mmdb file; none: clients have no place.
     pub database: Option<PathBuf>,
+    /// An mmdb file with autonomous systems; none: clients have none.
+    pub asn: Option<PathBuf>,
 }
 
 /// How PoPs are checked.
@@ -215,6 +229,10 @@ pub struct Udp {
     pub sockets: usize,
     /// Receive buffer of each socket, as far as the kernel allows.
     pub receive_buffer: ByteSize,
+    /// Queries that a socket receives at once, and answers it sends at once.
+    pub batch: usize,
+    /// Whether the thread of each of an address's sockets is kept on a core of its own.
+    pub pin: bool,
 }
 
 /// Limits of TCP.
@@ -249,8 +267,10 @@ impl Default for Config {
             fixed_ttl: DEFAULT_FIXED_TTL,
             pops: Vec::new(),
             pins: BTreeMap::new(),
+            asn_pins: BTreeMap::new(),
             geo: Geo::default(),
             order: Vec::new(),
+            steering: Steering::default(),
             checks: Checks::default(),
             udp: Udp::default(),
             tcp: Tcp::default(),
@@ -295,6 +315,8 @@ impl Default for Udp {
             payload: DEFAULT_UDP_PAYLOAD,
             sockets: 0,
             receive_buffer: DEFAULT_UDP_BUFFER,
+            batch: DEFAULT_UDP_BATCH,
+            pin: false,
         }
     }
 }

@@ -6,6 +6,8 @@
 //! - [`config`]: the role's YAML; [`server`]: binding, starting and stopping.
 //! - `udp` and `tcp`: sockets and connections, with their limits; `answer`: what both share, with
 //!   metrics and the access log.
+//! - [`fast`]: the short way from a plain query to its answer, byte for byte the one that [`respond`]
+//!   would give.
 //! - [`respond`]: bytes of a query to bytes of its answer, a pure function. Within it [`query`]
 //!   (reading), [`ecs`] (the client subnet), [`cookie`] and [`rates`] (who gets how much), [`zone`]
 //!   (which names exist). [`dynamic`]: TXT records that come and go, and the zones' serials.
@@ -29,6 +31,7 @@ pub mod cookie;
 pub mod dnssec;
 pub mod dynamic;
 pub mod ecs;
+pub mod fast;
 pub mod health;
 pub mod metrics;
 pub mod query;

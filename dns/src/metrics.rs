@@ -3,7 +3,7 @@
 use modcdn_core::telemetry::register;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
-use crate::respond::{Note, Transport};
+use crate::respond::{Note, SubnetUse, Transport};
 
 /// The metrics of one DNS server.
 #[derive(Clone)]
@@ -22,8 +22,7 @@ pub struct Metrics {
     pub panics: IntCounter,
     /// TCP connections open.
     pub tcp_connections: IntGauge,
-    /// TCP connections closed at once because of the cap.
-    pub tcp_refused: IntCounter,
+    tcp_cut: IntCounterVec,
     pop_healthy: IntGaugeVec,
     health_changes: IntCounterVec,
     map_version: IntGauge,
@@ -69,9 +68,10 @@ impl Metrics {
             send_errors: counter("modcdn_dns_send_errors_total", "Answers not sent"),
             panics: counter("modcdn_dns_panics_total", "Panics while answering, caught"),
             tcp_connections: gauge("modcdn_dns_tcp_connections", "TCP connections open"),
-            tcp_refused: counter(
-                "modcdn_dns_tcp_refused_total",
-                "TCP connections closed at once because of the cap",
+            tcp_cut: counters(
+                "modcdn_dns_tcp_cut_total",
+                "TCP connections not taken or cut off, by why",
+                &["reason"],
             ),
             pop_healthy: register(
                 registry,
@@ -115,6 +115,33 @@ impl Metrics {
         }
     }
 
+    /// The counters of answers like this one, looked up once for many.
+    #[must_use]
+    pub fn counters(&self, note: &Note, picked: &str) -> Counters {
+        let kind = note
+            .question
+            .as_ref()
+            .map_or("none", |q| type_label(q.kind.into()));
+        let code = code_label(note.code.into());
+        let queries = |transport: Transport| {
+            let labels = [transport.name(), kind, code];
+            self.queries.with_label_values(&labels)
+        };
+        let subnets = SubnetUse::COUNTED
+            .map(|subnet_use| self.client_subnets.with_label_values(&[subnet_use.name()]));
+        Counters {
+            udp: queries(Transport::Udp),
+            tcp: queries(Transport::Tcp),
+            subnets,
+            pop: self.answers.with_label_values(&[picked]),
+        }
+    }
+
+    /// Counts a TCP connection that wasn't taken or was cut off.
+    pub fn tcp_cut(&self, reason: &str) {
+        self.tcp_cut.with_label_values(&[reason]).inc();
+    }
+
     /// Notes a PoP's health.
     pub fn set_health(&self, pop: &str, healthy: bool) {
         self.pop_healthy
@@ -132,6 +159,32 @@ impl Metrics {
     /// Notes the map in use.
     pub fn set_map_version(&self, version: u64) {
         self.map_version.set(version.cast_signed());
+    }
+}
+
+/// The counters of tailored answers that are alike but for their client subnets and transports.
+#[derive(Clone, Debug)]
+pub struct Counters {
+    udp: IntCounter,
+    tcp: IntCounter,
+    subnets: [IntCounter; SubnetUse::COUNTED.len()],
+    pop: IntCounter,
+}
+
+impl Counters {
+    /// Adds answers, as many of each [`SubnetUse::COUNTED`] as is said.
+    pub fn add(&self, transport: Transport, answers: [u64; SubnetUse::COUNTED.len()]) {
+        let all = answers.iter().sum();
+        match transport {
+            Transport::Udp => self.udp.inc_by(all),
+            Transport::Tcp => self.tcp.inc_by(all),
+        }
+        self.pop.inc_by(all);
+        for (counter, count) in self.subnets.iter().zip(answers) {
+            if count > 0 {
+                counter.inc_by(count);
+            }
+        }
     }
 }
 

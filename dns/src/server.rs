@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use modcdn_core::telemetry::AccessLog;
 use prometheus::Registry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -22,12 +22,13 @@ use crate::cookie::{Jar, SecretError};
 use crate::dnssec::file::FileError;
 use crate::dnssec::{self, Signing};
 use crate::dynamic::{Dynamic, StoreError, TxtEndpoint, unix_now};
+use crate::fast::Fast;
 use crate::health::Rule;
 use crate::metrics::Metrics;
 use crate::rates::Rates;
 use crate::respond::{Moment, Responder, Settings};
 use crate::sockets::{BindError, Bound, bind};
-use crate::steer::{GeoError, Inputs, Map, Places, Point, Pop};
+use crate::steer::{Asns, GeoError, Inputs, Map, Places, Point, Pop};
 use crate::steering::Steering;
 use crate::zone::build::families;
 use crate::{probe, tcp, udp, zone};
@@ -129,6 +130,7 @@ impl Dns {
         let metrics = Metrics::new(&registry);
         let steering = Arc::new(Steering::new(
             inputs(&config)?,
+            config.steering.constants(),
             rule(&config),
             metrics.clone(),
         ));
@@ -147,6 +149,7 @@ impl Dns {
             steering: steering.clone(),
             metrics,
             access_log: open_access_log(&config)?,
+            fast: Fast::default(),
         });
         let (stop, stopped) = watch::channel(false);
         let mut dns = Self {
@@ -164,7 +167,7 @@ impl Dns {
             let (zones, steering) = (dynamic.published(), dns.steering.clone());
             dns.watching.spawn(dnssec::keep(signing, zones, steering));
         }
-        dns.serve(bound, &answerer, &config, &stopped);
+        dns.serve(bound, &answerer, &config, &stopped)?;
         dns.watch(admin_listener, &config);
         dns.watching.spawn(dynamic.keep_expiring());
         tracing::info!(addresses = ?dns.addresses, zone = %config.zone, "answering");
@@ -212,20 +215,21 @@ impl Dns {
         answerer: &Arc<Answerer>,
         config: &Config,
         stopped: &watch::Receiver<bool>,
-    ) {
-        let limits = tcp::Limits {
-            places: Arc::new(Semaphore::new(config.tcp.connections)),
-            tcp: config.tcp.clone(),
-            grace: *config.grace,
-        };
+    ) -> io::Result<()> {
+        let limits = tcp::Limits::new(&config.tcp, *config.grace);
         for Bound { tcp, udp, .. } in bound {
-            for socket in udp {
-                let serving = udp::serve(socket, answerer.clone(), stopped.clone());
+            for (index, socket) in udp.into_iter().enumerate() {
+                let setup = udp::Setup {
+                    batch: config.udp.batch,
+                    core: config.udp.pin.then_some(index),
+                };
+                let serving = udp::start(socket, setup, answerer.clone(), stopped.clone())?;
                 self.serving.spawn(serving);
             }
             let serving = tcp::serve(tcp, answerer.clone(), limits.clone(), stopped.clone());
             self.serving.spawn(serving);
         }
+        Ok(())
     }
 
     fn watch(&mut self, listener: TcpListener, config: &Config) {
@@ -320,12 +324,8 @@ fn settings(config: &Config, signing: Option<Arc<Signing>>) -> Result<Settings, 
 fn inputs(config: &Config) -> Result<Inputs, Error> {
     let index = |name: &String| config.pop_index(name);
     let pins = config.pins.iter();
-    let geo = config.geo.database.as_ref().map(|path| {
-        Places::open(path).map_err(|error| Error::Geo {
-            path: path.clone(),
-            error,
-        })
-    });
+    let systems = config.asn_pins.iter();
+    let bias = |pop: &crate::config::Pop| config.steering.bias.get(&pop.name).copied();
     Ok(Inputs {
         views: config.views(),
         pops: config.pops.iter().map(pop).collect(),
@@ -333,9 +333,33 @@ fn inputs(config: &Config) -> Result<Inputs, Error> {
         pins: pins
             .filter_map(|(prefix, name)| Some((*prefix, index(name)?)))
             .collect(),
-        geo: geo.transpose()?.map(Arc::new),
+        asn_pins: Arc::new(
+            systems
+                .filter_map(|(asn, name)| Some((*asn, index(name)?)))
+                .collect(),
+        ),
+        geo: open(config.geo.database.as_ref(), Places::open)?,
+        asns: open(config.geo.asn.as_ref(), Asns::open)?,
+        bias: config
+            .pops
+            .iter()
+            .map(|pop| bias(pop).unwrap_or(0.0))
+            .collect(),
         ..Inputs::default()
     })
+}
+
+fn open<T>(
+    path: Option<&PathBuf>,
+    read: impl Fn(&Path) -> Result<T, GeoError>,
+) -> Result<Option<Arc<T>>, Error> {
+    let opened = path.map(|path| {
+        read(path).map(Arc::new).map_err(|error| Error::Geo {
+            path: path.clone(),
+            error,
+        })
+    });
+    opened.transpose()
 }
 
 fn pop(pop: &crate::config::Pop) -> Pop {

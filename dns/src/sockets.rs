@@ -1,10 +1,10 @@
 //! Binding: every address explicitly, and a port in use is an error that names it.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdTcpListener, UdpSocket as StdUdpSocket};
+use std::net::{SocketAddr, TcpListener as StdTcpListener, UdpSocket};
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::TcpListener;
 
 /// Connections the kernel keeps for us until we take them.
 const BACKLOG: i32 = 1024;
@@ -65,7 +65,7 @@ fn bind_once(
     // One without it shows that the port is free.
     drop(open_udp(address, false, receive_buffer).map_err(failed("udp"))?);
     let udp = (0..sockets.max(1))
-        .map(|_| open_udp(address, true, receive_buffer).and_then(UdpSocket::from_std))
+        .map(|_| open_udp(address, true, receive_buffer))
         .collect::<io::Result<_>>()
         .map_err(failed("udp"))?;
     Ok(Bound { address, tcp, udp })
@@ -80,7 +80,7 @@ fn listen_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(StdTcpListener::from(socket))
 }
 
-fn open_udp(address: SocketAddr, share: bool, receive_buffer: usize) -> io::Result<StdUdpSocket> {
+fn open_udp(address: SocketAddr, share: bool, receive_buffer: usize) -> io::Result<UdpSocket> {
     let socket = open(address, Type::DGRAM, Protocol::UDP)?;
     socket.set_reuse_port(share)?;
     socket.set_recv_buffer_size(receive_buffer)?;

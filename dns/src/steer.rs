@@ -1,36 +1,66 @@
 //! Steering: which PoP a client is led to, and why.
 //!
-//! Pure: no I/O, no clock. A [`Map`] is an immutable snapshot, so every answer can be explained and
-//! repeated. In order:
+//! Pure: no I/O, no clock. [`compile`] makes a [`Map`] of [`Inputs`] and the map before; a map is an
+//! immutable snapshot, so every answer can be explained and repeated. What decides, in order:
 //!
-//! 1. the operator's pin of the longest prefix; is its PoP down, the healthy one nearest to that PoP;
-//! 2. the place of the client, from a geo database: the nearest healthy PoP by great circle;
-//! 3. the same two for the resolver, where the client's subnet said nothing;
-//! 4. the first healthy PoP of the operator's order;
-//! 5. every healthy PoP; 6. if none looks healthy, every PoP: a viewpoint from which all is down is
-//!    more likely wrong than right, and some answer beats none.
+//! 1. the operator's pin of the longest prefix, then of the autonomous system; may its PoP not be
+//!    answered, the one nearest to it that may;
+//! 2. scores: the round trip expected to each PoP, from distance and measurements (`world`), with
+//!    hysteresis and shedding (`unit`);
+//! 3. the same for the resolver, where nothing is known of the client's subnet;
+//! 4. the first healthy PoP of the operator's order; 5. every healthy PoP; 6. every draining one;
+//!    7. every one: a viewpoint from which all is down is more likely wrong than right, and some
+//!    answer beats none.
 //!
-//! **Scope.** An answer tailored to a client subnet says for which prefix it holds, and every
-//! address inside that prefix gets the same answer. So a subnet is cut to [`SUBNET_CAP_V4`] or
-//! [`SUBNET_CAP_V6`] bits before it is looked up, and the scope is the longer of what the pins and
-//! the geo database needed to decide. Pins finer than the cap apply to resolvers' own addresses
-//! only: those need no scope.
+//! How a map is made, in the order data flows: `geo` (databases) and `samples` (measurements) make
+//! the `world`; `layout` cuts the addresses into units of which the same is known; `unit` decides
+//! about each; `scope` merges equal neighbours; `table` is what lookups read. `changes` and
+//! `explain` say what came of it.
+//!
+//! **Scope.** An answer tailored to a client subnet says for which prefix it holds: the largest
+//! around the subnet in which every address gets the same answer, at most [`SUBNET_CAP_V4`] or
+//! [`SUBNET_CAP_V6`] bits long. So no answer to a subnet depends on bits beyond that, and pins
+//! finer than it apply to resolvers' own addresses only: those need no scope.
 
+mod changes;
+mod compile;
+pub mod constants;
 mod countries;
+mod explain;
 mod geo;
+mod layout;
+mod prior;
+mod samples;
+mod scope;
+mod space;
+mod table;
 mod trie;
+mod unit;
+mod world;
 
-use std::fmt;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ipnet::IpNet;
 use serde::Serialize;
 
-pub use geo::{GeoDatabase, GeoError, MAX_DATABASE_BYTES};
+pub use changes::{Cause, Changes, MAX_MOVES, Move};
+pub use compile::compile;
+pub use constants::Constants;
+pub use explain::{Candidate, Explanation, Score};
+pub use geo::{Asns, GeoError, MAX_DATABASE_BYTES, Places};
+pub use samples::{MAX_ROUND_TRIP_MS, MAX_SAMPLES, MAX_WEIGHT, Sample, SampleError, Samples};
 pub use trie::{Match, Trie};
+
+use compile::Answers;
+use layout::{Basis, Layout};
+use scope::{Entry, Leaf};
+use space::{Family, bits};
+use table::Table;
+use unit::Verdict;
+use world::{Estimate, World};
 
 /// No scope of an IPv4 answer is longer: resolvers send no more than this.
 pub const SUBNET_CAP_V4: u8 = 24;
@@ -62,6 +92,43 @@ impl Point {
     }
 }
 
+/// A part of the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Continent {
+    /// AF.
+    Africa,
+    /// AN.
+    Antarctica,
+    /// AS.
+    Asia,
+    /// EU.
+    Europe,
+    /// NA.
+    NorthAmerica,
+    /// OC.
+    Oceania,
+    /// SA.
+    SouthAmerica,
+}
+
+impl Continent {
+    /// The continent of a geo database's code.
+    #[must_use]
+    pub fn of_code(code: &str) -> Option<Self> {
+        Some(match code {
+            "AF" => Self::Africa,
+            "AN" => Self::Antarctica,
+            "AS" => Self::Asia,
+            "EU" => Self::Europe,
+            "NA" => Self::NorthAmerica,
+            "OC" => Self::Oceania,
+            "SA" => Self::SouthAmerica,
+            _ => return None,
+        })
+    }
+}
+
 /// Where a geo database says an address is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Place {
@@ -69,39 +136,8 @@ pub struct Place {
     pub point: Point,
     /// ISO 3166-1 alpha-2, where known.
     pub country: Option<[u8; 2]>,
-}
-
-/// A geo database's answer.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Located {
-    /// The place, if there is one.
-    pub place: Option<Place>,
-    /// Bits of the address that decided: every address sharing them is at this place.
-    pub prefix: u8,
-}
-
-/// What knows the places of addresses.
-pub trait Locate: fmt::Debug + Send + Sync {
-    /// Looks an address up; must be deterministic.
-    fn locate(&self, address: IpAddr) -> Located;
-}
-
-/// The places of addresses.
-#[derive(Debug)]
-pub struct Places(Box<dyn Locate>);
-
-impl Places {
-    /// Reads an mmdb file.
-    ///
-    /// # Errors
-    /// See [`GeoError`].
-    pub fn open(path: &Path) -> Result<Self, GeoError> {
-        GeoDatabase::open(path).map(|database| Self(Box::new(database)))
-    }
-
-    fn locate(&self, address: IpAddr) -> Located {
-        self.0.locate(address)
-    }
+    /// The continent, where known.
+    pub continent: Option<Continent>,
 }
 
 /// A PoP as the map knows it.
@@ -144,7 +180,8 @@ pub struct Answer {
 }
 
 /// The state of a PoP.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum State {
     /// It may be answered.
     #[default]
@@ -155,6 +192,19 @@ pub enum State {
     Draining,
     /// It is answered only if nothing else is left.
     Down,
+}
+
+impl State {
+    /// Its name in logs, metrics and explanations.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Degraded => "degraded",
+            Self::Draining => "draining",
+            Self::Down => "down",
+        }
+    }
 }
 
 /// Everything a map is made of. Large parts are shared, so a clone is cheap.
@@ -168,49 +218,67 @@ pub struct Inputs {
     pub order: Vec<usize>,
     /// Prefixes whose clients are led to a PoP; the longest wins.
     pub pins: Arc<[(IpNet, usize)]>,
+    /// Autonomous systems whose clients are led to a PoP, unless their prefix is pinned.
+    pub asn_pins: Arc<BTreeMap<u32, usize>>,
     /// Where places come from.
     pub geo: Option<Arc<Places>>,
+    /// Where autonomous systems come from.
+    pub asns: Option<Arc<Asns>>,
+    /// What was measured.
+    pub samples: Arc<Samples>,
+    /// The time up to which samples have aged, in seconds since 1970.
+    pub clock: u64,
     /// The state of each PoP; what is missing is up.
     pub states: Vec<State>,
+    /// The load of each PoP, 1.0 is full; what is missing is idle.
+    pub load: Vec<f64>,
+    /// Milliseconds added to each PoP's score; what is missing is none.
+    pub bias: Vec<f64>,
 }
 
-/// Numbers of the algorithm; the configuration's section `steering`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Constants {
-    /// The shortest TTL of a tailored answer.
-    pub ttl_least: Duration,
-    /// The longest.
-    pub ttl_most: Duration,
-}
-
-impl Default for Constants {
-    fn default() -> Self {
-        Self {
-            ttl_least: Duration::from_secs(20),
-            ttl_most: Duration::from_secs(120),
-        }
+impl Inputs {
+    fn state(&self, pop: usize) -> State {
+        self.states.get(pop).copied().unwrap_or_default()
     }
-}
 
-/// What a new map changes.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Changes {}
-
-#[derive(Clone, Copy, Debug)]
-struct Pin {
-    prefix: IpNet,
-    pop: usize,
+    fn is_healthy(&self, pop: usize) -> bool {
+        matches!(self.state(pop), State::Up | State::Degraded)
+    }
 }
 
 /// An immutable snapshot: every client's answer, and why.
 #[derive(Debug)]
 pub struct Map {
-    inputs: Inputs,
-    pins: Trie<Pin>,
-    fine_pins: Trie<Pin>,
-    answers: Vec<Answer>,
     version: u64,
-    ttl: u32,
+    answers: Answers,
+    views: Vec<Led>,
+    /// The part of each PoP's units that is led elsewhere.
+    shed: Vec<f64>,
+    /// What it was made of, without the samples.
+    inputs: Inputs,
+    constants: Constants,
+    world: World,
+    layout: Layout,
+    at: Instant,
+    /// When evidence for moves was last counted.
+    evidence_at: Instant,
+    /// When the answers of each class could next change; never by themselves where none.
+    deadlines: [Option<Instant>; scope::CLASSES as usize],
+}
+
+/// How a view is led.
+#[derive(Debug, PartialEq)]
+struct Led {
+    /// Entries by family.
+    tables: [Table; 2],
+    /// Pins finer than any scope: for resolvers' own addresses.
+    fine: Trie<Leaf>,
+    /// By unit; none where scores didn't decide.
+    verdicts: Vec<Option<Verdict>>,
+    /// By unit.
+    leaves: Vec<Leaf>,
+    /// Moves that may still be made.
+    allowance: f64,
 }
 
 /// Who asks.
@@ -296,6 +364,26 @@ impl Source {
     }
 }
 
+impl Source {
+    /// Whether something was known of the client's address, so that nobody else's is looked at.
+    fn is_of_client(self) -> bool {
+        !matches!(self, Self::Order | Self::All | Self::NoneHealthy)
+    }
+
+    /// Whether scores decided.
+    fn is_scored(self) -> bool {
+        matches!(
+            self,
+            Self::Measured | Self::Asn | Self::Country | Self::Continent | Self::Distance
+        )
+    }
+
+    /// Whether the operator decided about this very client.
+    fn is_operators(self) -> bool {
+        matches!(self, Self::Pin | Self::AsnPin)
+    }
+}
+
 /// Whose address decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -317,89 +405,6 @@ impl Via {
     }
 }
 
-/// A choice with everything that led to it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Explanation {
-    /// Version of the map.
-    pub map: u64,
-    /// The answer's name.
-    pub answer: String,
-    /// What decided.
-    pub source: Source,
-    /// More of it, in words.
-    pub why: String,
-    /// Whose address decided.
-    pub via: Via,
-    /// The client's subnet, as far as it counts: every address in it has this explanation.
-    pub subnet: Option<IpNet>,
-    /// Who asked.
-    pub resolver: IpAddr,
-    /// Bits of the subnet for which the answer holds.
-    pub scope: u8,
-}
-
-impl Explanation {
-    /// One fact a line, each short enough for a TXT record's string.
-    #[must_use]
-    pub fn lines(&self) -> Vec<String> {
-        let asker = match self.subnet {
-            Some(subnet) if self.via == Via::Subnet => format!("for=subnet {subnet}"),
-            _ => format!("for=resolver {}", self.resolver),
-        };
-        vec![
-            format!("pop={}", self.answer),
-            format!("why={}", self.why),
-            asker,
-            format!("map={}", self.version()),
-        ]
-    }
-
-    fn version(&self) -> u64 {
-        self.map
-    }
-}
-
-/// Makes a map. Pure: the same arguments, the same map.
-#[must_use]
-pub fn compile(
-    inputs: &Inputs,
-    before: Option<&Map>,
-    constants: &Constants,
-    _now: Instant,
-) -> (Map, Changes) {
-    let mut inputs = inputs.clone();
-    let pops = inputs.pops.len();
-    inputs.states.resize(pops, State::Up);
-    if inputs.views.is_empty() {
-        inputs.views.push((0..pops).collect());
-    }
-    let mut map = Map {
-        answers: Vec::new(),
-        pins: Trie::default(),
-        fine_pins: Trie::default(),
-        version: before.map_or(1, |map| map.version + 1),
-        ttl: u32::try_from(constants.ttl_least.as_secs()).unwrap_or(u32::MAX),
-        inputs,
-    };
-    for (prefix, pop) in map.inputs.pins.iter().copied() {
-        let pin = Pin { prefix, pop };
-        if prefix.prefix_len() <= cap(prefix.network()) {
-            map.pins.insert(prefix, pin);
-        }
-        map.fine_pins.insert(prefix, pin);
-    }
-    for (index, pop) in map.inputs.pops.iter().enumerate() {
-        map.answers.push(Answer {
-            pops: vec![index],
-            name: pop.name.clone(),
-        });
-    }
-    for view in &map.inputs.views {
-        map.answers.push(map.all_of(view));
-    }
-    (map, Changes::default())
-}
-
 impl Map {
     /// Counts snapshots, from 1.
     #[must_use]
@@ -416,172 +421,114 @@ impl Map {
     /// Whether a PoP may be chosen: it is neither down nor draining.
     #[must_use]
     pub fn is_healthy(&self, pop: usize) -> bool {
-        matches!(
-            self.inputs.states.get(pop),
-            Some(State::Up | State::Degraded)
-        )
+        self.inputs.is_healthy(pop)
     }
 
     /// One of the answers that choices name.
     #[must_use]
     pub fn answer(&self, id: AnswerId) -> &Answer {
-        &self.answers[id.index()]
+        &self.answers.list[id.index()]
     }
 
     /// Every answer that a choice can name, by [`AnswerId::index`]; for rendering ahead.
     #[must_use]
     pub fn answers(&self) -> &[Answer] {
-        &self.answers
+        &self.answers.list
     }
 
     /// What a name answers that isn't tailored: every healthy PoP of the view; if there is none
     /// every draining one, and if there is none of these every PoP.
     #[must_use]
     pub fn healthy(&self, view: ViewId) -> AnswerId {
-        AnswerId(self.inputs.pops.len() as u16 + view.0)
-    }
-
-    fn all_of(&self, view: &[usize]) -> Answer {
-        let of = |wanted: &dyn Fn(usize) -> bool| -> Vec<usize> {
-            view.iter().copied().filter(|pop| wanted(*pop)).collect()
-        };
-        let healthy = of(&|pop| self.is_healthy(pop));
-        let draining = of(&|pop| self.inputs.states[pop] == State::Draining);
-        let (pops, name) = match (healthy.is_empty(), draining.is_empty()) {
-            (false, _) => (healthy, "healthy"),
-            (true, false) => (draining, "draining"),
-            (true, true) => (view.to_vec(), "every"),
-        };
-        Answer {
-            pops,
-            name: name.to_owned(),
-        }
-    }
-
-    fn view(&self, view: ViewId) -> &[usize] {
-        &self.inputs.views[usize::from(view.0)]
+        AnswerId((self.inputs.pops.len() + self.view_index(view)) as u16)
     }
 
     /// Chooses for a client. Total and deterministic: the same map, client and time, the same
     /// choice.
+    #[inline]
     #[must_use]
-    pub fn choose(&self, view: ViewId, client: &Client, _now: Instant) -> Choice {
-        let (lead, via, scope) = self.lead(client);
-        let (answer, source, _) = self.settle(view, lead);
+    pub fn choose(&self, view: ViewId, client: &Client, now: Instant) -> Choice {
+        let led = self.led(view);
+        let of_subnet = client.subnet.map(|subnet| led.entry(subnet));
+        let scope = of_subnet.map_or(0, Entry::scope);
+        let leaf = of_subnet
+            .map(Entry::leaf)
+            .filter(|leaf| leaf.source.is_of_client());
+        let (leaf, via) = match leaf {
+            Some(leaf) => (leaf, Via::Subnet),
+            None => (led.of_resolver(client.resolver), Via::Resolver),
+        };
         Choice {
-            answer,
-            source,
+            answer: leaf.answer,
+            source: leaf.source,
             via,
             scope,
-            ttl: self.ttl,
+            ttl: self.ttl(leaf.class, now),
         }
     }
 
-    fn lead(&self, client: &Client) -> (Option<Lead>, Via, u8) {
-        let (of_subnet, scope) = client
-            .subnet
-            .map_or((None, 0), |address| self.seek(cut(address), &self.pins));
-        match of_subnet {
-            Some(lead) => (Some(lead), Via::Subnet, scope),
-            None => (
-                self.seek(client.resolver, &self.fine_pins).0,
-                Via::Resolver,
-                scope,
-            ),
-        }
-    }
-
-    /// Looks for what is known of an address, and for how many of its bits that holds.
-    fn seek(&self, address: IpAddr, pins: &Trie<Pin>) -> (Option<Lead>, u8) {
-        let pinned = pins.find(address);
-        if let Some(pin) = pinned.value {
-            return (Some(Lead::Pin(*pin)), pinned.depth);
-        }
-        let Some(geo) = &self.inputs.geo else {
-            return (None, pinned.depth);
+    fn ttl(&self, class: u8, now: Instant) -> u32 {
+        let Constants {
+            ttl_least: least,
+            ttl_most: most,
+            ..
+        } = self.constants;
+        let left = match self.deadlines[usize::from(class)] {
+            Some(deadline) => deadline.saturating_duration_since(now),
+            None => most,
         };
-        let located = geo.locate(address);
-        let prefix = located.prefix.min(cap(address)).max(pinned.depth);
-        (located.place.map(Lead::Place), prefix)
+        left.min(most).max(least).as_secs() as u32
     }
 
-    fn settle(&self, view: ViewId, lead: Option<Lead>) -> (AnswerId, Source, String) {
-        let name = |pop: usize| &self.inputs.pops[pop].name;
-        let settled = match lead {
-            Some(Lead::Pin(pin)) if self.is_healthy(pin.pop) => {
-                Some((pin.pop, Source::Pin, format!("pin {}", pin.prefix)))
-            }
-            Some(Lead::Pin(pin)) => {
-                self.nearest(view, self.inputs.pops[pin.pop].at)
-                    .map(|(pop, _)| {
-                        let down = name(pin.pop);
-                        let why = format!("pin {}, nearest to {down} which is down", pin.prefix);
-                        (pop, Source::Pin, why)
-                    })
-            }
-            Some(Lead::Place(place)) => self.nearest(view, place.point).map(|(pop, km)| {
-                let country = place.country.unwrap_or(*b"??");
-                let country = String::from_utf8_lossy(&country).into_owned();
-                (
-                    pop,
-                    Source::Distance,
-                    format!("nearest to {country}, {} km", km as u32),
-                )
-            }),
-            None => {
-                let mut order = self.inputs.order.iter().copied();
-                order
-                    .find(|pop| self.is_healthy(*pop))
-                    .map(|pop| (pop, Source::Order, "order".to_owned()))
-            }
-        };
-        let all = self.healthy(view);
-        match settled {
-            Some((pop, source, why)) => (AnswerId(pop as u16), source, why),
-            None if self.answer(all).name == "healthy" => {
-                (all, Source::All, "nothing known of the client".to_owned())
-            }
-            None => (
-                all,
-                Source::NoneHealthy,
-                "no pop looks healthy from here".to_owned(),
-            ),
-        }
-    }
-
-    /// The nearest healthy PoP and its distance in kilometres; of equals the first in the config.
-    fn nearest(&self, view: ViewId, point: Point) -> Option<(usize, f64)> {
-        let pops = self.view(view).iter().copied();
-        pops.filter(|pop| self.is_healthy(*pop))
-            .map(|pop| (pop, point.km_to(self.inputs.pops[pop].at)))
-            .min_by(|a, b| a.1.total_cmp(&b.1))
-    }
-
-    /// A choice with everything that led to it.
+    /// Bytes that lookups read, of all views.
     #[must_use]
-    pub fn explain(&self, view: ViewId, client: &Client) -> Explanation {
-        let (lead, via, scope) = self.lead(client);
-        let (answer, source, why) = self.settle(view, lead);
-        Explanation {
-            map: self.version,
-            answer: self.answer(answer).name.clone(),
-            source,
-            why,
-            via,
-            subnet: client
-                .subnet
-                .and_then(|address| IpNet::new(cut(address), cap(address)).ok()),
-            resolver: client.resolver,
-            scope,
+    pub fn table_bytes(&self) -> usize {
+        let tables = self.views.iter().flat_map(|led| &led.tables);
+        tables.map(Table::bytes).sum()
+    }
+
+    /// A view that isn't there is the first: names are bound to views when the configuration is
+    /// read, and a map of the last one must still answer them.
+    fn view_index(&self, view: ViewId) -> usize {
+        let index = usize::from(view.0);
+        if index < self.views.len() { index } else { 0 }
+    }
+
+    fn view(&self, view: ViewId) -> &[usize] {
+        &self.inputs.views[self.view_index(view)]
+    }
+
+    fn led(&self, view: ViewId) -> &Led {
+        &self.views[self.view_index(view)]
+    }
+
+    fn estimate(&self, basis: Basis, estimates: &mut Vec<Estimate>) {
+        if let Basis::Scored(traits, own) = basis {
+            self.world
+                .estimate(&self.inputs, &self.constants, traits, own, estimates);
+        }
+    }
+
+    fn source(&self, basis: Basis) -> Source {
+        match basis {
+            Basis::Pin(_) => Source::Pin,
+            Basis::AsnPin(_) => Source::AsnPin,
+            Basis::Scored(traits, own) => self.world.source(&self.inputs, traits, own),
+            Basis::Unknown => Source::Order,
         }
     }
 }
 
-/// What is known of an address.
-#[derive(Clone, Copy)]
-enum Lead {
-    Pin(Pin),
-    Place(Place),
+impl Led {
+    #[inline]
+    fn entry(&self, address: IpAddr) -> Entry {
+        Entry(self.tables[Family::of(address) as usize].at(bits(address)))
+    }
+
+    fn of_resolver(&self, resolver: IpAddr) -> Leaf {
+        let fine = self.fine.find(resolver).value.copied();
+        fine.unwrap_or_else(|| self.entry(resolver).leaf())
+    }
 }
 
 fn cap(address: IpAddr) -> u8 {
@@ -596,5 +543,9 @@ fn cut(address: IpAddr) -> IpAddr {
     IpNet::new(address, cap(address)).map_or(address, |net| net.network())
 }
 
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod reference;
 #[cfg(test)]
 mod tests;

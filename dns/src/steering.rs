@@ -31,12 +31,11 @@ struct Watched {
 impl Steering {
     /// Starts with every PoP healthy.
     #[must_use]
-    pub fn new(inputs: Inputs, rule: Rule, metrics: Metrics) -> Self {
+    pub fn new(inputs: Inputs, constants: Constants, rule: Rule, metrics: Metrics) -> Self {
         let health = vec![Health::new(rule); inputs.pops.len()];
         for pop in inputs.pops.iter() {
             metrics.set_health(&pop.name, true);
         }
-        let constants = Constants::default();
         let (map, _) = compile(&inputs, None, &constants, Instant::now());
         metrics.set_map_version(map.version());
         Self {

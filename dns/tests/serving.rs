@@ -2,6 +2,7 @@
 //!
 //! Waits here are bounds for a test that would otherwise hang, never what is asserted.
 
+use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -132,6 +133,43 @@ async fn udp_and_tcp_answer_alike() {
     let all = over_udp(server, &query("all.go.test.", RecordType::A, None)).await;
     assert_eq!(all.answers.len(), 3);
     dns.stop().await;
+}
+
+#[tokio::test]
+async fn each_query_of_a_burst_is_answered_once_whatever_the_batch() {
+    for (listen, batch, pin) in [("127.0.0.1:0", 64, false), ("[::1]:0", 3, true)] {
+        let mut config = config();
+        config.listen = vec![listen.parse().unwrap()];
+        config.udp.batch = batch;
+        config.udp.pin = pin;
+        let dns = Dns::start(config).await.unwrap();
+        let server = dns.addresses()[0];
+        let socket = UdpSocket::bind(listen).await.unwrap();
+        for id in 0..100 {
+            let mut asked = query("go.test.", RecordType::A, Some(EU));
+            asked.metadata.id = id;
+            socket
+                .send_to(&asked.to_vec().unwrap(), server)
+                .await
+                .unwrap();
+        }
+        let mut left: HashSet<u16> = (0..100).collect();
+        let mut answer = [0; 512];
+        while !left.is_empty() {
+            let received = timeout(LONG, socket.recv_from(&mut answer)).await.unwrap();
+            let (length, from) = received.unwrap();
+            let message = Message::from_vec(&answer[..length]).unwrap();
+            assert_eq!(
+                (from, addresses(&message)),
+                (server, vec!["127.0.0.11".to_owned()])
+            );
+            assert!(left.remove(&message.metadata.id), "answered twice");
+        }
+        let text = metrics(&dns).await;
+        let counted = r#"modcdn_dns_queries_total{rcode="NOERROR",transport="udp",type="A"} 100"#;
+        assert!(text.contains(counted), "{counted} is not in\n{text}");
+        dns.stop().await;
+    }
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use clap::{Parser, Subcommand};
 pub(crate) use self::keeping::{ImportArgs, PolicyTestArgs, RetentionArgs, VerifyArgs};
 pub(crate) use self::nodes::{CheckArgs, EdgeArgs, RoleArgs, UpArgs};
 pub(crate) use self::serving::{ClientArgs, PurgeArgs, Shell, WarmArgs};
-pub(crate) use self::steering::{DnsArgs, DnsCommand, KeygenArgs};
+pub(crate) use self::steering::{DnsArgs, DnsCommand, KeygenArgs, TxtCommand, TxtNodes};
 
 const ABOUT: &str = "A content delivery network for Go modules that you run yourself";
 
@@ -182,6 +182,27 @@ mod tests {
             "--config", "dns.yaml", "keygen", "--zone", "go.test."
         ]));
         assert!(!parse(&["keygen", "--zone", "go.test.", "--ksk", "--zsk"]));
+        let name = "_acme-challenge.go.test.";
+        assert!(parse(&[
+            "txt",
+            "set",
+            name,
+            "v",
+            "--token-file",
+            "t",
+            "--lifetime",
+            "5m"
+        ]));
+        assert!(parse(&["txt", "clear", name, "--token-file", "t"]));
+        assert!(!parse(&["txt", "set", name, "--token-file", "t"]));
+        assert!(!parse(&[
+            "txt",
+            "clear",
+            "_acme-challenge",
+            "--token-file",
+            "t"
+        ]));
+        assert!(!parse(&["txt", "clear", name]));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+use modcdn_core::units::Period;
 use modcdn_dns::config::Domain;
 use modcdn_dns::dnssec::{Algorithm, Role};
 
@@ -30,7 +31,13 @@ pub(crate) struct DnsArgs {
 pub(crate) enum DnsCommand {
     /// Make a key that signs a zone (DNSSEC), and print what its parent zone needs
     Keygen(KeygenArgs),
+    /// Set or clear a TXT record on running servers, for certificates by DNS challenge (ACME DNS-01)
+    #[command(subcommand)]
+    Txt(TxtCommand),
 }
+
+/// The admin listener of a DNS server with a default configuration.
+const DEFAULT_ADMIN: &str = "http://127.0.0.1:9053";
 
 const KEYGEN_NOTES: &str = "\
 Two files are made, and none is ever overwritten:
@@ -104,4 +111,79 @@ impl From<AlgorithmArg> for Algorithm {
             AlgorithmArg::Ed25519 => Self::Ed25519,
         }
     }
+}
+
+const TXT_NOTES: &str = "\
+Examples:
+  modcdn dns txt set _acme-challenge.go.example.com. VALUE --token-file t \\
+    --admin http://ns1:9053 --admin http://ns2:9053
+  modcdn dns txt clear _acme-challenge.go.example.com. --token-file t --admin http://ns1:9053
+
+Every DNS server of the zone must be told: whoever issues the certificate may ask any of them. Several
+values may stand at a name at once. The server's configuration says who may: dynamic.token_file.
+
+The --json line:
+  {\"servers\":[{\"admin\":URL,\"set\":{\"ends\":SECONDS SINCE 1970}}
+               or {\"admin\":URL,\"cleared\":{\"values\":N}} or {\"admin\":URL,\"error\":TEXT}, ...]}
+
+Exit codes:
+  0  every server did it
+  1  some server did not
+  2  wrong usage";
+
+/// What can be done to a TXT record.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TxtCommand {
+    /// Set a value at a name, beside those that are there
+    Set(TxtSetArgs),
+    /// Clear a value at a name, or all of them
+    Clear(TxtClearArgs),
+}
+
+/// Flags of `dns txt set`.
+#[derive(Debug, Args)]
+#[command(after_help = TXT_NOTES)]
+pub(crate) struct TxtSetArgs {
+    /// The name, with a dot at its end
+    pub(crate) name: Domain,
+
+    /// The value
+    pub(crate) value: String,
+
+    /// How long it stays, such as 10m [default: as long as the server allows]
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) lifetime: Option<Period>,
+
+    #[command(flatten)]
+    pub(crate) nodes: TxtNodes,
+}
+
+/// Flags of `dns txt clear`.
+#[derive(Debug, Args)]
+#[command(after_help = TXT_NOTES)]
+pub(crate) struct TxtClearArgs {
+    /// The name, with a dot at its end
+    pub(crate) name: Domain,
+
+    /// The value [default: every value that was set at the name]
+    pub(crate) value: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) nodes: TxtNodes,
+}
+
+/// Whom a change is for.
+#[derive(Debug, Args)]
+pub(crate) struct TxtNodes {
+    /// Admin listener of a DNS server; may be given several times
+    #[arg(long, value_name = "URL", default_value = DEFAULT_ADMIN)]
+    pub(crate) admin: Vec<String>,
+
+    /// File with the token
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: PathBuf,
+
+    /// Print one line of JSON: what every server said
+    #[arg(long)]
+    pub(crate) json: bool,
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use modcdn_core::config::{Config as Checked, Problem};
 use modcdn_core::units::Period;
 
-use super::{Config, MAX_ADDRESSES, MAX_CONNECTIONS, MAX_RECEIVE_BUFFER, MAX_TTL};
+use super::{Config, MAX_ADDRESSES, MAX_CONNECTIONS, MAX_RECEIVE_BUFFER, MAX_TTL, MAX_UDP_BATCH};
 
 impl Checked for Config {
     fn check(&self) -> Result<(), Vec<Problem>> {
@@ -18,6 +18,8 @@ impl Checked for Config {
         self.dynamic.check(&mut problems);
         self.check_pops(&mut problems);
         self.check_references(&mut problems);
+        self.steering
+            .check(|name| self.pop_index(name).is_some(), &mut problems);
         self.check_limits(&mut problems);
         if problems.is_empty() {
             Ok(())
@@ -91,6 +93,16 @@ impl Config {
                 problems.push(Problem::new("pins", message));
             }
         }
+        for (asn, pop) in &self.asn_pins {
+            if self.pop_index(pop).is_none() {
+                let message = format!("AS{asn}: no pop is named {pop:?}");
+                problems.push(Problem::new("asn_pins", message));
+            }
+        }
+        if !self.asn_pins.is_empty() && self.geo.asn.is_none() {
+            let message = "need a database of autonomous systems: set geo.asn";
+            problems.push(Problem::new("asn_pins", message));
+        }
         for pop in self
             .order
             .iter()
@@ -142,6 +154,11 @@ impl Config {
             self.udp.receive_buffer <= MAX_RECEIVE_BUFFER,
             "udp.receive_buffer",
             "must be at most 1GiB",
+        );
+        needs(
+            (1..=MAX_UDP_BATCH).contains(&self.udp.batch),
+            "udp.batch",
+            "must be from 1 to 1024",
         );
         needs(
             (1..=MAX_CONNECTIONS).contains(&self.tcp.connections),

@@ -118,6 +118,7 @@ fn every_mistake_is_named() {
         ("tcp: {connections: 0}", "from 1 to"),
         ("tcp: {connections: 99999999999}", "from 1 to"),
         ("udp: {receive_buffer: 2GiB}", "at most 1GiB"),
+        ("udp: {batch: 0}", "from 1 to 1024"),
         ("udp: {sockets: 999}", "at most 256"),
         ("checks: {fall: 0}", "above zero"),
         (

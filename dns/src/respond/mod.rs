@@ -125,6 +125,9 @@ pub enum SubnetUse {
 }
 
 impl SubnetUse {
+    /// What can come of a client subnet in a query that is well-formed.
+    pub const COUNTED: [Self; 3] = [Self::Absent, Self::Given, Self::Declined];
+
     /// Its name in metrics.
     #[must_use]
     pub fn name(self) -> &'static str {

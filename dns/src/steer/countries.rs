@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
-use super::Point;
+use super::{Continent, Point};
 
 /// ISO 3166-1 alpha-2 code, latitude, longitude.
 const CENTRES: &str = "
@@ -37,6 +37,49 @@ TW 25 121 TZ -6 36 UA 49 31 UG 1 32 UM 19 167 US 39 -88 UY -35 -56 UZ 41 68 VA 4
 VE 10 -67 VG 18 -65 VI 18 -65 VN 16 106 VU -17 168 WF -13 -176 WS -14 -172 XK 43 21 YE 15 44
 YT -13 45 ZA -28 28 ZM -14 28 ZW -18 30
 ";
+
+/// Which countries lie on which continent; what stands nowhere here lies in none.
+const CONTINENTS: [(Continent, &str); 7] = [
+    (
+        Continent::Africa,
+        "AO BF BI BJ BW CD CF CG CI CM CV DJ DZ EG EH ER ET GA GH GM GN GQ GW KE KM LR LS LY MA MG
+         ML MR MU MW MZ NA NE NG RE RW SC SD SH SL SN SO SS ST SZ TD TG TN TZ UG YT ZA ZM ZW",
+    ),
+    (Continent::Antarctica, "AQ BV GS HM TF"),
+    (
+        Continent::Asia,
+        "AE AF AM AZ BD BH BN BT CC CN CX GE HK ID IL IN IO IQ IR JO JP KG KH KP KR KW KZ LA LB LK
+         MM MN MO MV MY NP OM PH PK PS QA SA SG SY TH TJ TL TM TR TW UZ VN YE",
+    ),
+    (
+        Continent::Europe,
+        "AD AL AT AX BA BE BG BY CH CY CZ DE DK EE ES FI FO FR GB GG GI GR HR HU IE IM IS IT JE LI
+         LT LU LV MC MD ME MK MT NL NO PL PT RO RS RU SE SI SJ SK SM UA VA XK",
+    ),
+    (
+        Continent::NorthAmerica,
+        "AG AI AW BB BL BM BQ BS BZ CA CR CU CW DM DO GD GL GP GT HN HT JM KN KY LC MF MQ MS MX NI
+         PA PM PR SV SX TC TT US VC VG VI",
+    ),
+    (
+        Continent::Oceania,
+        "AS AU CK FJ FM GU KI MH MP NC NF NR NU NZ PF PG PN PW SB TK TO TV UM VU WF WS",
+    ),
+    (
+        Continent::SouthAmerica,
+        "AR BO BR CL CO EC FK GF GY PE PY SR UY VE",
+    ),
+];
+
+/// The continent of a country, by its upper-case code.
+pub(super) fn continent(code: [u8; 2]) -> Option<Continent> {
+    let holds = |list: &str| {
+        let mut codes = list.split_ascii_whitespace();
+        codes.any(|other| other.as_bytes() == code)
+    };
+    let mut continents = CONTINENTS.iter();
+    continents.find(|(_, list)| holds(list)).map(|(c, _)| *c)
+}
 
 /// The point of a country, by its upper-case code.
 pub(super) fn centre(code: [u8; 2]) -> Option<Point> {
@@ -76,6 +119,19 @@ mod tests {
             assert!(code.iter().all(u8::is_ascii_uppercase));
             assert!(point.latitude.abs() <= 90.0 && point.longitude.abs() <= 180.0);
         }
+    }
+
+    #[test]
+    fn every_country_lies_on_one_continent() {
+        let mut listed: Vec<_> = CONTINENTS
+            .iter()
+            .flat_map(|(_, list)| list.split_ascii_whitespace())
+            .collect();
+        listed.sort_unstable();
+        let mut known: Vec<_> = entries().map(|(code, _)| code).collect();
+        known.sort_unstable();
+        let listed: Vec<_> = listed.iter().map(|code| code.as_bytes()).collect();
+        assert_eq!(listed, known.iter().map(|c| &c[..]).collect::<Vec<_>>());
     }
 
     #[test]

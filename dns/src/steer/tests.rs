@@ -1,6 +1,4 @@
-use std::collections::BTreeMap;
-
-use proptest::prelude::*;
+use std::time::Duration;
 
 use super::*;
 
@@ -84,45 +82,49 @@ fn resolver(text: &str) -> Client {
     }
 }
 
-/// Places by the first byte of the address; 0–63 have none.
-#[derive(Debug)]
-struct ByFirstByte;
-
-impl Locate for ByFirstByte {
-    fn locate(&self, address: IpAddr) -> Located {
-        let first = match address {
-            IpAddr::V4(v4) => v4.octets()[0],
-            IpAddr::V6(v6) => v6.octets()[0],
-        };
-        let place = (first >= 64).then(|| Place {
-            point: point(f64::from(first) / 2.0 - 60.0, f64::from(first) - 128.0),
-            country: None,
-        });
-        Located { place, prefix: 8 }
+fn place(country: &[u8; 2], latitude: f64, longitude: f64) -> Place {
+    Place {
+        point: point(latitude, longitude),
+        country: Some(*country),
+        continent: countries::continent(*country),
     }
 }
 
-/// Places that change with every address, as deep as they can.
-#[derive(Debug)]
-struct Finest;
+fn net(text: &str) -> IpNet {
+    text.parse().unwrap()
+}
 
-impl Locate for Finest {
-    fn locate(&self, address: IpAddr) -> Located {
-        let (bits, prefix) = match address {
-            IpAddr::V4(v4) => (u128::from(u32::from(v4)), 32),
-            IpAddr::V6(v6) => (u128::from(v6), 128),
-        };
-        let spread = (bits.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835) >> 96) as u32;
-        let part = f64::from(spread) / f64::from(u32::MAX);
-        let place = Place {
-            point: point(part * 180.0 - 90.0, part * 360.0 - 180.0),
-            country: None,
-        };
-        Located {
-            place: (!spread.is_multiple_of(5)).then_some(place),
-            prefix,
-        }
+/// Berlin, New York, Tokyo and a cable's end in the Atlantic, about as far from `eu` as from `us`.
+fn places() -> Option<Arc<Places>> {
+    Some(Arc::new(Places::of([
+        (net("81.0.0.0/16"), place(b"DE", 52.5, 13.5)),
+        (net("82.0.0.0/16"), place(b"US", 40.5, -74.0)),
+        (net("83.0.0.0/16"), place(b"JP", 35.5, 139.5)),
+        (net("84.0.0.0/16"), place(b"GL", 52.0, -36.0)),
+    ])))
+}
+
+fn placed() -> Inputs {
+    Inputs {
+        pops: pops().into(),
+        geo: places(),
+        ..Inputs::default()
     }
+}
+
+fn samples(list: &[(&str, &str, f64, f64)]) -> Arc<Samples> {
+    let mut samples = Samples::default();
+    for (prefix, pop, median_ms, n) in list {
+        let sample = Sample {
+            prefix: net(prefix),
+            pop: (*pop).to_owned(),
+            median_ms: *median_ms,
+            n: *n,
+            at: 0,
+        };
+        samples.add(&sample, &Constants::default()).unwrap();
+    }
+    Arc::new(samples)
 }
 
 #[test]
@@ -151,6 +153,7 @@ fn a_pin_finer_than_the_cap_is_for_resolvers_only() {
 #[test]
 fn a_default_answer_has_a_real_scope() {
     let map = made_of(&pinned(vec![US]));
+    assert_eq!(choose(&map, &subnet("4000::")).1.scope, 2);
     let (pops, choice) = choose(&map, &subnet("10.9.8.7"));
     assert_eq!((pops, choice.source), (vec![US], Source::Order));
     assert_eq!(choice.scope, 1, "no pin below 128.0.0.0");
@@ -219,17 +222,12 @@ fn a_subnet_that_says_nothing_leaves_it_to_the_resolver() {
 
 #[test]
 fn a_place_leads_to_the_nearest_pop() {
-    let map = made_of(&Inputs {
-        geo: Some(Arc::new(Places(Box::new(ByFirstByte)))),
-        ..pinned(vec![])
-    });
-    let (pops, choice) = choose(&map, &subnet("128.0.0.0"));
-    assert_eq!(choice.source, Source::Distance);
-    assert_eq!((pops, choice.scope), (vec![EU], 8));
-    let (_, choice) = choose(&map, &subnet("192.0.2.1"));
-    assert_eq!(choice.source, Source::Pin);
-    let (_, choice) = choose(&map, &subnet("192.0.3.1"));
-    assert_eq!(choice.scope, 24, "a pin is next to it");
+    let map = made_of(&placed());
+    for (client, pop) in [("81.0.0.0", EU), ("82.0.9.0", US), ("83.0.9.0", AP)] {
+        let (pops, choice) = choose(&map, &subnet(client));
+        assert_eq!((pops, choice.source), (vec![pop], Source::Distance));
+        assert_eq!(choice.scope, 16);
+    }
 }
 
 #[test]
@@ -261,86 +259,386 @@ fn a_map_without_pops_still_answers() {
     assert!(pops.is_empty());
 }
 
-fn any_address() -> impl Strategy<Value = IpAddr> {
-    prop_oneof![
-        any::<u32>().prop_map(|bits| IpAddr::V4(bits.into())),
-        any::<u128>().prop_map(|bits| IpAddr::V6(bits.into())),
-        (0u32..1024).prop_map(|low| IpAddr::V4((0xcb00_7100 + low).into())),
-    ]
+#[test]
+fn sources_are_numbered_in_their_order() {
+    for (index, source) in Source::ALL.into_iter().enumerate() {
+        assert_eq!(source as usize, index);
+        let text = serde_json::to_value(source).unwrap();
+        assert_eq!(text, source.name());
+    }
 }
 
-fn any_map() -> impl Strategy<Value = Map> {
-    let pins = proptest::collection::vec((any_address(), 0u8..=32, 0usize..3), 0..12);
-    let order = proptest::collection::vec(0usize..3, 0..3);
-    let health = proptest::collection::vec(any::<bool>(), 3);
-    (pins, order, health, 0..3).prop_map(|(pins, order, health, geo)| {
-        let pin = |(address, length, pop)| (IpNet::new(address, length).unwrap().trunc(), pop);
-        let locate: Option<Box<dyn Locate>> = match geo {
-            0 => None,
-            1 => Some(Box::new(ByFirstByte)),
-            _ => Some(Box::new(Finest)),
-        };
-        made_of(&Inputs {
-            pops: pops().into(),
-            order,
-            pins: pins.into_iter().map(pin).collect(),
-            geo: locate.map(|locate| Arc::new(Places(locate))),
-            states: states(&health),
-            ..Inputs::default()
-        })
-    })
+#[test]
+fn a_system_is_pinned_where_no_prefix_is() {
+    let asns = [("203.0.113.0/24", 64500), ("81.0.0.0/16", 64500)];
+    let map = made_of(&Inputs {
+        asns: Some(Arc::new(Asns::of(asns.map(|(text, asn)| (net(text), asn))))),
+        asn_pins: Arc::new([(64500, US)].into()),
+        ..pinned(vec![])
+    });
+    let (pops, choice) = choose(&map, &subnet("81.0.5.0"));
+    assert_eq!((pops, choice.source), (vec![US], Source::AsnPin));
+    let (pops, choice) = choose(&map, &subnet("203.0.113.0"));
+    assert_eq!((pops, choice.source), (vec![AP], Source::Pin));
 }
 
-fn mix(address: IpAddr, other: u128, prefix: u8) -> IpAddr {
-    let keep = |bits: u128, width: u32| {
-        let mask = u128::MAX
-            .checked_shl(width - u32::from(prefix))
-            .unwrap_or(0);
-        (bits & mask) | (other & !mask)
+#[test]
+fn what_was_measured_beats_the_distance() {
+    let map = made_of(&Inputs {
+        samples: samples(&[
+            ("81.0.7.0/24", "eu", 180.0, 9.0),
+            ("81.0.7.0/24", "us", 90.0, 9.0),
+        ]),
+        ..placed()
+    });
+    let (pops, choice) = choose(&map, &subnet("81.0.7.0"));
+    assert_eq!((pops, choice.source), (vec![US], Source::Measured));
+    assert_eq!(choice.scope, 24);
+}
+
+#[test]
+fn a_single_sample_is_weighed_against_what_is_expected() {
+    // Expected are some 11 ms: (2·11 + 1·60)/3 is still far below 90 ms over the ocean.
+    let map = made_of(&Inputs {
+        samples: samples(&[("81.0.7.0/24", "eu", 60.0, 1.0)]),
+        ..placed()
+    });
+    let (pops, choice) = choose(&map, &subnet("81.0.7.0"));
+    assert_eq!((pops, choice.source), (vec![EU], Source::Measured));
+}
+
+#[test]
+fn neighbours_inherit_what_was_measured_of_system_country_and_continent() {
+    let bad: Vec<String> = (0..40).map(|n| format!("81.0.{n}.0/24")).collect();
+    let list: Vec<_> = bad
+        .iter()
+        .flat_map(|prefix| [(&prefix[..], "eu", 250.0, 9.0), (prefix, "us", 90.0, 9.0)])
+        .collect();
+    let asns = Asns::of([(net("81.0.0.0/17"), 64500)]);
+    let map = made_of(&Inputs {
+        samples: samples(&list),
+        asns: Some(Arc::new(asns)),
+        ..placed()
+    });
+    let (pops, choice) = choose(&map, &subnet("81.0.99.0"));
+    assert_eq!((pops, choice.source), (vec![US], Source::Asn));
+    let (pops, choice) = choose(&map, &subnet("81.0.222.0"));
+    assert_eq!((pops, choice.source), (vec![US], Source::Country));
+    let (_, choice) = choose(&map, &subnet("83.0.0.0"));
+    assert_eq!(
+        choice.source,
+        Source::Distance,
+        "nobody was measured in Asia"
+    );
+}
+
+#[test]
+fn a_runner_up_about_as_near_joins_the_answer() {
+    let map = made_of(&placed());
+    let choice = map.choose(ViewId::default(), &subnet("84.0.0.0"), Instant::now());
+    let answer = map.answer(choice.answer);
+    let mut names: Vec<_> = answer.name.split('+').collect();
+    names.sort_unstable();
+    assert_eq!(names, ["eu", "us"]);
+    let map = with_health(&placed(), &[true, false, true]);
+    assert_eq!(
+        choose(&map, &subnet("84.0.0.0")).0,
+        [EU],
+        "ap is far behind"
+    );
+}
+
+#[test]
+fn degraded_and_biased_pops_are_avoided_but_not_at_any_price() {
+    let near = |inputs: &Inputs, client| choose(&made_of(inputs), &subnet(client)).0[0];
+    for inputs in [
+        Inputs {
+            states: vec![State::Degraded],
+            ..placed()
+        },
+        Inputs {
+            bias: vec![50.0],
+            ..placed()
+        },
+    ] {
+        assert_eq!(near(&inputs, "84.0.0.0"), US);
+        assert_eq!(near(&inputs, "81.0.0.0"), EU, "us is farther still");
+    }
+}
+
+#[test]
+fn names_choose_among_the_pops_of_their_view() {
+    let map = made_of(&Inputs {
+        views: vec![vec![EU, US, AP], vec![US, AP]],
+        ..placed()
+    });
+    let first = |view| {
+        let choice = map.choose(ViewId(view), &subnet("81.0.0.0"), Instant::now());
+        map.answer(choice.answer).pops[0]
     };
-    match address {
-        IpAddr::V4(v4) => IpAddr::V4((keep(u128::from(u32::from(v4)), 32) as u32).into()),
-        IpAddr::V6(v6) => IpAddr::V6(keep(u128::from(v6), 128).into()),
+    assert_eq!((first(0), first(1), first(9)), (EU, US, EU));
+    assert_eq!(map.answer(map.healthy(ViewId(1))).pops, [US, AP]);
+}
+
+#[test]
+fn a_draining_pop_is_answered_only_if_no_other_is_up() {
+    let inputs = Inputs {
+        states: vec![State::Draining, State::Down, State::Down],
+        ..placed()
+    };
+    let map = made_of(&inputs);
+    assert_eq!(choose(&map, &subnet("83.0.0.0")).0, [EU]);
+    assert_eq!(map.answer(map.healthy(ViewId::default())).name, "draining");
+    let states = vec![State::Draining, State::Down, State::Up];
+    let map = made_of(&Inputs { states, ..inputs });
+    assert_eq!(choose(&map, &subnet("81.0.0.0")).0, [AP]);
+}
+
+/// Maps made one after the other, a window apart.
+struct Story {
+    inputs: Inputs,
+    map: Map,
+    now: Instant,
+}
+
+impl Story {
+    fn new(inputs: Inputs) -> Self {
+        let now = Instant::now();
+        let map = compile(&inputs, None, &Constants::default(), now).0;
+        Self { inputs, map, now }
+    }
+
+    fn next(&mut self) -> Changes {
+        self.after(Duration::from_secs(60))
+    }
+
+    fn after(&mut self, time: Duration) -> Changes {
+        self.now += time;
+        let constants = Constants::default();
+        let (map, changes) = compile(&self.inputs, Some(&self.map), &constants, self.now);
+        self.map = map;
+        changes
+    }
+
+    fn first(&self, client: &str) -> usize {
+        choose(&self.map, &subnet(client)).0[0]
+    }
+
+    fn ttl(&self, client: &str) -> u32 {
+        let client = subnet(client);
+        self.map.choose(ViewId::default(), &client, self.now).ttl
     }
 }
 
-proptest! {
-    #[test]
-    fn every_address_inside_a_scope_gets_the_same_answer(
-        map in any_map(), address in any_address(), other in any::<u128>(),
-        resolver in any_address(),
-    ) {
-        let client = Client { subnet: Some(address), resolver };
-        let (pops, choice) = choose(&map, &client);
-        prop_assert!(choice.scope <= cap(address));
-        let near = Client { subnet: Some(mix(address, other, choice.scope)), resolver };
-        prop_assert_eq!(choose(&map, &near), (pops, choice));
-    }
+const MEASURED: &str = "81.0.7.0";
 
-    #[test]
-    fn a_choice_is_total_repeatable_and_healthy_if_anything_is(
-        map in any_map(), subnet in proptest::option::of(any_address()), resolver in any_address(),
-    ) {
-        let client = Client { subnet, resolver };
-        let (pops, choice) = choose(&map, &client);
-        prop_assert_eq!(choice, choose(&map, &client).1);
-        prop_assert!(!pops.is_empty());
-        let healthy = (0..3).filter(|pop| map.is_healthy(*pop)).count();
-        prop_assert!(healthy == 0 || pops.iter().all(|pop| map.is_healthy(*pop)));
-    }
+fn measured(eu: f64, us: f64) -> Arc<Samples> {
+    samples(&[
+        ("81.0.7.0/24", "eu", eu, 900.0),
+        ("81.0.7.0/24", "us", us, 900.0),
+    ])
+}
 
-    #[test]
-    fn a_scope_of_zero_means_that_nobody_is_told_anything_else(
-        map in any_map(), addresses in proptest::collection::vec(any_address(), 1..20),
-    ) {
-        let resolver = "10.0.0.1".parse().unwrap();
-        let mut by_family: BTreeMap<bool, Vec<(Vec<usize>, Choice)>> = BTreeMap::new();
-        for address in addresses {
-            let chosen = choose(&map, &Client { subnet: Some(address), resolver });
-            by_family.entry(address.is_ipv4()).or_default().push(chosen);
-        }
-        for chosen in by_family.values().filter(|c| c.iter().any(|c| c.1.scope == 0)) {
-            prop_assert!(chosen.iter().all(|c| c.0 == chosen[0].0));
-        }
+#[test]
+fn a_unit_moves_when_another_pop_was_better_for_three_windows() {
+    let mut story = Story::new(Inputs {
+        samples: measured(20.0, 90.0),
+        ..placed()
+    });
+    assert_eq!((story.first(MEASURED), story.ttl(MEASURED)), (EU, 120));
+    story.inputs.samples = measured(90.0, 60.0);
+    assert_eq!(story.next().moved(), 0);
+    assert_eq!(story.next().moved(), 0);
+    assert_eq!((story.first(MEASURED), story.ttl(MEASURED)), (EU, 60));
+    assert_eq!(
+        story.after(Duration::from_secs(10)).moved(),
+        0,
+        "no window has ended"
+    );
+    let changes = story.after(Duration::from_secs(50));
+    assert_eq!(story.first(MEASURED), US);
+    let [moved] = &changes.moves[..] else {
+        panic!("{changes:?}");
+    };
+    assert_eq!((&moved.from[..], &moved.to[..]), ("eu", "us"));
+    assert_eq!(
+        (&moved.unit[..], moved.cause),
+        ("81.0.7.0/24", Cause::Better)
+    );
+    assert!(moved.gain_ms.unwrap() > 20.0, "{moved:?}");
+    assert_eq!(changes.totals, [(Cause::Better, 1)].into());
+}
+
+#[test]
+fn a_unit_stays_for_a_small_gain_or_one_that_does_not_last() {
+    let mut story = Story::new(Inputs {
+        samples: measured(60.0, 90.0),
+        ..placed()
+    });
+    for _ in 0..9 {
+        story.inputs.samples = measured(60.0, 56.0);
+        assert_eq!(story.next().moved(), 0);
     }
+    for round in 0..9 {
+        let us = if round % 3 == 2 { 90.0 } else { 30.0 };
+        story.inputs.samples = measured(60.0, us);
+        assert_eq!(story.next().moved(), 0);
+    }
+}
+
+#[test]
+fn a_new_measurement_of_a_prefix_does_not_move_it_at_once() {
+    let mut story = Story::new(placed());
+    assert_eq!(story.first(MEASURED), EU);
+    story.inputs.samples = measured(200.0, 60.0);
+    assert_eq!((story.next().moved(), story.first(MEASURED)), (0, EU));
+}
+
+#[test]
+fn a_dead_pop_is_left_at_once_and_returned_to_with_patience() {
+    let mut story = Story::new(placed());
+    story.inputs.states = states(&[false, true, true]);
+    let changes = story.after(Duration::ZERO);
+    assert_eq!(story.first("81.0.0.0"), US);
+    assert!(changes.totals[&Cause::Down] >= 1, "{changes:?}");
+    story.inputs.states = states(&[true; 3]);
+    story.next();
+    story.next();
+    assert_eq!(story.first("81.0.0.0"), US);
+    let mut rounds = 0;
+    while story.first("81.0.0.0") != EU {
+        story.next();
+        rounds += 1;
+        assert!(rounds < 60, "it never returns");
+    }
+}
+
+#[test]
+fn where_nothing_was_left_what_was_known_is_kept() {
+    let mut story = Story::new(Inputs {
+        samples: measured(20.0, 90.0),
+        ..placed()
+    });
+    story.inputs.states = states(&[false; 3]);
+    story.next();
+    assert_eq!(
+        choose(&story.map, &subnet(MEASURED)).1.source,
+        Source::NoneHealthy
+    );
+    story.inputs.states = states(&[true; 3]);
+    story.inputs.samples = measured(90.0, 20.0);
+    let changes = story.next();
+    assert_eq!(story.first(MEASURED), EU, "its home is what it was");
+    assert!(
+        changes.totals.keys().all(|cause| *cause == Cause::Back),
+        "{changes:?}"
+    );
+}
+
+fn crowd() -> Inputs {
+    let list: Vec<String> = (0..200).map(|n| format!("81.0.{n}.0/24")).collect();
+    let list: Vec<_> = list
+        .iter()
+        .map(|prefix| (&prefix[..], "eu", 10.0, 9.0))
+        .collect();
+    Inputs {
+        samples: samples(&list),
+        ..placed()
+    }
+}
+
+fn led_to_eu(map: &Map) -> usize {
+    let clients = (0..200).map(|n| subnet(&format!("81.0.{n}.0")));
+    clients
+        .filter(|client| choose(map, client).0[0] == EU)
+        .count()
+}
+
+#[test]
+fn an_overloaded_pop_sheds_a_part_that_grows_with_its_load_and_returns() {
+    let at = |load: f64| {
+        led_to_eu(&made_of(&Inputs {
+            load: vec![load],
+            ..crowd()
+        }))
+    };
+    assert_eq!((at(0.0), at(0.7), at(0.95)), (200, 200, 0));
+    assert!((80..=120).contains(&at(0.825)), "{}", at(0.825));
+    let mut story = Story::new(crowd());
+    story.inputs.load = vec![0.95];
+    let changes = story.next();
+    let left = led_to_eu(&story.map);
+    assert!((140..=180).contains(&left), "a fifth of the way: {left}");
+    assert_eq!(changes.totals[&Cause::Shed], 200 - left);
+    assert_eq!(story.ttl("81.0.0.0"), 60, "the next window may shed more");
+    story.inputs.load = vec![0.0];
+    (0..60).for_each(|_| drop(story.next()));
+    assert_eq!(led_to_eu(&story.map), 200);
+}
+
+#[test]
+fn nobody_is_shed_onto_a_pop_that_is_full_itself() {
+    let map = made_of(&Inputs {
+        load: vec![0.95, 0.81, 0.81],
+        ..crowd()
+    });
+    assert_eq!(led_to_eu(&map), 200);
+    let map = made_of(&Inputs {
+        load: vec![0.95, 0.81, 0.8],
+        ..crowd()
+    });
+    assert_eq!(choose(&map, &subnet("81.0.0.0")).0, [AP]);
+}
+
+#[test]
+fn an_explanation_has_every_score_and_is_stable_json() {
+    let map = made_of(&Inputs {
+        samples: measured(20.0, 90.0),
+        load: vec![0.25],
+        ..placed()
+    });
+    let explanation = map.explain(ViewId::default(), &subnet("81.0.7.9"));
+    assert_eq!(
+        (&explanation.answer[..], explanation.scope),
+        ("eu", 16),
+        "its neighbours are told the same"
+    );
+    assert_eq!(explanation.unit, "81.0.7.0/24");
+    assert_eq!(explanation.country.as_deref(), Some("DE"));
+    let eu = explanation.candidates[EU].score.unwrap();
+    assert_eq!((eu.median, eu.n, eu.bias), (Some(20.0), 900.0, 0.0));
+    assert!(
+        (eu.estimate - 20.0).abs() < 0.5 && eu.km.unwrap() > 300.0,
+        "{eu:?}"
+    );
+    let text = serde_json::to_string(&explanation).unwrap();
+    assert!(
+        text.starts_with(r#"{"map":1,"view":0,"subnet":"81.0.7.0/24","#),
+        "{text}"
+    );
+    let again = map.explain(ViewId::default(), &subnet("81.0.7.200"));
+    assert_eq!(serde_json::to_string(&again).unwrap(), text);
+    let lines = explanation.lines();
+    assert!(lines.iter().all(|line| line.len() < 256), "{lines:?}");
+    assert!(
+        lines.iter().any(|line| line.starts_with("score eu=")),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn ttls_count_down_to_the_next_window_and_never_below_the_least() {
+    let mut story = Story::new(Inputs {
+        samples: measured(20.0, 90.0),
+        ..placed()
+    });
+    story.inputs.samples = measured(90.0, 20.0);
+    story.next();
+    story.next();
+    let client = subnet(MEASURED);
+    let ttl = |seconds| {
+        let now = story.now + Duration::from_secs(seconds);
+        story.map.choose(ViewId::default(), &client, now).ttl
+    };
+    assert_eq!((ttl(0), ttl(30), ttl(50), ttl(999)), (60, 30, 20, 20));
 }

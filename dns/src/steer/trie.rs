@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 /// Prefixes of both families and their values.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Trie<T> {
     v4: Family<T>,
     v6: Family<T>,
@@ -61,12 +61,12 @@ impl<T> Trie<T> {
 /// Index of a node that isn't there: no node points back at the root.
 const NONE: u32 = 0;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Family<T> {
     nodes: Vec<Node<T>>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Node<T> {
     children: [u32; 2],
     value: Option<T>,

@@ -1,0 +1,340 @@
+//! The algorithm once more, slow and obvious: no units, no tables, every question answered by
+//! looking at everything. What [`compile`](super::compile) makes must be equal.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::prior::{Line, lines};
+use super::space::{Family, Key, below, bits};
+use super::unit::{fraction, shedding};
+use super::{Client, Constants, Inputs, Place, Source, State, Via, cap, cut};
+
+/// What is answered, and what decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Told {
+    pub(super) pops: Vec<usize>,
+    pub(super) source: Source,
+}
+
+/// The first map of some inputs, with one view of every PoP.
+pub(super) struct Reference<'a> {
+    inputs: &'a Inputs,
+    constants: Constants,
+    lines: Vec<Line>,
+    rows: Vec<Row>,
+}
+
+/// A sample and what is known of its prefix.
+#[derive(Clone)]
+struct Row {
+    net: IpNet,
+    pop: usize,
+    median: f64,
+    n: f64,
+    place: Option<Place>,
+    asn: u32,
+}
+
+impl<'a> Reference<'a> {
+    pub(super) fn new(inputs: &'a Inputs) -> Self {
+        let constants = Constants::default();
+        let rows: Vec<Row> = inputs
+            .samples
+            .weighed(inputs.clock, &constants)
+            .filter_map(|row| {
+                let name = &inputs.samples.pops()[usize::from(row.pop)];
+                let net = row.family.net(row.key);
+                Some(Row {
+                    net,
+                    pop: inputs.pops.iter().position(|pop| pop.name == *name)?,
+                    median: f64::from(row.median_ms as f32),
+                    n: f64::from(row.n as f32),
+                    place: inputs.geo.as_ref().and_then(|geo| geo.find(net.network())),
+                    asn: inputs
+                        .asns
+                        .as_ref()
+                        .map_or(0, |asns| asns.find(net.network())),
+                })
+            })
+            .collect();
+        let mut spots = vec![Vec::new(); inputs.pops.len()];
+        for row in &rows {
+            if let Some(place) = row.place {
+                let km = place.point.km_to(inputs.pops[row.pop].at);
+                spots[row.pop].push((km, row.median));
+            }
+        }
+        Self {
+            inputs,
+            lines: lines(&mut spots, &constants),
+            constants,
+            rows,
+        }
+    }
+
+    /// What a client is told, via whom, and in which scope.
+    pub(super) fn choose(&self, client: &Client) -> (Told, Via, u8) {
+        let scope = client.subnet.map_or(0, |subnet| self.scope(cut(subnet)));
+        if let Some(subnet) = client.subnet {
+            let told = self.told(cut(subnet));
+            if told.source.is_of_client() {
+                return (told, Via::Subnet, scope);
+            }
+        }
+        let fine = self.pin(client.resolver, true);
+        let told = fine.map_or_else(
+            || self.told(cut(client.resolver)),
+            |pop| self.pinned(pop, Source::Pin),
+        );
+        (told, Via::Resolver, scope)
+    }
+
+    /// The fewest leading bits that an address shares only with those that are told the same.
+    fn scope(&self, address: IpAddr) -> u8 {
+        let family = Family::of(address);
+        let told = |bits: u64| {
+            let told = self.told(
+                family
+                    .net(Key {
+                        first: bits,
+                        length: family.cap(),
+                    })
+                    .network(),
+            );
+            (told.pops, told.source.is_of_client())
+        };
+        let here = bits(address);
+        let wanted = told(here);
+        let edges = self.edges(family);
+        let mut depth = family.cap();
+        while depth > 1 {
+            let mask = below(depth - 1);
+            let first = here & !mask;
+            let inside = edges.iter().copied().filter(|edge| edge & !mask == first);
+            if !inside.chain([first]).all(|edge| told(edge) == wanted) {
+                break;
+            }
+            depth -= 1;
+        }
+        depth
+    }
+
+    /// Every place at which anything begins or has just ended.
+    fn edges(&self, family: Family) -> Vec<u64> {
+        let geo = self
+            .inputs
+            .geo
+            .iter()
+            .flat_map(|geo| geo.steps(family).as_slice());
+        let asns = self
+            .inputs
+            .asns
+            .iter()
+            .flat_map(|asns| asns.steps(family).as_slice());
+        let steps = geo.chain(asns).map(|(start, _)| *start);
+        let pins = self.inputs.pins.iter().map(|(net, _)| *net);
+        let nets = pins.chain(self.rows.iter().map(|row| row.net));
+        let nets = nets.map(Key::cut).filter(|(of, _)| *of == family);
+        steps
+            .chain(nets.flat_map(|(_, key)| [key.first, key.last().wrapping_add(1)]))
+            .collect()
+    }
+
+    fn pin(&self, address: IpAddr, fine: bool) -> Option<usize> {
+        let pins =
+            self.inputs.pins.iter().filter(|(net, _)| {
+                net.contains(&address) && (net.prefix_len() > cap(address)) == fine
+            });
+        // Of equals the last is the one that `max_by_key` returns.
+        pins.max_by_key(|(net, _)| net.prefix_len())
+            .map(|(_, pop)| *pop)
+    }
+
+    fn told(&self, address: IpAddr) -> Told {
+        if let Some(pop) = self.pin(address, false) {
+            return self.pinned(pop, Source::Pin);
+        }
+        let asn = self
+            .inputs
+            .asns
+            .as_ref()
+            .map_or(0, |asns| asns.find(address));
+        if let Some(pop) = self.inputs.asn_pins.get(&asn) {
+            return self.pinned(*pop, Source::AsnPin);
+        }
+        let place = self.inputs.geo.as_ref().and_then(|geo| geo.find(address));
+        let nets = self.rows.iter().map(|row| row.net);
+        let own = nets
+            .filter(|net| net.contains(&address))
+            .max_by_key(IpNet::prefix_len);
+        let levels = self.levels(place, asn);
+        let source = if own.is_some() {
+            Source::Measured
+        } else if !levels[2].is_empty() {
+            Source::Asn
+        } else if !levels[1].is_empty() {
+            Source::Country
+        } else if !levels[0].is_empty() {
+            Source::Continent
+        } else if place.is_some() {
+            Source::Distance
+        } else {
+            return self.unknown();
+        };
+        let scores: Vec<f64> = (0..self.inputs.pops.len())
+            .map(|pop| self.score(pop, place, own, &levels))
+            .collect();
+        self.led(
+            self.key(place, asn, own, !levels[2].is_empty()),
+            &scores,
+            source,
+        )
+    }
+
+    /// Residuals of continent, country and system.
+    fn levels(&self, place: Option<Place>, asn: u32) -> [Vec<&Row>; 3] {
+        let country = place.and_then(|place| place.country);
+        let continent = place.and_then(|place| place.continent);
+        let country_of = |row: &Row| row.place.and_then(|place| place.country);
+        let of =
+            |wanted: &dyn Fn(&Row) -> bool| self.rows.iter().filter(|row| wanted(row)).collect();
+        [
+            of(&|row| continent.is_some() && row.place.and_then(|p| p.continent) == continent),
+            of(&|row| country.is_some() && country_of(row) == country),
+            of(&|row| asn != 0 && row.asn == asn && country_of(row) == country),
+        ]
+    }
+
+    fn prior(&self, pop: usize, place: Option<Place>) -> f64 {
+        let km = place.map(|place| place.point.km_to(self.inputs.pops[pop].at));
+        self.lines[pop].at(km.unwrap_or(self.constants.unknown_km))
+    }
+
+    fn score(
+        &self,
+        pop: usize,
+        place: Option<Place>,
+        own: Option<IpNet>,
+        levels: &[Vec<&Row>; 3],
+    ) -> f64 {
+        let n0 = self.constants.prior_samples;
+        let mut inherited = 0.0;
+        for level in levels {
+            let mut residuals: Vec<(f64, f64)> = level
+                .iter()
+                .filter(|row| row.pop == pop)
+                .map(|row| {
+                    (
+                        row.median - self.prior(pop, row.place),
+                        row.n / (row.n + n0),
+                    )
+                })
+                .collect();
+            residuals.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
+            let n: f64 = residuals.iter().map(|(_, weight)| weight).sum();
+            let mut sum = 0.0;
+            let middle = residuals.iter().find(|(_, weight)| {
+                sum += weight;
+                sum * 2.0 >= n
+            });
+            if let Some((median, _)) = middle {
+                inherited = (n0 * inherited + n * median) / (n0 + n);
+            }
+        }
+        let mut expected = self.prior(pop, place) + inherited;
+        let mut rows = self.rows.iter();
+        if let Some(row) = rows.find(|row| Some(row.net) == own && row.pop == pop) {
+            expected = (n0 * expected + row.n * row.median) / (n0 + row.n);
+        }
+        let degraded = self.inputs.state(pop) == State::Degraded;
+        let penalty = if degraded {
+            self.constants.degraded_ms
+        } else {
+            0.0
+        };
+        expected + self.inputs.bias.get(pop).unwrap_or(&0.0) + penalty
+    }
+
+    /// What shedding knows a unit by; the one thing taken from what is tested.
+    fn key(&self, place: Option<Place>, asn: u32, own: Option<IpNet>, asn_counts: bool) -> u64 {
+        super::layout::key_of(own, place, if asn_counts { asn } else { 0 })
+    }
+
+    fn led(&self, key: u64, scores: &[f64], source: Source) -> Told {
+        let load = |pop: usize| self.inputs.load.get(pop).copied().unwrap_or(0.0);
+        let usable = self.usable();
+        let best = |but: &[usize], roomy: bool| {
+            let mut best: Option<usize> = None;
+            for &pop in &usable {
+                let fits =
+                    !but.contains(&pop) && (!roomy || load(pop) <= self.constants.load_ceiling);
+                if fits && best.is_none_or(|best| scores[pop] < scores[best]) {
+                    best = Some(pop);
+                }
+            }
+            best
+        };
+        let Some(home) = best(&[], false) else {
+            return self.everyone();
+        };
+        let sheds = fraction(key, home) < shedding(load(home), &self.constants);
+        let refuge = sheds.then(|| best(&[home], true)).flatten();
+        let shown = refuge.unwrap_or(home);
+        let second = best(&[shown, home], true);
+        let near = second.filter(|pop| scores[*pop] - scores[shown] <= self.constants.runner_up_ms);
+        Told {
+            pops: std::iter::once(shown).chain(near).collect(),
+            source,
+        }
+    }
+
+    fn usable(&self) -> Vec<usize> {
+        let pops = 0..self.inputs.pops.len();
+        pops.filter(|pop| self.inputs.is_healthy(*pop)).collect()
+    }
+
+    fn pinned(&self, pop: usize, source: Source) -> Told {
+        let at = |pop: usize| self.inputs.pops[pop].at;
+        let mut usable = self.usable();
+        usable.sort_by(|a, b| at(pop).km_to(at(*a)).total_cmp(&at(pop).km_to(at(*b))));
+        if let Some(nearest) = usable.first() {
+            let healthy = self.inputs.is_healthy(pop);
+            let pops = vec![if healthy { pop } else { *nearest }];
+            return Told { pops, source };
+        }
+        self.everyone()
+    }
+
+    fn unknown(&self) -> Told {
+        let mut order = self.inputs.order.iter();
+        order.find(|pop| self.inputs.is_healthy(**pop)).map_or_else(
+            || self.everyone(),
+            |pop| Told {
+                pops: vec![*pop],
+                source: Source::Order,
+            },
+        )
+    }
+
+    fn everyone(&self) -> Told {
+        let all = || 0..self.inputs.pops.len();
+        let draining = |pop: &usize| self.inputs.state(*pop) == State::Draining;
+        let usable = self.usable();
+        if !usable.is_empty() {
+            return Told {
+                pops: usable,
+                source: Source::All,
+            };
+        }
+        let some: Vec<_> = all().filter(draining).collect();
+        Told {
+            pops: if some.is_empty() {
+                all().collect()
+            } else {
+                some
+            },
+            source: Source::NoneHealthy,
+        }
+    }
+}
