@@ -93,7 +93,7 @@ impl World {
              reports: {{token_file: '{}'}}\n{overrides}",
             token.display()
         );
-        let dns = Node::dns(&config);
+        let dns = Node::dns("", &config);
         World {
             scratch,
             eu,

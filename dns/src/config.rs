@@ -3,6 +3,7 @@
 mod check;
 pub mod checks;
 pub mod cookies;
+pub mod dnssec;
 pub mod dynamic;
 mod health_url;
 pub mod rates;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 pub use checks::{Checks, Damping};
 pub use cookies::Cookies;
+pub use dnssec::{Dnssec, KeyConfig};
 pub use dynamic::Dynamic;
 pub use health_url::{HealthUrl, HealthUrlError};
 pub use rates::Rates;
@@ -146,6 +148,8 @@ pub struct Config {
     pub tcp: Tcp,
     /// DNS cookies.
     pub cookies: Cookies,
+    /// Keys and signatures.
+    pub dnssec: Dnssec,
     /// How much a network gets over UDP.
     pub rates: Rates,
     /// How long open TCP connections may go on once the server is told to stop.
@@ -265,6 +269,7 @@ impl Default for Config {
             udp: Udp::default(),
             tcp: Tcp::default(),
             cookies: Cookies::default(),
+            dnssec: Dnssec::default(),
             rates: Rates::default(),
             grace: DEFAULT_GRACE,
         }

@@ -11,6 +11,7 @@
 //! - [`respond`]: bytes of a query to bytes of its answer, a pure function. Within it [`query`]
 //!   (reading), [`ecs`] (the client subnet), [`cookie`] and [`rates`] (who gets how much), [`zone`]
 //!   (which names exist). [`dynamic`]: TXT records that come and go, and the zones' serials.
+//! - [`dnssec`]: signatures and signed denials, for zones that have keys.
 //! - [`steer`]: which PoP, and why: an immutable map, pins, a geo database, distances.
 //! - What feeds the map: `probe` (HTTP checks), [`reports`] (what PoPs and other DNS nodes say), and
 //!   [`health`] (what it amounts to). [`steering`] makes maps of it, and holds the one in use;

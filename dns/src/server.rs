@@ -20,6 +20,8 @@ use tokio::time::timeout;
 use crate::answer::Answerer;
 use crate::config::Config;
 use crate::cookie::{Jar, SecretError};
+use crate::dnssec::file::FileError;
+use crate::dnssec::{self, Signing};
 use crate::dynamic::{Dynamic, StoreError, TxtEndpoint, unix_now};
 use crate::fast::Fast;
 use crate::metrics::Metrics;
@@ -28,7 +30,7 @@ use crate::rates::Rates;
 use crate::reload::{Loader, ReloadError, changes};
 use crate::reports::endpoint::{DrainEndpoint, PopsEndpoint, ReportsEndpoint};
 use crate::reports::file::ReportsFile;
-use crate::respond::{Responder, Settings};
+use crate::respond::{Moment, Responder, Settings};
 use crate::sockets::{BindError, Bound, bind};
 use crate::steer::{GeoError, Map};
 use crate::steering::{self, Setup, Steering};
@@ -74,6 +76,9 @@ pub enum Error {
     /// There are no secrets for cookies.
     #[error(transparent)]
     Cookies(#[from] SecretError),
+    /// A zone's key can't be used.
+    #[error("dnssec: {0}")]
+    Key(#[from] FileError),
     /// The access log can't be written.
     #[error("access log {target}: {error}")]
     AccessLog {
@@ -124,6 +129,8 @@ pub struct Dns {
     admin: Arc<Admin>,
     answerer: Arc<Answerer>,
     dynamic: Arc<Dynamic>,
+    /// Of zones that have keys.
+    signing: Option<Arc<Signing>>,
     stop: watch::Sender<bool>,
     /// The configuration in use.
     config: Config,
@@ -158,9 +165,11 @@ impl Dns {
         let steering = blocking(move || Ok(Arc::new(Steering::open(setup, dir, of_map)))).await?;
         let bound = bind_all(&config)?;
         let addresses: Vec<_> = bound.iter().map(|bound| bound.address).collect();
+        let signing = dnssec::load(&config.dnssec, dnssec::Metrics::new(&registry))?;
+        let signing = signing.map(Arc::new);
         let dynamic = Dynamic::start(
             config.dynamic.clone(),
-            zones(&config, &addresses)?,
+            zones(&config, &addresses, signing.as_deref())?,
             unix_now(),
         )?;
         let admin = Admin::with("dns", registry, endpoints(&steering, &dynamic));
@@ -168,7 +177,7 @@ impl Dns {
         let admin_address = admin_listener.local_addr()?;
         let answerer = Arc::new(Answerer {
             node: config.name.clone(),
-            responder: Responder::new(dynamic.published(), settings(&config)?),
+            responder: Responder::new(dynamic.published(), settings(&config, signing.clone())?),
             steering: steering.clone(),
             metrics,
             access_log: ArcSwap::from_pointee(opened.access_log),
@@ -187,8 +196,19 @@ impl Dns {
             watching: JoinSet::new(),
             probes,
             reports: JoinSet::new(),
+            signing,
             config,
         };
+        if let Some(signing) = &dns.signing {
+            signing.prepare(
+                &dns.answerer.responder.zones(),
+                &dns.map(),
+                Moment::now().unix,
+            );
+            let (zones, steering) = (dns.dynamic.published(), dns.steering().clone());
+            let keeping = dnssec::keep(signing.clone(), zones, steering);
+            dns.watching.spawn(keeping);
+        }
         dns.serve(bound, &stopped)?;
         dns.watch(admin_listener, first_round);
         dns.read_reports();
@@ -215,7 +235,7 @@ impl Dns {
     async fn try_reload(&mut self, again: &Loader<'_>) -> Result<Vec<String>, ReloadError> {
         let config = again()?;
         let changed = changes(&self.config, &config)?;
-        let zones = zones(&config, &self.addresses)?;
+        let zones = zones(&config, &self.addresses, self.signing.as_deref())?;
         let steering = self.steering().clone();
         let (opened, map, config) = blocking(move || {
             let opened = open(&config)?;
@@ -392,12 +412,20 @@ fn open_access_log(config: &Config) -> Result<AccessLog, Error> {
     })
 }
 
-fn zones(config: &Config, bound: &[SocketAddr]) -> Result<Vec<Zone>, Error> {
+fn zones(
+    config: &Config,
+    bound: &[SocketAddr],
+    signing: Option<&Signing>,
+) -> Result<Vec<Zone>, Error> {
     let bound: Vec<_> = bound.iter().map(SocketAddr::ip).collect();
-    zone::build::zones(config, &bound).map_err(Error::Config)
+    let mut zones = zone::build::zones(config, &bound).map_err(Error::Config)?;
+    if let Some(signing) = signing {
+        dnssec::publish(&mut zones, signing);
+    }
+    Ok(zones)
 }
 
-fn settings(config: &Config) -> Result<Settings, Error> {
+fn settings(config: &Config, signing: Option<Arc<Signing>>) -> Result<Settings, Error> {
     let cookies = match (&config.cookies.enabled, &config.cookies.secret_file) {
         (false, _) => None,
         (true, Some(path)) => Some(Jar::open(path)?),
@@ -410,5 +438,6 @@ fn settings(config: &Config) -> Result<Settings, Error> {
         idle: *config.tcp.idle,
         cookies,
         rates: limits.map(|limits| Rates::new(limits, Instant::now())),
+        signing,
     })
 }

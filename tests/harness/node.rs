@@ -76,9 +76,9 @@ impl Node {
         Node::new("edge", &base, overrides, disk.environment())
     }
 
-    /// A DNS server.
-    pub fn dns(config: &str) -> Node {
-        Node::new("dns", "", config, Vec::new())
+    /// A DNS server with the configuration `base`, and `overrides` laid over it.
+    pub fn dns(base: &str, overrides: &str) -> Node {
+        Node::new("dns", base, overrides, Vec::new())
     }
 
     fn new(

@@ -13,6 +13,7 @@ impl Checked for Config {
         let mut problems = Vec::new();
         self.check_addresses(&mut problems);
         self.check_zones(&mut problems);
+        self.check_dnssec(&mut problems);
         self.rates.check(&mut problems);
         self.dynamic.check(&mut problems);
         self.check_pops(&mut problems);
