@@ -94,7 +94,7 @@ impl Round<'_> {
             map: &self.map,
         };
         // A line of the log tells more than is known on the short way.
-        if answerer.access_log.is_on() {
+        if answerer.access_log.load().is_on() {
             let note = answerer.answer(query, &ask, on.map, out);
             return note.is_some() && !out.is_empty();
         }
