@@ -244,7 +244,7 @@ impl Dns {
         })
         .await?;
         // From here on nothing can fail.
-        self.steering().adopt(opened.setup, map);
+        self.steering().adopt(opened.setup, &map);
         self.dynamic.replace(zones, unix_now());
         self.answerer.access_log.store(Arc::new(opened.access_log));
         let (probes, _) = Probes::start(&config, &opened.authorities, self.steering());

@@ -153,7 +153,7 @@ impl Steering {
     ///
     /// # Errors
     /// If it doesn't count as a whole.
-    pub fn report(&self, report: Report) -> Result<Taken, Refused> {
+    pub fn report(&self, report: &Report) -> Result<Taken, Refused> {
         let mut desk = self.desk.lock();
         let taken = desk.take(report, Instant::now(), SystemTime::now())?;
         self.metrics.taken(&taken);
@@ -350,7 +350,7 @@ impl Steering {
 
     /// Takes another configuration up, with the map that was made for it; what is known of PoPs that
     /// stay is kept.
-    pub(crate) fn adopt(&self, setup: Setup, map: Map) {
+    pub(crate) fn adopt(&self, setup: Setup, map: &Map) {
         let now = Instant::now();
         let mut desk = self.desk.lock();
         desk.adopt(setup, now);

@@ -145,7 +145,7 @@ impl Book {
     /// If it doesn't count as a whole; nothing is taken then.
     pub fn take(
         &mut self,
-        report: Report,
+        report: &Report,
         now: Instant,
         clock: SystemTime,
     ) -> Result<Taken, Refused> {
@@ -162,9 +162,9 @@ impl Book {
             return Ok(taken);
         }
         let said = now.checked_sub(age).filter(|_| age <= self.rules.age);
-        self.take_views(&report, said, &mut taken)?;
-        self.take_itself(&report, said, &mut taken);
-        self.take_samples(&report, age, clock, &mut taken);
+        self.take_views(report, said, &mut taken)?;
+        self.take_itself(report, said, &mut taken);
+        self.take_samples(report, age, clock, &mut taken);
         Ok(taken)
     }
 
@@ -328,7 +328,7 @@ mod tests {
 
         fn take(&mut self, text: &str) -> Result<Taken, Refused> {
             let report = Report::parse(text.as_bytes()).unwrap();
-            self.book.take(report, self.now, self.clock)
+            self.book.take(&report, self.now, self.clock)
         }
 
         fn heard(&self, name: &str) -> Heard {

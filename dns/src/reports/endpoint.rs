@@ -66,7 +66,7 @@ impl ReportsEndpoint {
         let report = Report::parse(request.body())
             .map_err(|wrong| No::Wrong(format!("not a report: {wrong}")))?;
         let sender = report.sender.clone();
-        let taken = self.0.report(report)?;
+        let taken = self.0.report(&report)?;
         tracing::debug!(?sender, token = %who, "report taken");
         Ok(Said {
             heartbeat: taken.heartbeat,

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::Report;
+use super::book::Refused;
 use crate::steering::Steering;
 
 /// A line is no longer than this, in bytes: as the body of a request.
@@ -85,8 +86,8 @@ impl ReportsFile {
                     steering.metrics().reported("file", "wrong");
                 }
                 for report in news.reports {
-                    let taken = steering.report(report);
-                    let outcome = taken.map_or_else(|refused| refused.name(), |_| "taken");
+                    let taken = steering.report(&report);
+                    let outcome = taken.map_or_else(Refused::name, |_| "taken");
                     steering.metrics().reported("file", outcome);
                 }
             }

@@ -96,7 +96,7 @@ impl Desk {
     /// Takes a report in.
     pub(super) fn take(
         &mut self,
-        report: Report,
+        report: &Report,
         now: Instant,
         clock: SystemTime,
     ) -> Result<Taken, Refused> {

@@ -80,7 +80,7 @@ impl Steering {
             learnt.samples.clone()
         };
         let written = self.folder.write(SAMPLES, &*samples);
-        if !noted(&self.metrics, SAMPLES, written) {
+        if !noted(&self.metrics, SAMPLES, &written) {
             self.learnt.lock().kept = false;
         }
     }
@@ -92,7 +92,7 @@ impl Steering {
         if noted(
             &self.metrics,
             "version",
-            Versions::keep(&self.folder, ceiling),
+            &Versions::keep(&self.folder, ceiling),
         ) {
             self.desk.lock().versions.raised(ceiling);
         }
@@ -102,7 +102,7 @@ impl Steering {
         let pops = self.desk.lock().kept_pops();
         let mut kept = self.kept.lock();
         if kept.as_ref() != Some(&pops)
-            && noted(&self.metrics, POPS, self.folder.write(POPS, &pops))
+            && noted(&self.metrics, POPS, &self.folder.write(POPS, &pops))
         {
             *kept = Some(pops);
         }
@@ -112,14 +112,14 @@ impl Steering {
 /// Raises the ceiling of versions before the first one is given out. Blocks.
 pub(super) fn keep_ceiling(versions: &mut Versions, folder: &Folder, metrics: &Metrics) {
     if let Some(ceiling) = versions.wanted()
-        && noted(metrics, "version", Versions::keep(folder, ceiling))
+        && noted(metrics, "version", &Versions::keep(folder, ceiling))
     {
         versions.raised(ceiling);
     }
 }
 
-fn noted(metrics: &Metrics, file: &str, written: io::Result<()>) -> bool {
-    if let Err(error) = &written {
+fn noted(metrics: &Metrics, file: &str, written: &io::Result<()>) -> bool {
+    if let Err(error) = written {
         metrics.state_failures.inc();
         tracing::warn!(file, %error, "state can't be kept");
     }

@@ -75,7 +75,7 @@ fn states(steering: &Steering) -> Vec<(&'static str, &'static str)> {
 
 fn report(steering: &Steering, text: &str) -> Taken {
     steering
-        .report(Report::parse(text.as_bytes()).unwrap())
+        .report(&Report::parse(text.as_bytes()).unwrap())
         .unwrap()
 }
 
@@ -242,7 +242,7 @@ fn a_reload_keeps_what_is_known_of_pops_that_stay() {
         before,
         "nothing has changed yet"
     );
-    steering.adopt(new, map);
+    steering.adopt(new, &map);
     let map = steering.snapshot();
     assert!(map.version() > before);
     let names: Vec<_> = map.pops().iter().map(|pop| pop.name.as_str()).collect();
