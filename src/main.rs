@@ -13,20 +13,26 @@
 //! - [`purge`]: `modcdn purge`, for the admin listeners of edges.
 //! - [`verify`], [`import`], [`retention`]: `modcdn verify|import|retention`, for an origin's store.
 //! - [`warm`]: `modcdn warm`, for edges and origins before a build.
+//! - [`keygen`]: `modcdn dns keygen`, a key that signs a zone; [`txt`]: `modcdn dns txt`, records that
+//!   come and go.
+//! - [`admin`]: what they and [`purge`] talk to admin listeners with.
 //! - [`bar`]: how far these have come.
 //! - [`up`]: `modcdn up`, a whole network on one machine.
 
+mod admin;
 mod bar;
 mod check;
 mod cli;
 mod client;
 mod failure;
 mod import;
+mod keygen;
 mod policy;
 mod purge;
 mod retention;
 mod roles;
 mod terminal;
+mod txt;
 mod up;
 mod verify;
 mod warm;
@@ -36,7 +42,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use modcdn_edge::Start;
 
-use crate::cli::{Cli, Command, PolicyCommand};
+use crate::cli::{Cli, Command, DnsArgs, DnsCommand, PolicyCommand};
 use crate::failure::Failure;
 
 /// A hit allocates a dozen small blocks and frees them on the same thread: glibc's allocator took
@@ -70,7 +76,7 @@ fn run(command: Command) -> Result<(), Failure> {
             };
             roles::run_edge(&args.config, start)
         }
-        Command::Dns(args) => roles::run(roles::Role::Dns, &args.config),
+        Command::Dns(args) => dns(&args),
         Command::Check(args) => check::run(&args.file, args.role),
         Command::Purge(args) => purge::run(&args),
         Command::Policy(PolicyCommand::Test(args)) => policy::test(&args),
@@ -79,5 +85,14 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Import(args) => import::run(&args),
         Command::Retention(args) => retention::run(&args),
         Command::Warm(args) => warm::run(&args),
+    }
+}
+
+fn dns(args: &DnsArgs) -> Result<(), Failure> {
+    match (&args.command, &args.config) {
+        (Some(DnsCommand::Keygen(args)), _) => keygen::run(args),
+        (Some(DnsCommand::Txt(command)), _) => txt::run(command),
+        (None, Some(config)) => roles::run(roles::Role::Dns, config),
+        (None, None) => Err(Failure::Usage("--config FILE is needed to run".to_owned())),
     }
 }

@@ -1,32 +1,18 @@
 //! `modcdn purge`: asks the admin listeners of edges, all at once, or the one of an origin, whose log
 //! edges follow, and says what each answered.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use futures::future::join_all;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
-use http::{Request, StatusCode};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use modcdn_core::bearer;
 use modcdn_core::purge::log::{PURGES_PATH, Position};
 use modcdn_core::purge::{Mode, Purge, PurgeError, Selector};
 use modcdn_edge::engine::purge::Purged;
 use serde::Serialize;
-use tokio::net::TcpStream;
-use tokio::time::timeout;
 
+use crate::admin;
 use crate::cli::PurgeArgs;
 use crate::failure::Failure;
 use crate::terminal::{error_lines, print};
-
-/// Connecting, asking and being answered: a node answers when the purge is on its disk.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// An answer is a line.
-const MAX_ANSWER: usize = 64 * 1024;
 
 /// Whom a purge is for.
 #[derive(Clone, Copy)]
@@ -120,9 +106,8 @@ fn purge(args: &PurgeArgs) -> Result<Purge, PurgeError> {
 }
 
 async fn said<'a>(node: Node, admin: &'a str, token: &str, body: Bytes) -> Said<'a> {
-    let asked = timeout(PATIENCE, ask(node, admin, token, body)).await;
-    let asked = asked.unwrap_or_else(|_| Err(format!("no answer within {PATIENCE:?}")));
-    let (purged, error) = match asked {
+    let answer = admin::post(admin, node.path(), token, body).await;
+    let (purged, error) = match answer.and_then(|body| node.done(&body)) {
         Ok(purged) => (Some(purged), None),
         Err(error) => (None, Some(error)),
     };
@@ -131,37 +116,6 @@ async fn said<'a>(node: Node, admin: &'a str, token: &str, body: Bytes) -> Said<
         purged,
         error,
     }
-}
-
-async fn ask(node: Node, admin: &str, token: &str, body: Bytes) -> Result<Done, String> {
-    let address = address(admin)?;
-    let text = |error: &dyn std::fmt::Display| error.to_string();
-    let stream = TcpStream::connect(address)
-        .await
-        .map_err(|error| text(&error))?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| text(&error))?;
-    tokio::spawn(connection);
-    let request = Request::post(node.path())
-        .header(HOST, address)
-        .header(AUTHORIZATION, format!("Bearer {token}"))
-        .header(CONTENT_TYPE, "application/json")
-        .body(Full::new(body))
-        .map_err(|error| text(&error))?;
-    let response = sender
-        .send_request(request)
-        .await
-        .map_err(|error| text(&error))?;
-    let status = response.status();
-    let body = Limited::new(response.into_body(), MAX_ANSWER);
-    let body = body.collect().await.map_err(|error| text(&error))?;
-    let body = body.to_bytes();
-    if status != StatusCode::OK {
-        let said = String::from_utf8_lossy(&body);
-        return Err(format!("{status}: {}", said.trim_end()));
-    }
-    node.done(&body)
 }
 
 impl Node {
@@ -181,22 +135,6 @@ impl Node {
                 .map(Done::Logged)
                 .map_err(|error| format!("not an origin's answer: {error}")),
         }
-    }
-}
-
-/// `HOST:PORT` of `http://HOST:PORT[/]` or of itself.
-fn address(admin: &str) -> Result<&str, String> {
-    if admin.starts_with("https://") {
-        return Err("admin listeners speak plain http".to_owned());
-    }
-    let address = admin.strip_prefix("http://").unwrap_or(admin);
-    let address = address.strip_suffix('/').unwrap_or(address);
-    let port = address
-        .rsplit_once(':')
-        .and_then(|(_, port)| port.parse::<u16>().ok());
-    match port {
-        Some(_) if !address.contains('/') => Ok(address),
-        _ => Err("write it as http://HOST:PORT".to_owned()),
     }
 }
 
@@ -244,21 +182,6 @@ fn words(done: Done) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_admin_listener_is_named_by_url_or_address() {
-        for admin in [
-            "http://127.0.0.1:9080",
-            "127.0.0.1:9080",
-            "http://127.0.0.1:9080/",
-        ] {
-            assert_eq!(address(admin), Ok("127.0.0.1:9080"));
-        }
-        assert_eq!(address("[::1]:9080"), Ok("[::1]:9080"));
-        for wrong in ["https://edge:1", "edge", "http://edge:1/metrics", "edge:x"] {
-            assert!(address(wrong).is_err(), "{wrong}");
-        }
-    }
 
     #[test]
     fn a_purge_that_a_crash_would_undo_says_so() {

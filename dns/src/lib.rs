@@ -27,6 +27,7 @@
 
 pub mod config;
 pub mod cookie;
+pub mod dnssec;
 pub mod dynamic;
 pub mod ecs;
 pub mod fast;

@@ -22,8 +22,7 @@ pub struct Metrics {
     pub panics: IntCounter,
     /// TCP connections open.
     pub tcp_connections: IntGauge,
-    /// TCP connections closed at once because of the cap.
-    pub tcp_refused: IntCounter,
+    tcp_cut: IntCounterVec,
     pop_healthy: IntGaugeVec,
     health_changes: IntCounterVec,
     map_version: IntGauge,
@@ -69,9 +68,10 @@ impl Metrics {
             send_errors: counter("modcdn_dns_send_errors_total", "Answers not sent"),
             panics: counter("modcdn_dns_panics_total", "Panics while answering, caught"),
             tcp_connections: gauge("modcdn_dns_tcp_connections", "TCP connections open"),
-            tcp_refused: counter(
-                "modcdn_dns_tcp_refused_total",
-                "TCP connections closed at once because of the cap",
+            tcp_cut: counters(
+                "modcdn_dns_tcp_cut_total",
+                "TCP connections not taken or cut off, by why",
+                &["reason"],
             ),
             pop_healthy: register(
                 registry,
@@ -135,6 +135,11 @@ impl Metrics {
             subnets,
             pop: self.answers.with_label_values(&[picked]),
         }
+    }
+
+    /// Counts a TCP connection that wasn't taken or was cut off.
+    pub fn tcp_cut(&self, reason: &str) {
+        self.tcp_cut.with_label_values(&[reason]).inc();
     }
 
     /// Notes a PoP's health.

@@ -12,7 +12,7 @@ use modcdn_core::telemetry::AccessLog;
 use prometheus::Registry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -204,11 +204,7 @@ impl Dns {
         config: &Config,
         stopped: &watch::Receiver<bool>,
     ) -> io::Result<()> {
-        let limits = tcp::Limits {
-            places: Arc::new(Semaphore::new(config.tcp.connections)),
-            tcp: config.tcp.clone(),
-            grace: *config.grace,
-        };
+        let limits = tcp::Limits::new(&config.tcp, *config.grace);
         for Bound { tcp, udp, .. } in bound {
             for (index, socket) in udp.into_iter().enumerate() {
                 let setup = udp::Setup {

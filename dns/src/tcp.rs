@@ -1,16 +1,20 @@
 //! The TCP side (RFC 7766): pipelined queries, answered in order, on a bounded number of
 //! connections whose every wait is bounded.
 //!
-//! A connection holds at most a query and [`READ_BYTES`], and [`FLUSH_BYTES`] of answers plus one more:
-//! a peer that doesn't read is waited for before more is answered, and cut off after the stall time.
-//! What isn't a query ends its connection: nobody who speaks DNS sends it.
+//! Reading, answering and writing don't wait for each other: while answers are under way, further
+//! queries are read, and many are read, answered and written by one system call each. A connection
+//! holds at most [`INBOX_BYTES`] of queries and [`OUTBOX_BYTES`] of answers plus one more answer; then
+//! it is only written to, and cut off if that gets nowhere within the stall time. What isn't a query
+//! ends its connection: nobody who speaks DNS sends it.
+
+mod clients;
 
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -19,6 +23,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use crate::answer::{Answerer, Worker};
 use crate::config::Tcp;
 use crate::respond::Transport;
+use clients::Clients;
 
 /// A message's length stands before it in as many bytes.
 const LENGTH: usize = 2;
@@ -26,11 +31,17 @@ const LENGTH: usize = 2;
 /// No query is nearly as long: whoever announces more is cut off.
 const MAX_QUERY: usize = 4096;
 
-/// Room for what is read at once: some hundred pipelined queries.
+/// Read at once: some hundred queries.
 const READ_BYTES: usize = 8 * 1024;
 
-/// Answers are written once they are this long together, or no whole query is left.
-const FLUSH_BYTES: usize = 16 * 1024;
+/// Queries are read until so much waits.
+const INBOX_BYTES: usize = 32 * 1024;
+
+/// Queries are answered until so much waits.
+const OUTBOX_BYTES: usize = 32 * 1024;
+
+/// So much must be written within the stall time, or all there is.
+const PROGRESS_BYTES: usize = 16 * 1024;
 
 /// After an accept error (out of descriptors), so that the loop doesn't spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
@@ -38,9 +49,44 @@ const ERROR_PAUSE: Duration = Duration::from_millis(100);
 /// What all connections of a server share.
 #[derive(Clone)]
 pub(crate) struct Limits {
-    pub(crate) places: Arc<Semaphore>,
-    pub(crate) tcp: Tcp,
-    pub(crate) grace: Duration,
+    places: Arc<Semaphore>,
+    clients: Arc<Clients>,
+    tcp: Tcp,
+    grace: Duration,
+}
+
+impl Limits {
+    pub(crate) fn new(tcp: &Tcp, grace: Duration) -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(tcp.connections)),
+            clients: Arc::new(Clients::new(tcp.per_client)),
+            tcp: tcp.clone(),
+            grace,
+        }
+    }
+}
+
+/// Why a connection isn't taken, or is cut off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Cut {
+    /// There are as many as there may be.
+    #[error("connections")]
+    Connections,
+    /// There are as many of its client as there may be.
+    #[error("per-client")]
+    PerClient,
+    /// Its peer doesn't read.
+    #[error("not-read")]
+    NotRead,
+    /// A query doesn't arrive whole.
+    #[error("stalled")]
+    Stalled,
+    /// A query longer than any was announced.
+    #[error("too-long")]
+    TooLong,
+    /// What came was no query.
+    #[error("not-a-query")]
+    NotAQuery,
 }
 
 /// Accepts until told to stop, then lets open connections end within the grace period.
@@ -58,23 +104,26 @@ pub(crate) async fn serve(
         };
         while connections.try_join_next().is_some() {}
         match accepted {
-            Ok((stream, peer)) => {
-                let Ok(place) = limits.places.clone().try_acquire_owned() else {
-                    answerer.metrics().tcp_refused.inc();
-                    continue;
-                };
-                let connection = Connection {
-                    stream,
-                    peer: peer.ip(),
-                    answerer: answerer.clone(),
-                    limits: limits.tcp.clone(),
-                    stop: stop.clone(),
-                };
-                connections.spawn(async move {
-                    connection.counted().await;
-                    drop(place);
-                });
-            }
+            Ok((stream, peer)) => match places(&limits, peer.ip()) {
+                Ok(places) => {
+                    let connection = Connection {
+                        stream,
+                        peer: peer.ip(),
+                        limits: limits.tcp.clone(),
+                        stop: stop.clone(),
+                        inbox: Vec::new(),
+                        outbox: Vec::new(),
+                        scratch: Vec::new(),
+                        ended: false,
+                    };
+                    let answerer = answerer.clone();
+                    connections.spawn(async move {
+                        connection.counted(&answerer).await;
+                        drop(places);
+                    });
+                }
+                Err(cut) => answerer.metrics().tcp_cut(&cut.to_string()),
+            },
             Err(error) => {
                 tracing::warn!(%error, "tcp accept failed");
                 sleep(ERROR_PAUSE).await;
@@ -88,12 +137,27 @@ pub(crate) async fn serve(
     .await;
 }
 
+/// A connection's places, among all and among those of its client, until they are dropped.
+fn places(limits: &Limits, peer: IpAddr) -> Result<impl Send + 'static, Cut> {
+    let all = limits.places.clone().try_acquire_owned();
+    let all = all.map_err(|_| Cut::Connections)?;
+    let own = limits.clients.enter(peer).ok_or(Cut::PerClient)?;
+    Ok((all, own))
+}
+
 struct Connection {
     stream: TcpStream,
     peer: IpAddr,
-    answerer: Arc<Answerer>,
     limits: Tcp,
     stop: watch::Receiver<bool>,
+    /// Queries that aren't answered, the last perhaps not whole.
+    inbox: Vec<u8>,
+    /// Answers that aren't written.
+    outbox: Vec<u8>,
+    /// Where each answer is made.
+    scratch: Vec<u8>,
+    /// The peer won't send any more.
+    ended: bool,
 }
 
 /// Counts a connection for as long as it lives, however it ends.
@@ -105,98 +169,145 @@ impl Drop for Counted {
     }
 }
 
+/// What a connection waits for, and until when.
+#[derive(Clone, Copy)]
+enum Patience {
+    /// For a query to begin.
+    Idle(Instant),
+    /// For a query to be whole: from its first byte on it has the stall time, however it drips.
+    Query(Instant),
+    /// For answers to be written: after so many more bytes there is new patience.
+    Answers(Instant, usize),
+}
+
+/// What one turn got done.
+#[derive(Clone, Copy, Default)]
+struct Done {
+    queries: usize,
+    written: usize,
+}
+
 impl Connection {
-    async fn counted(self) {
-        let gauge = self.answerer.metrics().tcp_connections.clone();
+    async fn counted(self, answerer: &Answerer) {
+        let gauge = answerer.metrics().tcp_connections.clone();
         gauge.inc();
         let _counted = Counted(gauge);
-        if let Err(error) = self.talk().await {
+        if let Err(error) = self.talk(answerer).await {
+            if let Some(cut) = error.get_ref().and_then(|cut| cut.downcast_ref::<Cut>()) {
+                answerer.metrics().tcp_cut(&cut.to_string());
+            }
             tracing::debug!(%error, "tcp connection ended");
         }
     }
 
-    async fn talk(mut self) -> io::Result<()> {
+    async fn talk(mut self, answerer: &Answerer) -> io::Result<()> {
         let _ = self.stream.set_nodelay(true);
-        let mut inbox = Vec::new();
-        let mut outbox = Vec::new();
+        let mut worker = Worker::new(answerer, Transport::Tcp);
+        let mut patience = Patience::Idle(Instant::now() + *self.limits.idle);
+        let mut written = 0;
         loop {
-            self.answer_whole(&mut inbox, &mut outbox).await?;
-            let begun = !inbox.is_empty();
-            let limit = if begun {
-                self.limits.stall
-            } else {
-                self.limits.idle
-            };
-            if !self.fill(&mut inbox, Instant::now() + *limit).await? {
+            let queries = self.answer(&mut worker)?;
+            if self.outbox.is_empty() && self.ended {
                 return self.stream.shutdown().await;
             }
-        }
-    }
-
-    /// Answers every whole query in `inbox` and leaves the beginning of the next there.
-    async fn answer_whole(&mut self, inbox: &mut Vec<u8>, outbox: &mut Vec<u8>) -> io::Result<()> {
-        let mut at = 0;
-        loop {
-            at += self.answer_some(&inbox[at..], outbox)?;
-            if outbox.is_empty() {
-                break;
+            patience = self.patience(patience, Done { queries, written });
+            match self.exchange(patience).await? {
+                Some(bytes) => written = bytes,
+                None => return self.stream.shutdown().await,
             }
-            self.flush(outbox).await?;
         }
-        inbox.drain(..at);
-        Ok(())
     }
 
-    /// Answers whole queries until there is enough to send. Returns how many bytes they had.
-    fn answer_some(&self, inbox: &[u8], outbox: &mut Vec<u8>) -> io::Result<usize> {
-        let mut worker = Worker::new(&self.answerer, Transport::Tcp);
+    /// Answers whole queries until enough waits to be written. Returns how many.
+    fn answer(&mut self, worker: &mut Worker<'_>) -> io::Result<usize> {
+        if next_query(&self.inbox)?.is_none() {
+            return Ok(0);
+        }
         let mut round = worker.round();
-        let mut answer = Vec::new();
-        let mut at = 0;
-        while outbox.len() < FLUSH_BYTES
-            && let Some(query) = next_query(&inbox[at..])?
+        let (mut at, mut count) = (0, 0);
+        while self.outbox.len() < OUTBOX_BYTES
+            && let Some(query) = next_query(&self.inbox[at..])?
         {
             at += LENGTH + query.len();
-            if !round.answer(query, self.peer, &mut answer) {
-                return Err(io::Error::other("not a query"));
+            count += 1;
+            if !round.answer(query, self.peer, &mut self.scratch) {
+                return Err(io::Error::other(Cut::NotAQuery));
             }
-            let length = u16::try_from(answer.len()).map_err(io::Error::other)?;
-            outbox.extend_from_slice(&length.to_be_bytes());
-            outbox.extend_from_slice(&answer);
+            let length = u16::try_from(self.scratch.len()).map_err(io::Error::other)?;
+            self.outbox.extend_from_slice(&length.to_be_bytes());
+            self.outbox.extend_from_slice(&self.scratch);
         }
-        Ok(at)
+        self.inbox.drain(..at);
+        Ok(count)
     }
 
-    async fn flush(&mut self, outbox: &mut Vec<u8>) -> io::Result<()> {
-        if !outbox.is_empty() {
-            timeout(*self.limits.stall, self.stream.write_all(outbox)).await??;
-            outbox.clear();
-        }
-        Ok(())
-    }
-
-    /// Reads until at least one whole query is there. False: nothing more will come, because the
-    /// peer closed, was silent, or the server stops between two queries.
-    async fn fill(&mut self, inbox: &mut Vec<u8>, mut deadline: Instant) -> io::Result<bool> {
-        loop {
-            inbox.reserve(READ_BYTES);
-            let was_empty = inbox.is_empty();
-            let read = tokio::select! {
-                // What has arrived is answered even if the server is to stop.
-                biased;
-                read = timeout_at(deadline, self.stream.read_buf(inbox)) => read,
-                _ = self.stop.wait_for(|stop| *stop), if was_empty => return Ok(false),
+    fn patience(&self, before: Patience, done: Done) -> Patience {
+        let within = |period: Duration| Instant::now() + period;
+        if !self.outbox.is_empty() {
+            return match before {
+                Patience::Answers(until, more) if more > done.written => {
+                    Patience::Answers(until, more - done.written)
+                }
+                _ => Patience::Answers(within(*self.limits.stall), PROGRESS_BYTES),
             };
-            match read {
-                Ok(Ok(0)) => return Ok(false),
-                Ok(Ok(_)) if next_query(inbox)?.is_some() => return Ok(true),
-                // From its first byte on, a query has the stall time to arrive, however it drips.
-                Ok(Ok(_)) if was_empty => deadline = Instant::now() + *self.limits.stall,
-                Ok(Ok(_)) => {}
-                Ok(Err(error)) => return Err(error),
-                Err(_) => return Ok(false),
-            }
         }
+        match before {
+            Patience::Query(until) if !self.inbox.is_empty() && done.queries == 0 => {
+                Patience::Query(until)
+            }
+            _ if !self.inbox.is_empty() => Patience::Query(within(*self.limits.stall)),
+            Patience::Idle(until) if done.queries == 0 => Patience::Idle(until),
+            _ => Patience::Idle(within(*self.limits.idle)),
+        }
+    }
+
+    /// Reads and writes what can be, once. Returns how much was written; nothing if the connection
+    /// is over, because it was idle or the server stops between two queries.
+    async fn exchange(&mut self, patience: Patience) -> io::Result<Option<usize>> {
+        let is_quiet = self.inbox.is_empty() && self.outbox.is_empty();
+        let may_read = !self.ended && self.inbox.len() < INBOX_BYTES;
+        let interest = match (may_read, self.outbox.is_empty()) {
+            (true, true) => Interest::READABLE,
+            (true, false) => Interest::READABLE | Interest::WRITABLE,
+            (false, _) => Interest::WRITABLE,
+        };
+        let (Patience::Idle(until) | Patience::Query(until) | Patience::Answers(until, _)) =
+            patience;
+        let ready = tokio::select! {
+            // What has arrived is answered even if the server is to stop.
+            biased;
+            ready = timeout_at(until, self.stream.ready(interest)) => ready,
+            _ = self.stop.wait_for(|stop| *stop), if is_quiet => return Ok(None),
+        };
+        let Ok(ready) = ready else {
+            return match patience {
+                Patience::Idle(_) => Ok(None),
+                Patience::Query(_) => Err(io::Error::other(Cut::Stalled)),
+                Patience::Answers(..) => Err(io::Error::other(Cut::NotRead)),
+            };
+        };
+        let ready = ready?;
+        let mut written = 0;
+        if ready.is_writable() && !self.outbox.is_empty() {
+            written = not_yet(self.stream.try_write(&self.outbox))?.unwrap_or(0);
+            self.outbox.drain(..written);
+        }
+        if ready.is_readable() && may_read {
+            self.inbox.reserve(READ_BYTES);
+            let read = not_yet(self.stream.try_read_buf(&mut self.inbox))?;
+            // A query that was begun will never be whole now.
+            self.ended = read == Some(0);
+        }
+        Ok(Some(written))
+    }
+}
+
+/// Nothing, if the system says that it is too early after all.
+fn not_yet(done: io::Result<usize>) -> io::Result<Option<usize>> {
+    match done {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -207,9 +318,7 @@ fn next_query(buffer: &[u8]) -> io::Result<Option<&[u8]>> {
     };
     let length = usize::from(u16::from_be_bytes(*length));
     if length > MAX_QUERY {
-        return Err(io::Error::other(format!(
-            "a query of {length} bytes was announced"
-        )));
+        return Err(io::Error::other(Cut::TooLong));
     }
     Ok(rest.get(..length))
 }

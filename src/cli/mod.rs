@@ -1,15 +1,17 @@
 //! What can be typed, and the help text: [`nodes`] runs, [`serving`] talks to what runs, [`keeping`]
-//! works on an origin's files.
+//! works on an origin's files, [`steering`] is DNS.
 
 mod keeping;
 mod nodes;
 mod serving;
+mod steering;
 
 use clap::{Parser, Subcommand};
 
 pub(crate) use self::keeping::{ImportArgs, PolicyTestArgs, RetentionArgs, VerifyArgs};
 pub(crate) use self::nodes::{CheckArgs, EdgeArgs, RoleArgs, UpArgs};
 pub(crate) use self::serving::{ClientArgs, PurgeArgs, Shell, WarmArgs};
+pub(crate) use self::steering::{DnsArgs, DnsCommand, KeygenArgs, TxtCommand, TxtNodes};
 
 const ABOUT: &str = "A content delivery network for Go modules that you run yourself";
 
@@ -49,7 +51,7 @@ pub(crate) enum Command {
     /// Run an edge: the cache that `go` talks to
     Edge(EdgeArgs),
     /// Run a DNS server: leads every client to its nearest healthy edge
-    Dns(RoleArgs),
+    Dns(DnsArgs),
     /// Check a configuration file without running anything
     Check(CheckArgs),
     /// Take modules out of edges' caches, or have edges ask for them anew
@@ -165,6 +167,42 @@ mod tests {
         assert!(!parse(&["--all", "--origin", "o:1", "--admin", "e:1"]));
         assert!(parse(&["a.b/m", "--mount", "/team-a/"]) && !parse(&["--all", "--mount", "/a/"]));
         assert!(!parse(&["a.b/m", "--all"]) && !parse(&["--tag", "x", "--key", "/y"]));
+    }
+
+    #[test]
+    fn dns_takes_a_configuration_or_a_command() {
+        let parse = |flags: &[&str]| {
+            let fixed = ["modcdn", "dns"];
+            Cli::try_parse_from(fixed.iter().chain(flags)).is_ok()
+        };
+        assert!(parse(&["--config", "dns.yaml"]));
+        assert!(parse(&["keygen", "--zone", "go.test."]));
+        assert!(!parse(&[]) && !parse(&["keygen", "--zone", "go.test"]));
+        assert!(!parse(&[
+            "--config", "dns.yaml", "keygen", "--zone", "go.test."
+        ]));
+        assert!(!parse(&["keygen", "--zone", "go.test.", "--ksk", "--zsk"]));
+        let name = "_acme-challenge.go.test.";
+        assert!(parse(&[
+            "txt",
+            "set",
+            name,
+            "v",
+            "--token-file",
+            "t",
+            "--lifetime",
+            "5m"
+        ]));
+        assert!(parse(&["txt", "clear", name, "--token-file", "t"]));
+        assert!(!parse(&["txt", "set", name, "--token-file", "t"]));
+        assert!(!parse(&[
+            "txt",
+            "clear",
+            "_acme-challenge",
+            "--token-file",
+            "t"
+        ]));
+        assert!(!parse(&["txt", "clear", name]));
     }
 
     #[test]

@@ -87,7 +87,7 @@ pub(crate) struct UpArgs {
     pub(crate) json: bool,
 }
 
-const ROLE_NOTES: &str = "\
+pub(super) const ROLE_NOTES: &str = "\
 Every key has a default; config/ of the repository holds an example a role that names them all.
 Logs go to stderr as JSON lines. SIGTERM and SIGINT stop the node gracefully: exit code 0.
 

@@ -9,6 +9,10 @@ use super::*;
 use crate::steer::{Constants, Inputs, Point, Pop, ViewId, compile};
 use crate::zone::{Authority, Nameserver, Ttls, Zone};
 
+mod edns;
+mod limits;
+mod several;
+
 const CAP: u16 = 1232;
 
 fn name(text: &str) -> Name {

@@ -1,0 +1,93 @@
+//! Asking a node to do something on its admin listener, with a token.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// Connecting, asking and being answered: a node answers when what it did is on its disk.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// An answer is a line.
+const MAX_ANSWER: usize = 64 * 1024;
+
+/// Posts JSON to the admin listener `admin` (`http://HOST:PORT`) and returns the body of a 200.
+///
+/// # Errors
+/// Why not, for a person: it can't be reached, or what it says instead.
+pub(crate) async fn post(
+    admin: &str,
+    path: &str,
+    token: &str,
+    body: Bytes,
+) -> Result<Bytes, String> {
+    let asked = timeout(PATIENCE, ask(admin, path, token, body)).await;
+    asked.unwrap_or_else(|_| Err(format!("no answer within {PATIENCE:?}")))
+}
+
+async fn ask(admin: &str, path: &str, token: &str, body: Bytes) -> Result<Bytes, String> {
+    let address = address(admin)?;
+    let text = |error: &dyn Display| error.to_string();
+    let stream = TcpStream::connect(address).await.map_err(|e| text(&e))?;
+    let shaking = http1::handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = shaking.map_err(|e| text(&e))?;
+    tokio::spawn(connection);
+    let request = Request::post(path)
+        .header(HOST, address)
+        .header(AUTHORIZATION, format!("Bearer {token}"))
+        .header(CONTENT_TYPE, "application/json")
+        .body(Full::new(body))
+        .map_err(|e| text(&e))?;
+    let response = sender.send_request(request).await.map_err(|e| text(&e))?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), MAX_ANSWER);
+    let body = body.collect().await.map_err(|e| text(&e))?.to_bytes();
+    if status != StatusCode::OK {
+        let said = String::from_utf8_lossy(&body);
+        return Err(format!("{status}: {}", said.trim_end()));
+    }
+    Ok(body)
+}
+
+/// `HOST:PORT` of `http://HOST:PORT[/]` or of itself.
+fn address(admin: &str) -> Result<&str, String> {
+    if admin.starts_with("https://") {
+        return Err("admin listeners speak plain http".to_owned());
+    }
+    let address = admin.strip_prefix("http://").unwrap_or(admin);
+    let address = address.strip_suffix('/').unwrap_or(address);
+    let port = address
+        .rsplit_once(':')
+        .and_then(|(_, port)| port.parse::<u16>().ok());
+    match port {
+        Some(_) if !address.contains('/') => Ok(address),
+        _ => Err("write it as http://HOST:PORT".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_admin_listener_is_named_by_url_or_address() {
+        for admin in [
+            "http://127.0.0.1:9080",
+            "127.0.0.1:9080",
+            "http://127.0.0.1:9080/",
+        ] {
+            assert_eq!(address(admin), Ok("127.0.0.1:9080"));
+        }
+        assert_eq!(address("[::1]:9080"), Ok("[::1]:9080"));
+        for wrong in ["https://edge:1", "edge", "http://edge:1/metrics", "edge:x"] {
+            assert!(address(wrong).is_err(), "{wrong}");
+        }
+    }
+}
