@@ -14,6 +14,8 @@
 //! - [`steer`]: which PoP, and why: an immutable map, pins, a geo database, distances.
 //! - `probe` (HTTP checks) and [`health`] (what they mean) make the next map; [`steering`] holds
 //!   the one in use.
+//! - [`explain`] says to people why a client is led where it is; [`replay`] who would be led elsewhere
+//!   by another configuration; `querylog` is the access log as a sample.
 //!
 //! # Why not hickory-server
 //!
@@ -30,11 +32,13 @@ pub mod cookie;
 pub mod dnssec;
 pub mod dynamic;
 pub mod ecs;
+pub mod explain;
 pub mod fast;
 pub mod health;
 pub mod metrics;
 pub mod query;
 pub mod rates;
+pub mod replay;
 pub mod respond;
 pub mod server;
 pub mod steer;
@@ -43,10 +47,11 @@ pub mod zone;
 
 mod answer;
 mod probe;
+mod querylog;
 mod sockets;
 mod tcp;
 mod udp;
 
 pub use config::Config;
-pub use server::{Dns, Error, run};
+pub use server::{Dns, Error, offline, run};
 pub use sockets::BindError;

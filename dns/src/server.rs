@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use modcdn_core::admin::{self, Admin};
+use modcdn_core::admin::{self, Admin, Endpoint};
 use modcdn_core::config::{Config as _, Problem};
-use modcdn_core::telemetry::AccessLog;
 use prometheus::Registry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -20,14 +19,17 @@ use crate::answer::Answerer;
 use crate::config::Config;
 use crate::cookie::{Jar, SecretError};
 use crate::dynamic::{Dynamic, StoreError, TxtEndpoint, unix_now};
+use crate::explain::ExplainEndpoint;
 use crate::fast::Fast;
 use crate::health::Rule;
 use crate::metrics::Metrics;
+use crate::querylog::QueryLog;
 use crate::rates::Rates;
 use crate::respond::{Responder, Settings};
 use crate::sockets::{BindError, Bound, bind};
-use crate::steer::{Asns, GeoError, Inputs, Map, Places, Point, Pop};
+use crate::steer::{Asns, GeoError, Inputs, Map, Places, Point, Pop, compile};
 use crate::steering::Steering;
+use crate::zone::Zones;
 use crate::zone::build::families;
 use crate::{probe, tcp, udp, zone};
 
@@ -132,8 +134,11 @@ impl Dns {
         let bound = bind_all(&config)?;
         let addresses: Vec<_> = bound.iter().map(|bound| bound.address).collect();
         let dynamic = start_dynamic(&config, &addresses)?;
-        let endpoint = TxtEndpoint::new(dynamic.clone());
-        let admin = Admin::with("dns", registry, vec![Box::new(endpoint)]);
+        let endpoints: Vec<Box<dyn Endpoint>> = vec![
+            Box::new(TxtEndpoint::new(dynamic.clone())),
+            Box::new(ExplainEndpoint::new(&steering, dynamic.published())),
+        ];
+        let admin = Admin::with("dns", registry, endpoints);
         let admin_listener = bind_admin(config.admin).await?;
         let admin_address = admin_listener.local_addr()?;
         let answerer = Arc::new(Answerer {
@@ -240,6 +245,24 @@ impl Dns {
     }
 }
 
+/// What a configuration comes to without a server: its zones, and the map with every PoP up and
+/// nothing measured. Reads the files that it names.
+///
+/// # Errors
+/// If the configuration makes no sense or a file can't be used.
+pub fn offline(config: &Config) -> Result<(Zones, Map), Error> {
+    config.check().map_err(first)?;
+    let bound: Vec<_> = config.listen.iter().map(SocketAddr::ip).collect();
+    let zones = zone::build::zones(config, &bound).map_err(Error::Config)?;
+    let (map, _) = compile(
+        &inputs(config)?,
+        None,
+        &config.steering.constants(),
+        Instant::now(),
+    );
+    Ok((Zones::new(zones), map))
+}
+
 fn first(problems: Vec<Problem>) -> Error {
     let problem = problems.into_iter().next();
     Error::Config(problem.unwrap_or_else(|| Problem::new("", "unusable")))
@@ -272,8 +295,8 @@ async fn bind_admin(address: SocketAddr) -> Result<TcpListener, Error> {
         .map_err(|error| Error::Admin { address, error })
 }
 
-fn open_access_log(config: &Config) -> Result<AccessLog, Error> {
-    AccessLog::open(&config.access_log).map_err(|error| Error::AccessLog {
+fn open_access_log(config: &Config) -> Result<QueryLog, Error> {
+    QueryLog::open(&config.access_log, config.access_log_sample).map_err(|error| Error::AccessLog {
         target: config.access_log.to_string(),
         error,
     })
