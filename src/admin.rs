@@ -1,11 +1,11 @@
-//! Asking a node to do something on its admin listener, with a token.
+//! Asking a node on its admin listener: to do something, with a token, or to tell something.
 
 use std::fmt::Display;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
-use http::{Request, StatusCode};
+use http::{HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -15,8 +15,8 @@ use tokio::time::timeout;
 /// Connecting, asking and being answered: a node answers when what it did is on its disk.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// An answer is a line.
-const MAX_ANSWER: usize = 64 * 1024;
+/// An answer is a line, or a table a PoP a line.
+const MAX_ANSWER: usize = 1024 * 1024;
 
 /// Posts JSON to the admin listener `admin` (`http://HOST:PORT`) and returns the body of a 200.
 ///
@@ -28,23 +28,39 @@ pub(crate) async fn post(
     token: &str,
     body: Bytes,
 ) -> Result<Bytes, String> {
-    let asked = timeout(PATIENCE, ask(admin, path, token, body)).await;
+    let request = Request::post(path)
+        .header(AUTHORIZATION, format!("Bearer {token}"))
+        .header(CONTENT_TYPE, "application/json")
+        .body(Full::new(body));
+    patiently(admin, request).await
+}
+
+/// Gets `path` from the admin listener `admin` and returns the body of a 200.
+///
+/// # Errors
+/// As [`post`].
+pub(crate) async fn get(admin: &str, path: &str) -> Result<Bytes, String> {
+    patiently(admin, Request::get(path).body(Full::default())).await
+}
+
+async fn patiently(
+    admin: &str,
+    request: http::Result<Request<Full<Bytes>>>,
+) -> Result<Bytes, String> {
+    let mut request = request.map_err(|error| error.to_string())?;
+    let address = address(admin)?;
+    let host = HeaderValue::from_str(address).map_err(|error| error.to_string())?;
+    request.headers_mut().insert(HOST, host);
+    let asked = timeout(PATIENCE, ask(address, request)).await;
     asked.unwrap_or_else(|_| Err(format!("no answer within {PATIENCE:?}")))
 }
 
-async fn ask(admin: &str, path: &str, token: &str, body: Bytes) -> Result<Bytes, String> {
-    let address = address(admin)?;
+async fn ask(address: &str, request: Request<Full<Bytes>>) -> Result<Bytes, String> {
     let text = |error: &dyn Display| error.to_string();
     let stream = TcpStream::connect(address).await.map_err(|e| text(&e))?;
     let shaking = http1::handshake(TokioIo::new(stream)).await;
     let (mut sender, connection) = shaking.map_err(|e| text(&e))?;
     tokio::spawn(connection);
-    let request = Request::post(path)
-        .header(HOST, address)
-        .header(AUTHORIZATION, format!("Bearer {token}"))
-        .header(CONTENT_TYPE, "application/json")
-        .body(Full::new(body))
-        .map_err(|e| text(&e))?;
     let response = sender.send_request(request).await.map_err(|e| text(&e))?;
     let status = response.status();
     let body = Limited::new(response.into_body(), MAX_ANSWER);

@@ -10,6 +10,7 @@
 //! - [`check`]: `modcdn check FILE`.
 //! - [`policy`]: `modcdn policy test`.
 //! - [`client`]: `modcdn client`.
+//! - [`explain`], [`replay`]: `modcdn explain` and `modcdn dns replay`: where clients are led, and would be.
 //! - [`purge`]: `modcdn purge`, for the admin listeners of edges.
 //! - [`verify`], [`import`], [`retention`]: `modcdn verify|import|retention`, for an origin's store.
 //! - [`warm`]: `modcdn warm`, for edges and origins before a build.
@@ -24,11 +25,13 @@ mod bar;
 mod check;
 mod cli;
 mod client;
+mod explain;
 mod failure;
 mod import;
 mod keygen;
 mod policy;
 mod purge;
+mod replay;
 mod retention;
 mod roles;
 mod terminal;
@@ -85,6 +88,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Import(args) => import::run(&args),
         Command::Retention(args) => retention::run(&args),
         Command::Warm(args) => warm::run(&args),
+        Command::Explain(args) => explain::run(&args),
     }
 }
 
@@ -92,6 +96,7 @@ fn dns(args: &DnsArgs) -> Result<(), Failure> {
     match (&args.command, &args.config) {
         (Some(DnsCommand::Keygen(args)), _) => keygen::run(args),
         (Some(DnsCommand::Txt(command)), _) => txt::run(command),
+        (Some(DnsCommand::Replay(args)), _) => replay::run(args),
         (None, Some(config)) => roles::run(roles::Role::Dns, config),
         (None, None) => Err(Failure::Usage("--config FILE is needed to run".to_owned())),
     }

@@ -5,11 +5,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
-use modcdn_core::telemetry::{AccessLog, timestamp};
+use modcdn_core::telemetry::timestamp;
 use serde::Serialize;
 
 use crate::fast::{Fast, Ground, Table, Tally};
 use crate::metrics::{Metrics, code_label, type_label};
+use crate::querylog::QueryLog;
 use crate::respond::{Ask, Limited, Moment, Note, Responder, Transport};
 use crate::steer::Map;
 use crate::steering::Steering;
@@ -21,7 +22,7 @@ pub(crate) struct Answerer {
     pub(crate) responder: Responder,
     pub(crate) steering: Arc<Steering>,
     pub(crate) metrics: Metrics,
-    pub(crate) access_log: ArcSwap<AccessLog>,
+    pub(crate) access_log: ArcSwap<QueryLog>,
     pub(crate) fast: Fast,
 }
 
@@ -94,8 +95,13 @@ impl Round<'_> {
             map: &self.map,
         };
         // A line of the log tells more than is known on the short way.
-        if answerer.access_log.load().is_on() {
+        let access_log = answerer.access_log.load();
+        if access_log.takes() {
             let note = answerer.answer(query, &ask, on.map, out);
+            if let Some(note) = &note {
+                let line = answerer.line(note, &ask, on.map, out.len());
+                access_log.write(&line);
+            }
             return note.is_some() && !out.is_empty();
         }
         if let Some(hit) = self.table.answer(query, &ask, on, out) {
@@ -143,15 +149,12 @@ impl Answerer {
             .choice
             .map(|choice| map.answer(choice.answer).name.as_str());
         self.metrics.answered(ask.transport, &note, picked);
-        let access_log = self.access_log.load();
-        if access_log.is_on() {
-            access_log.write(&self.line(&note, ask, map, out.len()));
-        }
         Some(note)
     }
 
     fn line<'a>(&'a self, note: &Note, ask: &Ask, map: &'a Map, bytes: usize) -> Line<'a> {
         let question = note.question.as_ref();
+        let choice = note.choice.as_ref();
         Line {
             ts: timestamp(),
             role: "dns",
@@ -164,10 +167,12 @@ impl Answerer {
             rcode: code_label(note.code.into()),
             bytes,
             limited: note.limited.map(Limited::name),
-            pop: note
-                .choice
-                .map(|choice| map.answer(choice.answer).name.as_str()),
-            why: note.choice.map(|choice| choice.source.name()),
+            pop: choice.map(|choice| map.answer(choice.answer).name.as_str()),
+            why: choice.map(|choice| choice.source.name()),
+            via: choice.map(|choice| choice.via.name()),
+            scope: choice.map(|choice| choice.scope),
+            map: choice.map(|_| map.version()),
+            sample: self.access_log.load().sample(),
         }
     }
 }
@@ -194,4 +199,12 @@ struct Line<'a> {
     pop: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    via: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    map: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sample: Option<u32>,
 }

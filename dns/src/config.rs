@@ -16,6 +16,7 @@ pub mod zones;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZero;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
@@ -104,6 +105,8 @@ pub struct Config {
     pub admin: SocketAddr,
     /// Where the access log goes.
     pub access_log: AccessTarget,
+    /// One query in so many has a line there.
+    pub access_log_sample: NonZero<u32>,
     /// The zone, or the first of several.
     pub zone: Domain,
     /// Name servers of the zone; none: `ns1.<zone>` at the addresses of `listen`.
@@ -247,6 +250,7 @@ impl Default for Config {
             listen: vec![constant(DEFAULT_LISTEN)],
             admin: constant(DEFAULT_ADMIN),
             access_log: AccessTarget::Off,
+            access_log_sample: NonZero::<u32>::MIN,
             zone: constant(DEFAULT_ZONE),
             nameservers: Vec::new(),
             soa: Soa::default(),

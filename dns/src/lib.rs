@@ -16,6 +16,8 @@
 //! - What feeds the map: `probe` (HTTP checks), [`reports`] (what PoPs and other DNS nodes say), and
 //!   [`health`] (what it amounts to). [`steering`] makes maps of it, and holds the one in use;
 //!   `durable` is what outlives the process.
+//! - [`explain`] says to people why a client is led where it is; [`replay`] who would be led elsewhere
+//!   by another configuration; `querylog` is the access log as a sample.
 //!
 //! # Why not hickory-server
 //!
@@ -32,12 +34,14 @@ pub mod cookie;
 pub mod dnssec;
 pub mod dynamic;
 pub mod ecs;
+pub mod explain;
 pub mod fast;
 pub mod health;
 pub mod metrics;
 pub mod query;
 pub mod rates;
 pub mod reload;
+pub mod replay;
 pub mod reports;
 pub mod respond;
 pub mod server;
@@ -48,10 +52,11 @@ pub mod zone;
 mod answer;
 mod durable;
 mod probe;
+mod querylog;
 mod sockets;
 mod tcp;
 mod udp;
 
 pub use config::Config;
-pub use server::{Dns, Error, run};
+pub use server::{Dns, Error, offline, run};
 pub use sockets::BindError;

@@ -22,6 +22,7 @@ pub type Loader<'a> = dyn Fn() -> Result<Config, ConfigError> + 'a;
 /// needs a restart: a key that nobody thought of is refused, not ignored.
 const LIVE: &[&str] = &[
     "access_log",
+    "access_log_sample",
     "asn_pins",
     "checks",
     "draining",

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use modcdn_core::admin::{self, Admin, Endpoint};
 use modcdn_core::config::{Config as _, Problem};
-use modcdn_core::telemetry::AccessLog;
 use prometheus::Registry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,18 +22,20 @@ use crate::cookie::{Jar, SecretError};
 use crate::dnssec::file::FileError;
 use crate::dnssec::{self, Signing};
 use crate::dynamic::{Dynamic, StoreError, TxtEndpoint, unix_now};
+use crate::explain::ExplainEndpoint;
 use crate::fast::Fast;
 use crate::metrics::Metrics;
 use crate::probe::{Authorities, FirstRound, Probes, TlsError};
+use crate::querylog::QueryLog;
 use crate::rates::Rates;
 use crate::reload::{Loader, ReloadError, changes};
 use crate::reports::endpoint::{DrainEndpoint, PopsEndpoint, ReportsEndpoint};
 use crate::reports::file::ReportsFile;
 use crate::respond::{Moment, Responder, Settings};
 use crate::sockets::{BindError, Bound, bind};
-use crate::steer::{GeoError, Map};
+use crate::steer::{GeoError, Map, compile};
 use crate::steering::{self, Setup, Steering};
-use crate::zone::Zone;
+use crate::zone::{Zone, Zones};
 use crate::{tcp, udp, zone};
 
 mod setup;
@@ -146,7 +147,7 @@ pub struct Dns {
 /// What a configuration names, opened.
 struct Opened {
     authorities: Authorities,
-    access_log: AccessLog,
+    access_log: QueryLog,
     setup: Setup,
 }
 
@@ -371,6 +372,20 @@ fn open(config: &Config) -> Result<Opened, Error> {
     })
 }
 
+/// What a configuration comes to without a server: its zones, and the map with every PoP up and
+/// nothing measured. Reads the files that it names.
+///
+/// # Errors
+/// If the configuration makes no sense or a file can't be used.
+pub fn offline(config: &Config) -> Result<(Zones, Map), Error> {
+    config.check().map_err(first)?;
+    let bound: Vec<_> = config.listen.iter().map(SocketAddr::ip).collect();
+    let zones = zone::build::zones(config, &bound).map_err(Error::Config)?;
+    let setup = setup::of(config)?;
+    let (map, _) = compile(&setup.inputs, None, &setup.constants, Instant::now());
+    Ok((Zones::new(zones), map))
+}
+
 fn first(problems: Vec<Problem>) -> Error {
     let problem = problems.into_iter().next();
     Error::Config(problem.unwrap_or_else(|| Problem::new("", "unusable")))
@@ -382,6 +397,7 @@ fn endpoints(steering: &Arc<Steering>, dynamic: &Arc<Dynamic>) -> Vec<Box<dyn En
         Box::new(DrainEndpoint(steering.clone())),
         Box::new(PopsEndpoint(steering.clone())),
         Box::new(TxtEndpoint::new(dynamic.clone())),
+        Box::new(ExplainEndpoint::new(steering, dynamic.published())),
     ]
 }
 
@@ -405,8 +421,8 @@ async fn bind_admin(address: SocketAddr) -> Result<TcpListener, Error> {
         .map_err(|error| Error::Admin { address, error })
 }
 
-fn open_access_log(config: &Config) -> Result<AccessLog, Error> {
-    AccessLog::open(&config.access_log).map_err(|error| Error::AccessLog {
+fn open_access_log(config: &Config) -> Result<QueryLog, Error> {
+    QueryLog::open(&config.access_log, config.access_log_sample).map_err(|error| Error::AccessLog {
         target: config.access_log.to_string(),
         error,
     })

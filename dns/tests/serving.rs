@@ -415,9 +415,13 @@ async fn with_every_pop_down_every_pop_is_answered() {
 }
 
 async fn metrics(dns: &Dns) -> String {
+    get(dns, "/metrics").await
+}
+
+async fn get(dns: &Dns, path: &str) -> String {
     let mut stream = TcpStream::connect(dns.admin_address()).await.unwrap();
-    let request = b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
-    stream.write_all(request).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     timeout(LONG, stream.read_to_string(&mut answer))
         .await
@@ -462,9 +466,12 @@ async fn queries_are_counted_and_logged() {
         ("rcode", "NOERROR"),
         ("pop", "eu"),
         ("why", "pin"),
+        ("via", "subnet"),
     ] {
         assert_eq!(line[key], value, "{key} of {line}");
     }
+    assert_eq!((&line["scope"], &line["map"]), (&24.into(), &1.into()));
+    assert!(line.get("sample").is_none(), "{line}");
     dns.stop().await;
 }
 
@@ -477,4 +484,28 @@ async fn lines_of(path: &Path, count: usize) -> Vec<String> {
         }
         sleep(Duration::from_millis(5)).await;
     }
+}
+
+#[tokio::test]
+async fn a_choice_is_explained_on_the_admin_listener() {
+    let dns = Dns::start(config()).await.unwrap();
+    let json = get(&dns, "/explain?ip=192.0.2.9").await;
+    assert!(json.starts_with("HTTP/1.1 200"), "{json}");
+    let body = json.split("\r\n\r\n").nth(1).unwrap();
+    let said: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!(
+        (&said["answer"], &said["source"]),
+        (&"eu".into(), &"pin".into())
+    );
+    assert_eq!(
+        (&said["scope"], &said["name"]),
+        (&24.into(), &"go.test.".into())
+    );
+    let table = get(&dns, "/explain?ip=192.0.2.9&format=text").await;
+    assert!(table.contains("answer     eu: 127.0.0.11"), "{table}");
+    for (path, code) in [("/explain", 400), ("/explain?ip=192.0.2.9&name=x.", 404)] {
+        let answer = get(&dns, path).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {code}")), "{answer}");
+    }
+    dns.stop().await;
 }

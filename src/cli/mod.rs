@@ -1,6 +1,7 @@
 //! What can be typed, and the help text: [`nodes`] runs, [`serving`] talks to what runs, [`keeping`]
 //! works on an origin's files, [`steering`] is DNS.
 
+mod explaining;
 mod keeping;
 mod nodes;
 mod serving;
@@ -8,6 +9,7 @@ mod steering;
 
 use clap::{Parser, Subcommand};
 
+pub(crate) use self::explaining::{ExplainArgs, ReplayArgs};
 pub(crate) use self::keeping::{ImportArgs, PolicyTestArgs, RetentionArgs, VerifyArgs};
 pub(crate) use self::nodes::{CheckArgs, EdgeArgs, RoleArgs, UpArgs};
 pub(crate) use self::serving::{ClientArgs, PurgeArgs, Shell, WarmArgs};
@@ -69,6 +71,8 @@ pub(crate) enum Command {
     Retention(RetentionArgs),
     /// Ask an edge or an origin for all that a build will ask for
     Warm(WarmArgs),
+    /// Explain which PoP a client is led to, and why
+    Explain(ExplainArgs),
 }
 
 /// What can be asked of a policy.
@@ -113,6 +117,7 @@ mod tests {
             "Take a module cache of `go`, or an Athens' disk store",
             "Remove from an origin's store what its bounds make go",
             "Ask an edge or an origin for all that a build will ask for",
+            "Explain which PoP a client is led to",
             "  0  all went well",
             "  1  something failed",
             "  2  wrong usage",

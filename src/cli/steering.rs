@@ -7,6 +7,7 @@ use modcdn_core::units::Period;
 use modcdn_dns::config::Domain;
 use modcdn_dns::dnssec::{Algorithm, Role};
 
+use super::explaining::ReplayArgs;
 use super::nodes::ROLE_NOTES;
 
 /// Flags of `dns`: a configuration to run with, or one of its commands.
@@ -34,10 +35,12 @@ pub(crate) enum DnsCommand {
     /// Set or clear a TXT record on running servers, for certificates by DNS challenge (ACME DNS-01)
     #[command(subcommand)]
     Txt(TxtCommand),
+    /// Show who would be led elsewhere by another configuration, from a query log
+    Replay(ReplayArgs),
 }
 
 /// The admin listener of a DNS server with a default configuration.
-const DEFAULT_ADMIN: &str = "http://127.0.0.1:9053";
+pub(super) const DEFAULT_ADMIN: &str = "http://127.0.0.1:9053";
 
 const KEYGEN_NOTES: &str = "\
 Two files are made, and none is ever overwritten:
