@@ -129,8 +129,8 @@ pub(crate) fn modcdn(dir: &Path, database: &Path, query: &[u8]) -> Outcome<Conte
 
 /// What `modcdn dns --config FILE` does, without the other roles' code around it.
 pub(crate) fn run_modcdn(config: &str) -> Outcome<()> {
-    let config = serde_yaml::from_str(&fs::read_to_string(config)?)?;
-    Ok(modcdn_dns::run(config)?)
+    let load = || modcdn_core::config::load(Path::new(config));
+    Ok(modcdn_dns::run(load()?, &load)?)
 }
 
 /// This very bench, sending back what it receives: what the kernel's part of any server costs.

@@ -110,7 +110,7 @@ fn capacities(world: &World) -> Vec<f64> {
 
 enum Steerer<'a> {
     Oracle(&'a World),
-    Distance(&'a World, Vec<Vec<usize>>),
+    Distance(Vec<Vec<usize>>),
     Ours(Box<Ours<'a>>),
 }
 
@@ -121,7 +121,7 @@ impl<'a> Steerer<'a> {
             Contender::Distance => {
                 let ranked = world.units.iter();
                 let ranked = ranked.map(|unit| world.nearest(world.seen_at(unit)));
-                Self::Distance(world, ranked.collect())
+                Self::Distance(ranked.collect())
             }
             Contender::Ours { samples, at, loads } => {
                 Self::Ours(Box::new(Ours::new(world, samples, at, loads)))
@@ -136,7 +136,7 @@ impl<'a> Steerer<'a> {
                 let best = |unit| vec![world.best(unit, minute, up).0];
                 world.units.iter().map(best).collect()
             }
-            Self::Distance(_, ranked) => {
+            Self::Distance(ranked) => {
                 let first = |pops: &Vec<usize>| pops.iter().find(|pop| up[**pop]).copied();
                 ranked
                     .iter()

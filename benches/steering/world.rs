@@ -435,7 +435,7 @@ fn detour(a: Region, b: Region) -> f64 {
         (SouthAsia, SoutheastAsia) | (MiddleEast, SouthAsia) => 1.6,
         (LatinAmerica, LatinAmerica) | (Europe, EastAsia | SoutheastAsia) => 1.75,
         (SouthAsia, SouthAsia) | (SoutheastAsia, SoutheastAsia) => 1.8,
-        (MiddleEast, MiddleEast) | (Africa, MiddleEast) => 2.1,
+        (MiddleEast | Africa, MiddleEast) => 2.1,
         (Africa, Africa) => 2.4,
         (LatinAmerica, Africa) => 2.5,
         _ => 1.9,
