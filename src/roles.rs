@@ -49,7 +49,9 @@ pub(crate) fn run(role: Role, file: &Path) -> Result<(), Failure> {
             })
         }
         Role::Edge => run_edge(file, Start::Fresh),
-        Role::Dns => serve(role, file, modcdn_dns::run),
+        Role::Dns => serve(role, file, |config| {
+            modcdn_dns::run(config, &|| config::load(file))
+        }),
     }
 }
 

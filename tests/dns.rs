@@ -5,6 +5,7 @@ mod harness;
 use std::sync::OnceLock;
 
 use harness::cluster::{Cluster, Shared};
+use harness::command::modcdn;
 use harness::dig::Dig;
 use harness::until_true;
 
@@ -169,6 +170,90 @@ fn malformed_client_subnets_are_format_errors() {
         let answer = dig(&cluster).ask(&["go.test", "A", &option]);
         assert_eq!(answer.status, "FORMERR", "{fault}\n{}", answer.text);
     }
+}
+
+#[test]
+fn who_answers_is_told_to_who_asks_and_the_version_to_nobody() {
+    let cluster = cluster();
+    let dig = dig(&cluster);
+    let answer = dig.ask(&["go.test", "A", "+nsid"]);
+    assert!(answer.text.contains("(\"dns map="), "{}", answer.text);
+    let answer = dig.ask(&["id.server", "TXT", "CH"]);
+    assert!(answer.answers[0].contains("dns map="), "{}", answer.text);
+    let answer = dig.ask(&["version.bind", "TXT", "CH"]);
+    assert_eq!(answer.status, "REFUSED", "{}", answer.text);
+}
+
+#[test]
+fn a_cookie_is_learnt_and_then_shown() {
+    let cluster = cluster();
+    let dig = dig(&cluster);
+    let answer = dig.ask(&["go.test", "A", "+cookie=0123456789abcdef"]);
+    let cookie = answer.text.split("COOKIE: ").nth(1).expect("a cookie");
+    let cookie = cookie.split_whitespace().next().unwrap();
+    assert_eq!(cookie.len(), 48, "{}", answer.text);
+    let answer = dig.ask(&["go.test", "A", &format!("+cookie={cookie}")]);
+    assert!(
+        answer.text.contains(&format!("COOKIE: {cookie} (good)")),
+        "{}",
+        answer.text
+    );
+}
+
+#[test]
+fn edns_of_tomorrow_is_refused_with_todays() {
+    let cluster = cluster();
+    let dig = dig(&cluster);
+    let answer = dig.ask(&["go.test", "A", "+edns=1", "+noednsnegotiation"]);
+    assert_eq!(answer.status, "BADVERS", "{}", answer.text);
+    let answer = dig.ask(&["go.test", "A", "+ednsopt=65001:00ff", "+ednsflags=0x4000"]);
+    assert_eq!(answer.status, "NOERROR", "{}", answer.text);
+}
+
+#[test]
+fn a_zone_is_not_transferred_and_any_is_answered_with_the_least() {
+    let cluster = cluster();
+    let dig = dig(&cluster);
+    let answer = dig.ask(&["go.test", "ANY"]);
+    assert_eq!(answer.answers, ["\"RFC8482\" \"\""], "{}", answer.text);
+    let transfer = dig.try_ask(&["go.test", "AXFR"]);
+    assert!(transfer.is_none_or(|answer| answer.answers.is_empty()));
+}
+
+#[test]
+fn a_challenge_is_answered_with_what_was_set_until_it_is_cleared() {
+    let cluster = cluster();
+    let dig = dig(&cluster);
+    let admin = &cluster.node("dns").admin;
+    let token = cluster.data().join("conf/purge.token");
+    let txt = |arguments: &[&str]| {
+        let fixed = ["--admin", admin, "--token-file", token.to_str().unwrap()];
+        modcdn(&[&["dns", "txt"], arguments, &fixed].concat())
+    };
+    let serial = || {
+        let answer = dig.ask(&["go.test", "SOA"]);
+        let serial = answer.answers[0].split(' ').nth(2).map(str::to_owned);
+        serial.unwrap().parse::<u32>().unwrap()
+    };
+    let name = "_acme-challenge.go.test.";
+    let before = serial();
+    txt(&["set", name, "first"]).ends(0);
+    txt(&["set", name, "second", "--lifetime", "10m", "--json"]).ends(0);
+    let answer = dig.ask(&[name, "TXT"]);
+    assert_eq!(
+        answer.answers,
+        ["\"first\"", "\"second\""],
+        "{}",
+        answer.text
+    );
+    assert!(serial() > before);
+    txt(&["clear", name, "first"]).ends(0);
+    assert_eq!(dig.ask(&[name, "TXT"]).answers, ["\"second\""]);
+    txt(&["clear", name]).ends(0);
+    assert_eq!(dig.ask(&[name, "TXT"]).status, "NXDOMAIN");
+    let no = txt(&["set", "go.test.", "v"]).ends(1).stderr;
+    assert!(no.contains("_acme-challenge"), "{no}");
+    txt(&["set", "_acme-challenge.go.test", "v"]).ends(2);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 /// No configuration of ours is near this size; a larger file is somebody's mistake.
 pub const MAX_CONFIG_BYTES: u64 = 1 << 20;
@@ -142,6 +143,38 @@ pub fn parse<C: Config>(file: &str, text: &str) -> Result<C, ConfigError> {
             .collect(),
     })?;
     Ok(config)
+}
+
+/// The dotted names of the keys whose values differ between two configurations; a list counts as one
+/// value.
+pub fn changed<C: Config>(old: &C, new: &C) -> Vec<String> {
+    let mut found = Vec::new();
+    // A configuration came from text: it can be written as text again.
+    if let (Ok(old), Ok(new)) = (serde_json::to_value(old), serde_json::to_value(new)) {
+        compare("", &old, &new, &mut found);
+    }
+    found
+}
+
+fn compare(key: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
+    match (old, new) {
+        (Value::Object(old), Value::Object(new)) => {
+            let gone = old.keys().filter(|name| !new.contains_key(*name));
+            for name in new.keys().chain(gone) {
+                let key = if key.is_empty() {
+                    name.clone()
+                } else {
+                    format!("{key}.{name}")
+                };
+                let of = |object: &serde_json::Map<String, Value>| {
+                    object.get(name).cloned().unwrap_or(Value::Null)
+                };
+                compare(&key, &of(old), &of(new), found);
+            }
+        }
+        _ if old != new => found.push(key.to_owned()),
+        _ => {}
+    }
 }
 
 fn read_bounded(path: &Path) -> std::io::Result<String> {
@@ -290,5 +323,13 @@ mod tests {
     fn a_serialised_configuration_parses_to_itself() {
         let text = serde_yaml::to_string(&Sample::default()).unwrap();
         assert_eq!(parse::<Sample>("a.yaml", &text).unwrap(), Sample::default());
+    }
+
+    #[test]
+    fn the_keys_that_differ_are_named() {
+        let read = |text| parse::<Sample>("a.yaml", text).unwrap();
+        let (old, new) = (read("{}"), read("{size: 1GiB, waits: {connect: 6s}}"));
+        assert_eq!(changed(&old, &new), ["size", "waits.connect"]);
+        assert!(changed(&old, &old).is_empty());
     }
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use arc_swap::Guard;
+use arc_swap::{ArcSwap, Guard};
 use modcdn_core::telemetry::{AccessLog, timestamp};
 use serde::Serialize;
 
@@ -21,7 +21,7 @@ pub(crate) struct Answerer {
     pub(crate) responder: Responder,
     pub(crate) steering: Arc<Steering>,
     pub(crate) metrics: Metrics,
-    pub(crate) access_log: AccessLog,
+    pub(crate) access_log: ArcSwap<AccessLog>,
     pub(crate) fast: Fast,
 }
 
@@ -94,7 +94,7 @@ impl Round<'_> {
             map: &self.map,
         };
         // A line of the log tells more than is known on the short way.
-        if answerer.access_log.is_on() {
+        if answerer.access_log.load().is_on() {
             let note = answerer.answer(query, &ask, on.map, out);
             return note.is_some() && !out.is_empty();
         }
@@ -143,9 +143,9 @@ impl Answerer {
             .choice
             .map(|choice| map.answer(choice.answer).name.as_str());
         self.metrics.answered(ask.transport, &note, picked);
-        if self.access_log.is_on() {
-            self.access_log
-                .write(&self.line(&note, ask, map, out.len()));
+        let access_log = self.access_log.load();
+        if access_log.is_on() {
+            access_log.write(&self.line(&note, ask, map, out.len()));
         }
         Some(note)
     }

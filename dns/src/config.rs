@@ -1,9 +1,14 @@
 //! The role's configuration. `config/dns.yaml` shows every key with its default.
 
 mod check;
+pub mod checks;
 pub mod cookies;
+pub mod dnssec;
 pub mod dynamic;
+mod health_url;
 pub mod rates;
+pub mod reports;
+pub mod state;
 mod steering;
 mod values;
 pub mod zones;
@@ -18,11 +23,16 @@ use modcdn_core::telemetry::AccessTarget;
 use modcdn_core::units::{ByteSize, Period};
 use serde::{Deserialize, Serialize};
 
+pub use checks::{Checks, Damping};
 pub use cookies::Cookies;
+pub use dnssec::{Dnssec, KeyConfig};
 pub use dynamic::Dynamic;
+pub use health_url::{HealthUrl, HealthUrlError};
 pub use rates::Rates;
+pub use reports::Reports;
+pub use state::State;
 pub use steering::Steering;
-pub use values::{Domain, DomainError, HealthUrl, HealthUrlError};
+pub use values::{Domain, DomainError};
 pub use zones::{HttpsConfig, RecordConfig, RecordKind, SteeredName, ZoneConfig};
 
 /// Where queries are answered unless told otherwise.
@@ -66,15 +76,6 @@ pub const DEFAULT_TCP_IDLE: Period = Period::secs(10);
 
 /// How long a query may take to arrive once it has begun, and its answer to leave.
 pub const DEFAULT_TCP_STALL: Period = Period::secs(5);
-
-/// Time between two checks of a PoP.
-pub const DEFAULT_CHECK_INTERVAL: Period = Period::secs(1);
-
-/// How long a check may take.
-pub const DEFAULT_CHECK_TIMEOUT: Period = Period::secs(1);
-
-/// Checks running that change one's mind, either way.
-pub const DEFAULT_CHECK_COUNT: u32 = 2;
 
 /// How long open TCP connections may go on once the server is told to stop.
 pub const DEFAULT_GRACE: Period = Period::secs(5);
@@ -131,16 +132,24 @@ pub struct Config {
     pub geo: Geo,
     /// PoPs in the order in which clients of unknown place prefer them.
     pub order: Vec<String>,
+    /// PoPs that are to get no new clients, by name.
+    pub draining: Vec<String>,
     /// How PoPs are chosen.
     pub steering: Steering,
     /// How PoPs are checked.
     pub checks: Checks,
+    /// Who may report, and for how long what is reported counts.
+    pub reports: Reports,
+    /// What outlives the process.
+    pub state: State,
     /// Limits of UDP.
     pub udp: Udp,
     /// Limits of TCP.
     pub tcp: Tcp,
     /// DNS cookies.
     pub cookies: Cookies,
+    /// Keys and signatures.
+    pub dnssec: Dnssec,
     /// How much a network gets over UDP.
     pub rates: Rates,
     /// How long open TCP connections may go on once the server is told to stop.
@@ -201,20 +210,6 @@ pub struct Geo {
     pub asn: Option<PathBuf>,
 }
 
-/// How PoPs are checked.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Checks {
-    /// Time between two checks, give or take a tenth.
-    pub interval: Period,
-    /// How long a check may take, connecting included.
-    pub timeout: Period,
-    /// Failures running that take a PoP out.
-    pub fall: u32,
-    /// Successes running that bring it back.
-    pub rise: u32,
-}
-
 /// Limits of UDP.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -266,11 +261,15 @@ impl Default for Config {
             asn_pins: BTreeMap::new(),
             geo: Geo::default(),
             order: Vec::new(),
+            draining: Vec::new(),
             steering: Steering::default(),
             checks: Checks::default(),
+            reports: Reports::default(),
+            state: State::default(),
             udp: Udp::default(),
             tcp: Tcp::default(),
             cookies: Cookies::default(),
+            dnssec: Dnssec::default(),
             rates: Rates::default(),
             grace: DEFAULT_GRACE,
         }
@@ -289,17 +288,6 @@ impl Default for Soa {
             retry: Period::secs(600),
             expire: Period::secs(604_800),
             negative_ttl: DEFAULT_NEGATIVE_TTL,
-        }
-    }
-}
-
-impl Default for Checks {
-    fn default() -> Self {
-        Self {
-            interval: DEFAULT_CHECK_INTERVAL,
-            timeout: DEFAULT_CHECK_TIMEOUT,
-            fall: DEFAULT_CHECK_COUNT,
-            rise: DEFAULT_CHECK_COUNT,
         }
     }
 }

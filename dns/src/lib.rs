@@ -3,7 +3,7 @@
 //!
 //! The modules, in the order data flows through them:
 //!
-//! - [`config`]: the role's YAML; [`server`]: binding, starting and stopping.
+//! - [`config`]: the role's YAML; [`server`]: binding, starting and stopping; [`reload`]: SIGHUP.
 //! - `udp` and `tcp`: sockets and connections, with their limits; `answer`: what both share, with
 //!   metrics and the access log.
 //! - [`fast`]: the short way from a plain query to its answer, byte for byte the one that [`respond`]
@@ -11,9 +11,11 @@
 //! - [`respond`]: bytes of a query to bytes of its answer, a pure function. Within it [`query`]
 //!   (reading), [`ecs`] (the client subnet), [`cookie`] and [`rates`] (who gets how much), [`zone`]
 //!   (which names exist). [`dynamic`]: TXT records that come and go, and the zones' serials.
+//! - [`dnssec`]: signatures and signed denials, for zones that have keys.
 //! - [`steer`]: which PoP, and why: an immutable map, pins, a geo database, distances.
-//! - `probe` (HTTP checks) and [`health`] (what they mean) make the next map; [`steering`] holds
-//!   the one in use.
+//! - What feeds the map: `probe` (HTTP checks), [`reports`] (what PoPs and other DNS nodes say), and
+//!   [`health`] (what it amounts to). [`steering`] makes maps of it, and holds the one in use;
+//!   `durable` is what outlives the process.
 //!
 //! # Why not hickory-server
 //!
@@ -35,6 +37,8 @@ pub mod health;
 pub mod metrics;
 pub mod query;
 pub mod rates;
+pub mod reload;
+pub mod reports;
 pub mod respond;
 pub mod server;
 pub mod steer;
@@ -42,6 +46,7 @@ pub mod steering;
 pub mod zone;
 
 mod answer;
+mod durable;
 mod probe;
 mod sockets;
 mod tcp;

@@ -1,7 +1,7 @@
 //! Every metric of the role: name, unit and help side by side.
 
 use modcdn_core::telemetry::register;
-use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 use crate::respond::{Note, SubnetUse, Transport};
 
@@ -23,9 +23,6 @@ pub struct Metrics {
     /// TCP connections open.
     pub tcp_connections: IntGauge,
     tcp_cut: IntCounterVec,
-    pop_healthy: IntGaugeVec,
-    health_changes: IntCounterVec,
-    map_version: IntGauge,
 }
 
 impl Metrics {
@@ -73,22 +70,6 @@ impl Metrics {
                 "TCP connections not taken or cut off, by why",
                 &["reason"],
             ),
-            pop_healthy: register(
-                registry,
-                IntGaugeVec::new(
-                    Opts::new(
-                        "modcdn_dns_pop_healthy",
-                        "1 if the PoP looks healthy from here",
-                    ),
-                    &["pop"],
-                ),
-            ),
-            health_changes: counters(
-                "modcdn_dns_health_changes_total",
-                "Changes of a PoP's health, by the new state",
-                &["pop", "to"],
-            ),
-            map_version: gauge("modcdn_dns_map_version", "Version of the map in use"),
         }
     }
 
@@ -140,25 +121,6 @@ impl Metrics {
     /// Counts a TCP connection that wasn't taken or was cut off.
     pub fn tcp_cut(&self, reason: &str) {
         self.tcp_cut.with_label_values(&[reason]).inc();
-    }
-
-    /// Notes a PoP's health.
-    pub fn set_health(&self, pop: &str, healthy: bool) {
-        self.pop_healthy
-            .with_label_values(&[pop])
-            .set(i64::from(healthy));
-    }
-
-    /// Counts a change of a PoP's health.
-    pub fn health_changed(&self, pop: &str, healthy: bool) {
-        self.set_health(pop, healthy);
-        let to = if healthy { "up" } else { "down" };
-        self.health_changes.with_label_values(&[pop, to]).inc();
-    }
-
-    /// Notes the map in use.
-    pub fn set_map_version(&self, version: u64) {
-        self.map_version.set(version.cast_signed());
     }
 }
 

@@ -66,6 +66,8 @@ pub struct Edns {
     pub payload: u16,
     /// The DO bit, to be copied into the answer (RFC 3225).
     pub dnssec_ok: bool,
+    /// The CO bit: compact denials may have the code NXDOMAIN (RFC 9824 §5).
+    pub compact_ok: bool,
     /// The client subnet, validated.
     pub subnet: Option<ClientSubnet>,
     /// The cookie, well-formed; of several the first (RFC 7873 §4).
@@ -153,6 +155,7 @@ impl Draft {
         self.edns = Some(Edns {
             payload: record.class,
             dnssec_ok: flags & 0x80 != 0,
+            compact_ok: flags & 0x40 != 0,
             subnet: None,
             cookie: None,
             nsid: false,

@@ -2,11 +2,12 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use modcdn_core::admin::{self, Admin};
+use arc_swap::ArcSwap;
+use modcdn_core::admin::{self, Admin, Endpoint};
 use modcdn_core::config::{Config as _, Problem};
 use modcdn_core::telemetry::AccessLog;
 use prometheus::Registry;
@@ -19,17 +20,24 @@ use tokio::time::timeout;
 use crate::answer::Answerer;
 use crate::config::Config;
 use crate::cookie::{Jar, SecretError};
+use crate::dnssec::file::FileError;
+use crate::dnssec::{self, Signing};
 use crate::dynamic::{Dynamic, StoreError, TxtEndpoint, unix_now};
 use crate::fast::Fast;
-use crate::health::Rule;
 use crate::metrics::Metrics;
+use crate::probe::{Authorities, FirstRound, Probes, TlsError};
 use crate::rates::Rates;
-use crate::respond::{Responder, Settings};
+use crate::reload::{Loader, ReloadError, changes};
+use crate::reports::endpoint::{DrainEndpoint, PopsEndpoint, ReportsEndpoint};
+use crate::reports::file::ReportsFile;
+use crate::respond::{Moment, Responder, Settings};
 use crate::sockets::{BindError, Bound, bind};
-use crate::steer::{Asns, GeoError, Inputs, Map, Places, Point, Pop};
-use crate::steering::Steering;
-use crate::zone::build::families;
-use crate::{probe, tcp, udp, zone};
+use crate::steer::{GeoError, Map};
+use crate::steering::{self, Setup, Steering};
+use crate::zone::Zone;
+use crate::{tcp, udp, zone};
+
+mod setup;
 
 /// On top of the grace period, for tasks to notice that it is over.
 const STOP_MARGIN: Duration = Duration::from_secs(1);
@@ -59,12 +67,18 @@ pub enum Error {
         /// What is wrong with it.
         error: GeoError,
     },
+    /// Https checks can't be made.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// What is kept of the zones can't be used.
     #[error(transparent)]
     Dynamic(#[from] StoreError),
     /// There are no secrets for cookies.
     #[error(transparent)]
     Cookies(#[from] SecretError),
+    /// A zone's key can't be used.
+    #[error("dnssec: {0}")]
+    Key(#[from] FileError),
     /// The access log can't be written.
     #[error("access log {target}: {error}")]
     AccessLog {
@@ -78,11 +92,12 @@ pub enum Error {
     Runtime(#[from] io::Error),
 }
 
-/// Runs a DNS server until SIGTERM or SIGINT.
+/// Runs a DNS server until SIGTERM or SIGINT. At SIGHUP the configuration is read again with `again`
+/// and takes the place of `config`, whole or not at all.
 ///
 /// # Errors
 /// If it can't start.
-pub fn run(config: Config) -> Result<(), Error> {
+pub fn run(config: Config, again: &Loader<'_>) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("dns")
@@ -90,10 +105,17 @@ pub fn run(config: Config) -> Result<(), Error> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let dns = Dns::start(config).await?;
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut dns = Dns::start(config).await?;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => {
+                    // What went wrong is logged and counted there.
+                    let _ = dns.reload(again).await;
+                }
+            }
         }
         dns.stop().await;
         Ok(())
@@ -105,13 +127,27 @@ pub struct Dns {
     addresses: Vec<SocketAddr>,
     admin_address: SocketAddr,
     admin: Arc<Admin>,
-    steering: Arc<Steering>,
+    answerer: Arc<Answerer>,
+    dynamic: Arc<Dynamic>,
+    /// Of zones that have keys.
+    signing: Option<Arc<Signing>>,
     stop: watch::Sender<bool>,
-    grace: Duration,
+    /// The configuration in use.
+    config: Config,
     /// What answers queries: ends by itself once told to stop.
     serving: JoinSet<()>,
-    /// Checks and the admin listener: end when dropped.
+    /// Maps, what is kept, and the admin listener: end when dropped.
     watching: JoinSet<()>,
+    /// What a reload replaces: ends when dropped.
+    probes: Probes,
+    reports: JoinSet<()>,
+}
+
+/// What a configuration names, opened.
+struct Opened {
+    authorities: Authorities,
+    access_log: AccessLog,
+    setup: Setup,
 }
 
 impl Dns {
@@ -123,43 +159,101 @@ impl Dns {
         config.check().map_err(first)?;
         let registry = Registry::new();
         let metrics = Metrics::new(&registry);
-        let steering = Arc::new(Steering::new(
-            inputs(&config)?,
-            config.steering.constants(),
-            rule(&config),
-            metrics.clone(),
-        ));
+        let (opened, config) = blocking(move || Ok((open(&config)?, config))).await?;
+        let (dir, of_map) = (config.state.dir.clone(), steering::Metrics::new(&registry));
+        let setup = opened.setup;
+        let steering = blocking(move || Ok(Arc::new(Steering::open(setup, dir, of_map)))).await?;
         let bound = bind_all(&config)?;
         let addresses: Vec<_> = bound.iter().map(|bound| bound.address).collect();
-        let dynamic = start_dynamic(&config, &addresses)?;
-        let endpoint = TxtEndpoint::new(dynamic.clone());
-        let admin = Admin::with("dns", registry, vec![Box::new(endpoint)]);
+        let signing = dnssec::load(&config.dnssec, dnssec::Metrics::new(&registry))?;
+        let signing = signing.map(Arc::new);
+        let dynamic = Dynamic::start(
+            config.dynamic.clone(),
+            zones(&config, &addresses, signing.as_deref())?,
+            unix_now(),
+        )?;
+        let admin = Admin::with("dns", registry, endpoints(&steering, &dynamic));
         let admin_listener = bind_admin(config.admin).await?;
         let admin_address = admin_listener.local_addr()?;
         let answerer = Arc::new(Answerer {
             node: config.name.clone(),
-            responder: Responder::new(dynamic.published(), settings(&config)?),
+            responder: Responder::new(dynamic.published(), settings(&config, signing.clone())?),
             steering: steering.clone(),
             metrics,
-            access_log: open_access_log(&config)?,
+            access_log: ArcSwap::from_pointee(opened.access_log),
             fast: Fast::default(),
         });
         let (stop, stopped) = watch::channel(false);
+        let (probes, first_round) = Probes::start(&config, &opened.authorities, &steering);
         let mut dns = Self {
             addresses,
             admin_address,
             admin,
-            steering,
+            answerer,
+            dynamic,
             stop,
-            grace: *config.grace,
             serving: JoinSet::new(),
             watching: JoinSet::new(),
+            probes,
+            reports: JoinSet::new(),
+            signing,
+            config,
         };
-        dns.serve(bound, &answerer, &config, &stopped)?;
-        dns.watch(admin_listener, &config);
-        dns.watching.spawn(dynamic.keep_expiring());
-        tracing::info!(addresses = ?dns.addresses, zone = %config.zone, "answering");
+        if let Some(signing) = &dns.signing {
+            signing.prepare(
+                &dns.answerer.responder.zones(),
+                &dns.map(),
+                Moment::now().unix,
+            );
+            let (zones, steering) = (dns.dynamic.published(), dns.steering().clone());
+            let keeping = dnssec::keep(signing.clone(), zones, steering);
+            dns.watching.spawn(keeping);
+        }
+        dns.serve(bound, &stopped)?;
+        dns.watch(admin_listener, first_round);
+        dns.read_reports();
+        dns.watching.spawn(dns.dynamic.clone().keep_expiring());
+        tracing::info!(addresses = ?dns.addresses, zone = %dns.config.zone, "answering");
         Ok(dns)
+    }
+
+    /// Reads the configuration again and applies it, whole or not at all: what went wrong is logged
+    /// and counted.
+    ///
+    /// # Errors
+    /// Why everything stays as it was.
+    pub async fn reload(&mut self, again: &Loader<'_>) -> Result<(), ReloadError> {
+        let reloaded = self.try_reload(again).await;
+        self.steering().metrics().reloaded(reloaded.is_ok());
+        match &reloaded {
+            Ok(changed) => tracing::info!(?changed, "configuration reloaded"),
+            Err(why) => tracing::error!(%why, "configuration not reloaded, the old one stays"),
+        }
+        reloaded.map(drop)
+    }
+
+    async fn try_reload(&mut self, again: &Loader<'_>) -> Result<Vec<String>, ReloadError> {
+        let config = again()?;
+        let changed = changes(&self.config, &config)?;
+        let zones = zones(&config, &self.addresses, self.signing.as_deref())?;
+        let steering = self.steering().clone();
+        let (opened, map, config) = blocking(move || {
+            let opened = open(&config)?;
+            let map = steering.prepare(&opened.setup);
+            Ok((opened, map, config))
+        })
+        .await?;
+        // From here on nothing can fail.
+        self.steering().adopt(opened.setup, map);
+        self.dynamic.replace(zones, unix_now());
+        self.answerer.access_log.store(Arc::new(opened.access_log));
+        let (probes, _) = Probes::start(&config, &opened.authorities, self.steering());
+        self.probes = probes;
+        let before = std::mem::replace(&mut self.config, config).reports;
+        if !self.config.reports.reads_as(&before) {
+            self.read_reports();
+        }
+        Ok(changed)
     }
 
     /// The addresses bound, each for UDP and TCP.
@@ -183,7 +277,11 @@ impl Dns {
     /// The map in use.
     #[must_use]
     pub fn map(&self) -> Arc<Map> {
-        self.steering.snapshot()
+        self.steering().snapshot()
+    }
+
+    fn steering(&self) -> &Arc<Steering> {
+        &self.answerer.steering
     }
 
     /// Stops accepting, answers what has arrived, lets TCP connections end within the grace period.
@@ -192,18 +290,18 @@ impl Dns {
         // Nobody left to be told is fine too.
         let _ = self.stop.send(true);
         let ended = async { while self.serving.join_next().await.is_some() {} };
-        if timeout(self.grace + STOP_MARGIN, ended).await.is_err() {
+        if timeout(*self.config.grace + STOP_MARGIN, ended)
+            .await
+            .is_err()
+        {
             tracing::warn!("some connections were cut off at the end of the grace period");
         }
+        let steering = self.steering().clone();
+        let _ = tokio::task::spawn_blocking(move || steering.keep_all()).await;
     }
 
-    fn serve(
-        &mut self,
-        bound: Vec<Bound>,
-        answerer: &Arc<Answerer>,
-        config: &Config,
-        stopped: &watch::Receiver<bool>,
-    ) -> io::Result<()> {
+    fn serve(&mut self, bound: Vec<Bound>, stopped: &watch::Receiver<bool>) -> io::Result<()> {
+        let (config, answerer) = (&self.config, &self.answerer);
         let limits = tcp::Limits::new(&config.tcp, *config.grace);
         for Bound { tcp, udp, .. } in bound {
             for (index, socket) in udp.into_iter().enumerate() {
@@ -220,24 +318,57 @@ impl Dns {
         Ok(())
     }
 
-    fn watch(&mut self, listener: TcpListener, config: &Config) {
-        if config.pops.is_empty() {
+    fn watch(&mut self, listener: TcpListener, first_round: FirstRound) {
+        if self.config.pops.is_empty() {
             tracing::warn!("no pops are configured: the steered name has no addresses");
         }
-        let mut first_round = probe::start(config, &self.steering, &mut self.watching);
         let admin = self.admin.clone();
         admin
             .readiness()
             .set_unready("checking the pops for the first time");
         self.watching.spawn(async move {
-            // Nothing is ever sent; the channel ends with the last first check.
-            let _ = first_round.recv().await;
+            first_round.over().await;
             admin.readiness().set_ready();
         });
+        let steering = self.steering().clone();
+        self.watching.spawn(steering.compile_for_ever());
+        let steering = self.steering().clone();
+        self.watching.spawn(steering.tick_for_ever());
+        let steering = self.steering().clone();
+        self.watching
+            .spawn(steering.keep_for_ever(*self.config.state.interval));
         let admin = self.admin.clone();
         self.watching
             .spawn(admin::serve(listener, admin, std::future::pending()));
     }
+
+    /// Reads the file of reports from now on, if there is one.
+    fn read_reports(&mut self) {
+        self.reports = JoinSet::new();
+        let reports = &self.config.reports;
+        if let Some(path) = &reports.file {
+            let file = ReportsFile::new(path, reports.file_size.as_u64());
+            let reading = file.watch(self.answerer.steering.clone(), *reports.look);
+            self.reports.spawn(reading);
+        }
+    }
+}
+
+/// Does what blocks where it may.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(io::Error::other)?
+}
+
+/// Opens the files that a configuration names. Blocks.
+fn open(config: &Config) -> Result<Opened, Error> {
+    Ok(Opened {
+        authorities: Authorities::load(config)?,
+        access_log: open_access_log(config)?,
+        setup: setup::of(config)?,
+    })
 }
 
 fn first(problems: Vec<Problem>) -> Error {
@@ -245,11 +376,13 @@ fn first(problems: Vec<Problem>) -> Error {
     Error::Config(problem.unwrap_or_else(|| Problem::new("", "unusable")))
 }
 
-fn rule(config: &Config) -> Rule {
-    Rule {
-        fall: config.checks.fall,
-        rise: config.checks.rise,
-    }
+fn endpoints(steering: &Arc<Steering>, dynamic: &Arc<Dynamic>) -> Vec<Box<dyn Endpoint>> {
+    vec![
+        Box::new(ReportsEndpoint(steering.clone())),
+        Box::new(DrainEndpoint(steering.clone())),
+        Box::new(PopsEndpoint(steering.clone())),
+        Box::new(TxtEndpoint::new(dynamic.clone())),
+    ]
 }
 
 fn bind_all(config: &Config) -> Result<Vec<Bound>, BindError> {
@@ -279,13 +412,20 @@ fn open_access_log(config: &Config) -> Result<AccessLog, Error> {
     })
 }
 
-fn start_dynamic(config: &Config, bound: &[SocketAddr]) -> Result<Arc<Dynamic>, Error> {
+fn zones(
+    config: &Config,
+    bound: &[SocketAddr],
+    signing: Option<&Signing>,
+) -> Result<Vec<Zone>, Error> {
     let bound: Vec<_> = bound.iter().map(SocketAddr::ip).collect();
-    let zones = zone::build::zones(config, &bound).map_err(Error::Config)?;
-    Ok(Dynamic::start(config.dynamic.clone(), zones, unix_now())?)
+    let mut zones = zone::build::zones(config, &bound).map_err(Error::Config)?;
+    if let Some(signing) = signing {
+        dnssec::publish(&mut zones, signing);
+    }
+    Ok(zones)
 }
 
-fn settings(config: &Config) -> Result<Settings, Error> {
+fn settings(config: &Config, signing: Option<Arc<Signing>>) -> Result<Settings, Error> {
     let cookies = match (&config.cookies.enabled, &config.cookies.secret_file) {
         (false, _) => None,
         (true, Some(path)) => Some(Jar::open(path)?),
@@ -298,59 +438,6 @@ fn settings(config: &Config) -> Result<Settings, Error> {
         idle: *config.tcp.idle,
         cookies,
         rates: limits.map(|limits| Rates::new(limits, Instant::now())),
+        signing,
     })
-}
-
-fn inputs(config: &Config) -> Result<Inputs, Error> {
-    let index = |name: &String| config.pop_index(name);
-    let pins = config.pins.iter();
-    let systems = config.asn_pins.iter();
-    let bias = |pop: &crate::config::Pop| config.steering.bias.get(&pop.name).copied();
-    Ok(Inputs {
-        views: config.views(),
-        pops: config.pops.iter().map(pop).collect(),
-        order: config.order.iter().filter_map(index).collect(),
-        pins: pins
-            .filter_map(|(prefix, name)| Some((*prefix, index(name)?)))
-            .collect(),
-        asn_pins: Arc::new(
-            systems
-                .filter_map(|(asn, name)| Some((*asn, index(name)?)))
-                .collect(),
-        ),
-        geo: open(config.geo.database.as_ref(), Places::open)?,
-        asns: open(config.geo.asn.as_ref(), Asns::open)?,
-        bias: config
-            .pops
-            .iter()
-            .map(|pop| bias(pop).unwrap_or(0.0))
-            .collect(),
-        ..Inputs::default()
-    })
-}
-
-fn open<T>(
-    path: Option<&PathBuf>,
-    read: impl Fn(&Path) -> Result<T, GeoError>,
-) -> Result<Option<Arc<T>>, Error> {
-    let opened = path.map(|path| {
-        read(path).map(Arc::new).map_err(|error| Error::Geo {
-            path: path.clone(),
-            error,
-        })
-    });
-    opened.transpose()
-}
-
-fn pop(pop: &crate::config::Pop) -> Pop {
-    let (v4, v6) = families(pop.addresses.iter().copied());
-    Pop {
-        name: pop.name.clone(),
-        v4,
-        v6,
-        at: Point {
-            latitude: pop.latitude,
-            longitude: pop.longitude,
-        },
-    }
 }

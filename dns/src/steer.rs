@@ -29,6 +29,7 @@ mod countries;
 mod explain;
 mod geo;
 mod layout;
+mod life;
 mod prior;
 mod samples;
 mod scope;
@@ -44,7 +45,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ipnet::IpNet;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use changes::{Cause, Changes, MAX_MOVES, Move};
 pub use compile::compile;
@@ -180,7 +181,7 @@ pub struct Answer {
 }
 
 /// The state of a PoP.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
     /// It may be answered.
@@ -251,14 +252,14 @@ impl Inputs {
 pub struct Map {
     version: u64,
     answers: Answers,
-    views: Vec<Led>,
+    views: Vec<Arc<Led>>,
     /// The part of each PoP's units that is led elsewhere.
     shed: Vec<f64>,
     /// What it was made of, without the samples.
     inputs: Inputs,
     constants: Constants,
-    world: World,
-    layout: Layout,
+    world: Arc<World>,
+    layout: Arc<Layout>,
     at: Instant,
     /// When evidence for moves was last counted.
     evidence_at: Instant,

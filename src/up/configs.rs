@@ -123,6 +123,8 @@ impl Source<'_> {
             ..Default::default()
         };
         config.checks.interval = HEALTH_INTERVAL;
+        config.dynamic.file = Some(self.folders.dns_records());
+        config.dynamic.token_file = Some(self.folders.purge_token());
         for (region, http) in self.plan.edges() {
             config.order.push(region.name.to_owned());
             config.pops.push(pop(region, http)?);

@@ -93,6 +93,11 @@ impl Folders {
         self.data.join("origin")
     }
 
+    /// The records of the DNS server that come and go.
+    pub(crate) fn dns_records(&self) -> PathBuf {
+        self.data.join("dns").join("dynamic.json")
+    }
+
     fn configs(&self) -> PathBuf {
         self.data.join("conf")
     }

@@ -1,6 +1,6 @@
 //! What the end-to-end tests share, in the order a test meets it: [`modules`] brings real modules,
 //! [`upstream`] plays a proxy with faults, [`sumdb`] a checksum database, [`forge`] a site with Git repositories ([`repository`]), [`certificate`] an authority, [`cluster`] runs `modcdn up`, [`node`] a single role, [`faulty_disk`] gives it a disk that fails,
-//! [`go`], [`dig`], [`http`] and [`raw`] are the clients, [`command`] runs what ends by itself, [`observe`] reads metrics and access logs.
+//! [`go`], [`dig`], [`validators`], [`http`] and [`raw`] are the clients, [`command`] runs what ends by itself, [`observe`] reads metrics and access logs.
 //!
 //! Nothing here sleeps for a fixed time: a test waits for a fact with [`until`], under a deadline.
 
@@ -33,6 +33,7 @@ pub mod s3;
 pub mod scratch;
 pub mod sumdb;
 pub mod upstream;
+pub mod validators;
 pub mod zip;
 
 use std::path::Path;

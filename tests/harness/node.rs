@@ -76,6 +76,11 @@ impl Node {
         Node::new("edge", &base, overrides, disk.environment())
     }
 
+    /// A DNS server with the configuration `base`, and `overrides` laid over it.
+    pub fn dns(base: &str, overrides: &str) -> Node {
+        Node::new("dns", base, overrides, Vec::new())
+    }
+
     fn new(
         role: &'static str,
         base: &str,
@@ -251,7 +256,8 @@ impl Node {
         self.data().join("store")
     }
 
-    fn data(&self) -> PathBuf {
+    /// The folder that `DATA` stands for in its configuration.
+    pub fn data(&self) -> PathBuf {
         self.scratch.path().join("data")
     }
 

@@ -13,6 +13,7 @@ impl Checked for Config {
         let mut problems = Vec::new();
         self.check_addresses(&mut problems);
         self.check_zones(&mut problems);
+        self.check_dnssec(&mut problems);
         self.rates.check(&mut problems);
         self.dynamic.check(&mut problems);
         self.check_pops(&mut problems);
@@ -20,6 +21,9 @@ impl Checked for Config {
         self.steering
             .check(|name| self.pop_index(name).is_some(), &mut problems);
         self.check_limits(&mut problems);
+        self.checks.check(&mut problems);
+        self.reports.check(&mut problems);
+        self.state.check(&mut problems);
         if problems.is_empty() {
             Ok(())
         } else {
@@ -102,12 +106,10 @@ impl Config {
             let message = "need a database of autonomous systems: set geo.asn";
             problems.push(Problem::new("asn_pins", message));
         }
-        for pop in self
-            .order
-            .iter()
-            .filter(|pop| self.pop_index(pop).is_none())
-        {
-            problems.push(Problem::new("order", format!("no pop is named {pop:?}")));
+        for (key, names) in [("order", &self.order), ("draining", &self.draining)] {
+            for pop in names.iter().filter(|pop| self.pop_index(pop).is_none()) {
+                problems.push(Problem::new(key, format!("no pop is named {pop:?}")));
+            }
         }
     }
 
@@ -169,16 +171,9 @@ impl Config {
             "tcp.per_client",
             "must be above zero",
         );
-        for (key, period) in [
-            ("tcp.idle", self.tcp.idle),
-            ("tcp.stall", self.tcp.stall),
-            ("checks.interval", self.checks.interval),
-            ("checks.timeout", self.checks.timeout),
-        ] {
+        for (key, period) in [("tcp.idle", self.tcp.idle), ("tcp.stall", self.tcp.stall)] {
             needs(!period.is_zero(), key, "must be above zero");
         }
-        needs(self.checks.fall > 0, "checks.fall", "must be above zero");
-        needs(self.checks.rise > 0, "checks.rise", "must be above zero");
     }
 }
 

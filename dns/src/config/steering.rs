@@ -115,7 +115,7 @@ impl Steering {
     pub(super) fn check(&self, is_pop: impl Fn(&str) -> bool, problems: &mut Vec<Problem>) {
         let mut needs = |good: bool, key: &str, message: &str| {
             if !good {
-                problems.push(Problem::new(&format!("steering.{key}"), message));
+                problems.push(Problem::new(format!("steering.{key}"), message));
             }
         };
         let day = Period::secs(86_400);
@@ -225,10 +225,10 @@ mod tests {
         refused("prior_samples", |s| s.prior_samples = -1.0);
         refused("ttl_least", |s| s.ttl_least = Period::secs(121));
         refused("ttl_most", |s| s.ttl_most = Period::secs(86_401));
-        refused("bias", |s| drop(s.bias.insert("xx".to_owned(), 1.0)));
+        refused("bias", |s| s.bias = [("xx".to_owned(), 1.0)].into());
         refused("bias", |s| {
-            drop(s.bias.insert("eu".to_owned(), f64::INFINITY))
+            s.bias = [("eu".to_owned(), f64::INFINITY)].into();
         });
-        assert_eq!(problems(|s| drop(s.bias.insert("eu".to_owned(), -3.0))), "");
+        assert_eq!(problems(|s| s.bias = [("eu".to_owned(), -3.0)].into()), "");
     }
 }

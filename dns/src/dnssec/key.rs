@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use hickory_proto::dnssec::crypto::{EcdsaSigningKey, Ed25519SigningKey};
 use hickory_proto::dnssec::rdata::{CDNSKEY, CDS, DNSKEY, DNSSECRData, DS};
 use hickory_proto::dnssec::{self, DigestType, PublicKey, SigningKey, TBS};
-use hickory_proto::rr::{Name, RData};
+use hickory_proto::rr::{Name, RData, RecordType};
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +55,20 @@ impl Role {
     #[must_use]
     pub fn is_entry_point(self) -> bool {
         self != Self::Zsk
+    }
+
+    /// Whether it signs records of a type.
+    #[must_use]
+    pub fn signs(self, kind: RecordType) -> bool {
+        let about_keys = matches!(
+            kind,
+            RecordType::DNSKEY | RecordType::CDS | RecordType::CDNSKEY
+        );
+        match self {
+            Self::Csk => true,
+            Self::Ksk => about_keys,
+            Self::Zsk => !about_keys,
+        }
     }
 
     /// The flags of its DNSKEY record.

@@ -8,13 +8,19 @@ use crate::query::{self, Edns};
 use crate::steer::Map;
 use crate::{cookie, ecs};
 
+/// The CO bit among the flags (RFC 9824 §5.1).
+const COMPACT_OK: u16 = 0x4000;
+
 impl Settings {
-    /// Says what we take over UDP, keeps the DO bit, and answers each option that was understood. The
+    /// Says what we take over UDP, keeps the DO and CO bits, and answers each option that was understood. The
     /// client subnet comes last, with the scope for which the answer holds.
     pub(super) fn opt(&self, asked: &Edns, scope: u8, ask: &Ask, map: &Map) -> op::Edns {
         let mut edns = op::Edns::new();
         edns.set_max_payload(self.payload)
             .set_dnssec_ok(asked.dnssec_ok);
+        if asked.compact_ok {
+            edns.flags_mut().z = COMPACT_OK;
+        }
         let mut put = |code: u16, data: Vec<u8>| {
             edns.options_mut().insert(EdnsOption::Unknown(code, data));
         };

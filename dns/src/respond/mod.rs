@@ -26,6 +26,7 @@ use hickory_proto::rr::DNSClass;
 
 use self::content::Content;
 use crate::cookie::{Jar, Standing};
+use crate::dnssec::{Signing, Wanted};
 use crate::ecs;
 use crate::query::{Draft, Parsed, Question, parse};
 use crate::rates::{Class, Rates, Verdict};
@@ -176,6 +177,8 @@ pub struct Settings {
     pub cookies: Option<Jar>,
     /// How many answers a network gets; none: any number.
     pub rates: Option<Rates>,
+    /// Signs the zones that have keys; none: no zone has.
+    pub signing: Option<Arc<Signing>>,
 }
 
 impl Settings {
@@ -188,6 +191,7 @@ impl Settings {
             idle: Duration::ZERO,
             cookies: None,
             rates: None,
+            signing: None,
         }
     }
 }
@@ -247,7 +251,9 @@ impl Responder {
         let limited = self.limit(cookie, content.code, ask);
         let content = match limited {
             Some(Limited::BadCookie) => Content::error(ResponseCode::BADCOOKIE),
-            _ => content,
+            // What isn't sent isn't signed either.
+            Some(_) => content,
+            None => self.signed(&draft, content, ask),
         };
         let mut note = Note {
             code: content.code,
@@ -281,6 +287,17 @@ impl Responder {
             resolver: ask.peer.to_canonical(),
         };
         zones::answer(&self.zones.load(), question, &client, map, ask.at.instant)
+    }
+
+    fn signed(&self, draft: &Draft, mut content: Content, ask: &Ask) -> Content {
+        if let (Some(signing), Some(question)) = (&self.settings.signing, &draft.question) {
+            let wanted = draft.edns.map_or_else(Wanted::default, |edns| Wanted {
+                dnssec_ok: edns.dnssec_ok,
+                compact_ok: edns.compact_ok,
+            });
+            signing.attach(&mut content, question, wanted, ask.at.unix);
+        }
+        content
     }
 
     fn standing(&self, draft: &Draft, ask: &Ask) -> Standing {

@@ -198,7 +198,7 @@ fn the_steered_name_answers_the_pop_of_the_subnet() {
     assert_eq!(addresses(&eu), ["127.0.0.11"]);
     assert!(eu.metadata.authoritative && eu.metadata.recursion_desired);
     assert!(!eu.metadata.recursion_available && !eu.metadata.truncation);
-    assert_eq!((eu.metadata.id, eu.answers[0].ttl), (0x1234, 20));
+    assert_eq!((eu.metadata.id, eu.answers[0].ttl), (0x1234, 120));
     let us = ask("go.test", A)
         .subnet(&[0, 1, 24, 0, 198, 51, 100])
         .send();

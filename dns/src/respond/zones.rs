@@ -9,6 +9,7 @@ use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
 use super::content::Content;
 use super::negative::{no_data, no_name};
+use crate::dnssec::NXNAME;
 use crate::query::Question;
 use crate::steer::{AnswerId, Choice, Client, Map, Pop, ViewId};
 use crate::zone::{Found, Https, Node, Role, Zone, Zones};
@@ -30,7 +31,9 @@ pub(super) fn answer(
     let kind = question.kind;
     match kind {
         RecordType::AXFR | RecordType::IXFR => return Content::error(ResponseCode::Refused),
-        RecordType::OPT | RecordType::TSIG => return Content::error(ResponseCode::FormErr),
+        RecordType::OPT | RecordType::TSIG | NXNAME => {
+            return Content::error(ResponseCode::FormErr);
+        }
         _ if MAIL_TYPES.contains(&u16::from(kind)) => {
             return Content::error(ResponseCode::NotImp);
         }

@@ -42,8 +42,8 @@ pub fn compile(
             ..inputs
         },
         constants: constants.clone(),
-        world,
-        layout,
+        world: Arc::new(world),
+        layout: Arc::new(layout),
         at: now,
         evidence_at: window.evidence_at,
         deadlines: window.deadlines,
@@ -60,7 +60,7 @@ pub fn compile(
         making.report(&mut changes);
         let (led, answers) = making.finish(&mut changes);
         map.answers = answers;
-        map.views.push(led);
+        map.views.push(Arc::new(led));
     }
     (map, changes)
 }
@@ -182,11 +182,11 @@ impl<'a> Past<'a> {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Answers {
     pub(super) list: Vec<Answer>,
-    pairs: HashMap<(u16, u16), AnswerId>,
+    pub(super) pairs: HashMap<(u16, u16), AnswerId>,
 }
 
 impl Answers {
-    fn new(inputs: &Inputs) -> Self {
+    pub(super) fn new(inputs: &Inputs) -> Self {
         let single = |(index, pop): (usize, &super::Pop)| Answer {
             pops: vec![index],
             name: pop.name.clone(),
@@ -221,7 +221,7 @@ impl Answers {
     }
 }
 
-fn all_of(inputs: &Inputs, view: &[usize]) -> Answer {
+pub(super) fn all_of(inputs: &Inputs, view: &[usize]) -> Answer {
     let of = |wanted: &dyn Fn(usize) -> bool| -> Vec<usize> {
         view.iter().copied().filter(|pop| wanted(*pop)).collect()
     };

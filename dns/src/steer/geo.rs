@@ -159,11 +159,14 @@ impl Asns {
     }
 }
 
+/// A rounded place: cells north and east, country and continent.
+type Cell = (i64, i64, Option<[u8; 2]>, Option<Continent>);
+
 /// Places met so far: their indices in the table, of which 0 is nothing.
 #[derive(Default)]
 struct Interned {
     list: Vec<Place>,
-    ids: HashMap<(i64, i64, Option<[u8; 2]>, Option<Continent>), u32>,
+    ids: HashMap<Cell, u32>,
 }
 
 impl Interned {

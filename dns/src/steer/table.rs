@@ -87,7 +87,7 @@ impl Table {
             let left = slots - entries.len();
             let whole = rest
                 .get(1)
-                .map_or(left, |next| left.min((next.0 - start >> shift) as usize));
+                .map_or(left, |next| left.min(((next.0 - start) >> shift) as usize));
             if whole > 0 {
                 entries.resize(entries.len() + whole, rest[0].1);
                 continue;

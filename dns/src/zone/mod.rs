@@ -236,6 +236,11 @@ impl Zone {
         &self.origin
     }
 
+    /// Every name, empty non-terminals included.
+    pub fn nodes(&self) -> impl Iterator<Item = (&Name, &Node)> {
+        self.names.iter()
+    }
+
     /// The steered names, with the view and the HTTPS parameters of each.
     pub fn steered_names(&self) -> impl Iterator<Item = (&Name, ViewId, Option<&Https>)> {
         self.names
