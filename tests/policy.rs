@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use harness::go::Go;
 use harness::http::Client;
 use harness::node::Node;
+use harness::observe;
 use harness::s3::S3;
 use harness::scratch::Scratch;
 use harness::sumdb::SumDb;
@@ -163,6 +164,7 @@ fn what_was_stored_before_anybody_noted_first_sights_is_as_old_as_that() {
         let zip = format!("/{MODULE}/@v/{version}.zip");
         Client::h1(rig.origin.url()).get(&zip).ok();
     }
+    observe::at_rest(&rig.origin);
     rig.origin.kill();
     let store = rig.origin.store();
     fs::remove_file(store.join(".sight/log")).expect("a log of first sights");
