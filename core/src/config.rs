@@ -145,18 +145,27 @@ pub fn parse<C: Config>(file: &str, text: &str) -> Result<C, ConfigError> {
     Ok(config)
 }
 
-/// The dotted names of the keys whose values differ between two configurations; a list counts as one
-/// value.
-pub fn changed<C: Config>(old: &C, new: &C) -> Vec<String> {
+/// The dotted names of the keys whose values differ between two configurations. A list counts as one
+/// value; those in `one_by_one` are compared item by item (`mounts[1].prefix`) where they are as long.
+pub fn changed<C: Config>(old: &C, new: &C, one_by_one: &[&str]) -> Vec<String> {
     let mut found = Vec::new();
     // A configuration came from text: it can be written as text again.
     if let (Ok(old), Ok(new)) = (serde_json::to_value(old), serde_json::to_value(new)) {
-        compare("", &old, &new, &mut found);
+        compare("", &old, &new, one_by_one, &mut found);
     }
     found
 }
 
-fn compare(key: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
+/// Whether a dotted key is one of `sections`, or lies in one.
+#[must_use]
+pub fn is_within(key: &str, sections: &[&str]) -> bool {
+    sections.iter().any(|section| {
+        key.strip_prefix(section)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    })
+}
+
+fn compare(key: &str, old: &Value, new: &Value, one_by_one: &[&str], found: &mut Vec<String>) {
     match (old, new) {
         (Value::Object(old), Value::Object(new)) => {
             let gone = old.keys().filter(|name| !new.contains_key(*name));
@@ -169,7 +178,14 @@ fn compare(key: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
                 let of = |object: &serde_json::Map<String, Value>| {
                     object.get(name).cloned().unwrap_or(Value::Null)
                 };
-                compare(&key, &of(old), &of(new), found);
+                compare(&key, &of(old), &of(new), one_by_one, found);
+            }
+        }
+        (Value::Array(old), Value::Array(new))
+            if one_by_one.contains(&key) && old.len() == new.len() =>
+        {
+            for (at, (old, new)) in old.iter().zip(new).enumerate() {
+                compare(&format!("{key}[{at}]"), old, new, one_by_one, found);
             }
         }
         _ if old != new => found.push(key.to_owned()),
@@ -329,7 +345,14 @@ mod tests {
     fn the_keys_that_differ_are_named() {
         let read = |text| parse::<Sample>("a.yaml", text).unwrap();
         let (old, new) = (read("{}"), read("{size: 1GiB, waits: {connect: 6s}}"));
-        assert_eq!(changed(&old, &new), ["size", "waits.connect"]);
-        assert!(changed(&old, &old).is_empty());
+        assert_eq!(changed(&old, &new, &[]), ["size", "waits.connect"]);
+        assert!(changed(&old, &old, &[]).is_empty());
+        for (key, within) in [
+            ("waits", true),
+            ("waits.connect", true),
+            ("waitsome", false),
+        ] {
+            assert_eq!(is_within(key, &["size", "waits"]), within, "{key}");
+        }
     }
 }

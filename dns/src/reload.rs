@@ -10,7 +10,7 @@
 //! the access log are opened anew each time, so that a signal is all that a new database or a rotated
 //! log needs.
 
-use modcdn_core::config::ConfigError;
+use modcdn_core::config::{ConfigError, changed, is_within};
 
 use crate::config::Config;
 use crate::server::Error;
@@ -65,21 +65,14 @@ pub enum ReloadError {
 /// # Errors
 /// Those that need a restart, if there are any.
 pub(crate) fn changes(old: &Config, new: &Config) -> Result<Vec<String>, ReloadError> {
-    let changed = modcdn_core::config::changed(old, new);
-    let fixed = changed.iter().filter(|key| !is_live(key));
+    let all = changed(old, new, &[]);
+    let fixed = all.iter().filter(|key| !is_within(key, LIVE));
     let keys: Vec<String> = fixed.cloned().collect();
     if keys.is_empty() {
-        Ok(changed)
+        Ok(all)
     } else {
         Err(ReloadError::Restart { keys })
     }
-}
-
-fn is_live(key: &str) -> bool {
-    LIVE.iter().any(|live| {
-        key.strip_prefix(live)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-    })
 }
 
 #[cfg(test)]

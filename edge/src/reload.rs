@@ -11,9 +11,8 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use modcdn_core::config::ConfigError;
+use modcdn_core::config::{ConfigError, changed, is_within};
 use modcdn_core::telemetry::AccessLog;
-use serde_json::Value;
 
 use crate::config::Config;
 use crate::descriptors;
@@ -103,10 +102,10 @@ impl<A: Answers> Reload<'_, A> {
 
     fn prepare(&self, now: SystemTime) -> Result<Prepared, Refused> {
         let config = (self.again)()?;
-        let changed = changed(&self.config, &config);
+        let changed = changed(&self.config, &config, &[]);
         let fixed: Vec<String> = changed
             .iter()
-            .filter(|key| !is_live(key))
+            .filter(|key| !is_within(key, LIVE))
             .cloned()
             .collect();
         if !fixed.is_empty() {
@@ -156,41 +155,6 @@ pub(crate) fn files(config: &Config) -> Option<Files> {
         certificate: tls.certificate.clone()?,
         key: tls.key.clone()?,
     })
-}
-
-fn is_live(key: &str) -> bool {
-    LIVE.iter().any(|live| {
-        key.strip_prefix(live)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-    })
-}
-
-/// The dotted names of the keys whose values differ.
-fn changed(old: &Config, new: &Config) -> Vec<String> {
-    let mut found = Vec::new();
-    // A configuration came from text: it can be written as text again.
-    let values = (serde_json::to_value(old), serde_json::to_value(new));
-    if let (Ok(old), Ok(new)) = values {
-        compare("", &old, &new, &mut found);
-    }
-    found
-}
-
-fn compare(key: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
-    match (old, new) {
-        (Value::Object(old), Value::Object(new)) => {
-            for (name, value) in new {
-                let key = if key.is_empty() {
-                    name.clone()
-                } else {
-                    format!("{key}.{name}")
-                };
-                compare(&key, old.get(name).unwrap_or(&Value::Null), value, found);
-            }
-        }
-        _ if old != new => found.push(key.to_owned()),
-        _ => {}
-    }
 }
 
 #[cfg(test)]

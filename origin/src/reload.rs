@@ -6,7 +6,6 @@
 //! no signal.
 
 use modcdn_core::config::ConfigError;
-use serde_json::Value;
 
 use crate::config::Config;
 
@@ -32,11 +31,7 @@ pub enum ReloadError {
 /// # Errors
 /// The keys that forbid it.
 pub(crate) fn check(old: &Config, new: &Config) -> Result<(), ReloadError> {
-    let mut keys = Vec::new();
-    // A configuration came from text: it can be written as text again.
-    if let (Ok(old), Ok(new)) = (serde_json::to_value(old), serde_json::to_value(new)) {
-        compare("", &old, &new, &mut keys);
-    }
+    let mut keys = modcdn_core::config::changed(old, new, &["mounts"]);
     keys.retain(|key| !is_live(key));
     if keys.is_empty() {
         Ok(())
@@ -51,35 +46,6 @@ fn is_live(key: &str) -> bool {
         .strip_prefix("mounts[")
         .and_then(|rest| rest.split_once("]."));
     of_mount.is_some_and(|(_, key)| key == "policy" || key.starts_with("policy."))
-}
-
-/// The dotted names of the keys whose values differ.
-fn compare(key: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
-    match (old, new) {
-        (Value::Object(old), Value::Object(new)) => {
-            let names = old
-                .keys()
-                .chain(new.keys().filter(|k| !old.contains_key(*k)));
-            for name in names {
-                let below = if key.is_empty() {
-                    name.clone()
-                } else {
-                    format!("{key}.{name}")
-                };
-                let of = |map: &serde_json::Map<String, Value>| {
-                    map.get(name).cloned().unwrap_or(Value::Null)
-                };
-                compare(&below, &of(old), &of(new), found);
-            }
-        }
-        (Value::Array(old), Value::Array(new)) if key == "mounts" && old.len() == new.len() => {
-            for (at, (old, new)) in old.iter().zip(new).enumerate() {
-                compare(&format!("{key}[{at}]"), old, new, found);
-            }
-        }
-        _ if old != new => found.push(key.to_owned()),
-        _ => {}
-    }
 }
 
 #[cfg(test)]
