@@ -9,6 +9,8 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
 
 use crate::digest::Sha256;
 
@@ -105,6 +107,23 @@ pub fn admit(file: Option<&Path>, authorization: Option<&[u8]>) -> Result<Finger
     let tokens = Tokens::load(file.ok_or(Denied::Closed)?)?;
     let token = authorization.and_then(|field| tokens.admit(field));
     token.ok_or(Denied::Unauthorized)
+}
+
+/// As [`admit`], for a request with these header fields; reads the file where that may block.
+///
+/// # Errors
+/// Why he isn't let in.
+pub async fn admit_request(
+    file: Option<PathBuf>,
+    headers: &HeaderMap,
+) -> Result<Fingerprint, Denied> {
+    let field = headers.get(AUTHORIZATION).cloned();
+    let admitting = tokio::task::spawn_blocking(move || {
+        let field = field.as_ref().map(HeaderValue::as_bytes);
+        admit(file.as_deref(), field)
+    });
+    // An error is a panic in there, which the runtime has reported.
+    admitting.await.unwrap_or(Err(Denied::Unauthorized))
 }
 
 fn read(path: &Path) -> Result<String, FileError> {

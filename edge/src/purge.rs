@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 
 use modcdn_core::admin::{Endpoint, json, text, with_field};
-use modcdn_core::bearer::{self, Denied, Fingerprint};
+use modcdn_core::bearer::{self, Denied};
 
 use crate::engine::purge::{Purge, Purged};
 use crate::engine::{Engine, NotPurged};
@@ -46,7 +46,8 @@ impl PurgeEndpoint {
     }
 
     async fn purge(&self, request: &Request<Bytes>) -> Result<Purged, No> {
-        let who = self.admit(request.headers()).await?;
+        let tokens = self.engine.purge_token_file();
+        let who = bearer::admit_request(tokens, request.headers()).await?;
         let purge: Purge =
             serde_json::from_slice(request.body()).map_err(|error| No::Wrong(error.to_string()))?;
         let (selector, mode) = (purge.selector.to_string(), purge.mode.name());
@@ -58,21 +59,6 @@ impl PurgeEndpoint {
         } = purged;
         tracing::info!(%selector, mode, token = %who, epoch, fills, durable, "purged");
         Ok(purged)
-    }
-
-    async fn admit(&self, headers: &HeaderMap) -> Result<Fingerprint, No> {
-        let path = self.engine.purge_token_file();
-        let field = headers.get(AUTHORIZATION).cloned();
-        let admitting = tokio::task::spawn_blocking(move || {
-            bearer::admit(path.as_deref(), field.as_ref().map(HeaderValue::as_bytes))
-        });
-        match admitting.await {
-            Ok(Ok(who)) => Ok(who),
-            Ok(Err(Denied::Closed)) => Err(No::Off),
-            Ok(Err(Denied::Unauthorized)) => Err(No::Unauthorized),
-            Ok(Err(Denied::File(why))) => Err(No::TokenFile(why.to_string())),
-            Err(error) => Err(No::TokenFile(error.to_string())),
-        }
     }
 }
 
@@ -93,6 +79,16 @@ impl Endpoint for PurgeEndpoint {
                 tracing::warn!(reason = no.name(), "purge refused");
                 no.response()
             }
+        }
+    }
+}
+
+impl From<Denied> for No {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Closed => Self::Off,
+            Denied::File(why) => Self::TokenFile(why.to_string()),
+            Denied::Unauthorized => Self::Unauthorized,
         }
     }
 }

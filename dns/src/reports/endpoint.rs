@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::header::WWW_AUTHENTICATE;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use modcdn_core::admin::{Endpoint, json, text, with_field};
-use modcdn_core::bearer::{self, Denied, Fingerprint};
+use modcdn_core::bearer::{self, Denied};
 use serde::{Deserialize, Serialize};
 
 use super::{Refused, Report};
@@ -62,7 +62,7 @@ struct Drain {
 
 impl ReportsEndpoint {
     async fn take(&self, request: &Request<Bytes>) -> Result<Said, No> {
-        let who = admit(&self.0, request.headers()).await?;
+        let who = bearer::admit_request(self.0.token_file(), request.headers()).await?;
         let report = Report::parse(request.body())
             .map_err(|wrong| No::Wrong(format!("not a report: {wrong}")))?;
         let sender = report.sender.clone();
@@ -80,7 +80,7 @@ impl ReportsEndpoint {
 
 impl DrainEndpoint {
     async fn take(&self, request: &Request<Bytes>) -> Result<Drain, No> {
-        let who = admit(&self.0, request.headers()).await?;
+        let who = bearer::admit_request(self.0.token_file(), request.headers()).await?;
         let drain: Drain = serde_json::from_slice(request.body()).map_err(|wrong| {
             No::Wrong(format!(
                 "write {{\"pop\":NAME,\"drain\":true|false}}: {wrong}"
@@ -141,18 +141,13 @@ impl Endpoint for PopsEndpoint {
     }
 }
 
-async fn admit(steering: &Steering, headers: &HeaderMap) -> Result<Fingerprint, No> {
-    let path = steering.token_file();
-    let field = headers.get(AUTHORIZATION).cloned();
-    let admitting = tokio::task::spawn_blocking(move || {
-        bearer::admit(path.as_deref(), field.as_ref().map(HeaderValue::as_bytes))
-    });
-    match admitting.await {
-        Ok(Ok(who)) => Ok(who),
-        Ok(Err(Denied::Closed)) => Err(No::Off),
-        Ok(Err(Denied::Unauthorized)) => Err(No::Unauthorized),
-        Ok(Err(Denied::File(why))) => Err(No::TokenFile(why.to_string())),
-        Err(error) => Err(No::TokenFile(error.to_string())),
+impl From<Denied> for No {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Closed => Self::Off,
+            Denied::File(why) => Self::TokenFile(why.to_string()),
+            Denied::Unauthorized => Self::Unauthorized,
+        }
     }
 }
 

@@ -7,12 +7,12 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use http::header::WWW_AUTHENTICATE;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use modcdn_core::admin::{Endpoint, json, text, with_field};
-use modcdn_core::bearer::{self, Denied, Fingerprint};
+use modcdn_core::bearer::{self, Denied};
 use modcdn_core::purge::Purge;
 use modcdn_core::purge::log::{PURGES_PATH, Page, Position};
 use modcdn_core::refusal::{Reason, Refusal};
@@ -33,7 +33,7 @@ impl Reading {
     /// # Errors
     /// The refusal to answer with.
     pub(crate) async fn answer(&self, head: &Parts) -> Result<Page, Refusal> {
-        let admitted = admit(self.edges.clone(), &head.headers).await;
+        let admitted = bearer::admit_request(self.edges.clone(), &head.headers).await;
         admitted.map_err(|denied| refused(&denied))?;
         let since = since(head.uri.query())
             .map_err(|why| Refusal::new(Reason::BadRequest, PURGES_PATH, why))?;
@@ -100,7 +100,7 @@ impl From<Denied> for No {
 
 impl Appending {
     async fn purge(&self, request: &Request<Bytes>) -> Result<Position, No> {
-        let who = admit(self.tokens.clone(), request.headers()).await?;
+        let who = bearer::admit_request(self.tokens.clone(), request.headers()).await?;
         let purge: Purge =
             serde_json::from_slice(request.body()).map_err(|error| No::Wrong(error.to_string()))?;
         let (selector, mode) = (purge.selector.to_string(), purge.mode.name());
@@ -160,16 +160,6 @@ impl No {
             ),
         }
     }
-}
-
-async fn admit(file: Option<PathBuf>, headers: &HeaderMap) -> Result<Fingerprint, Denied> {
-    let field = headers.get(AUTHORIZATION).cloned();
-    let admitting = disk::blocking(move || {
-        let field = field.as_ref().map(HeaderValue::as_bytes);
-        Ok(bearer::admit(file.as_deref(), field))
-    });
-    // An error is a panic in there, which the runtime has reported.
-    admitting.await.unwrap_or(Err(Denied::Unauthorized))
 }
 
 #[cfg(test)]
