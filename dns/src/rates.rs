@@ -11,8 +11,9 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::time::Instant;
 
-use ipnet::IpNet;
 use parking_lot::Mutex;
+
+use crate::config::Rates as Limits;
 
 /// Networks that share a set of the table; the longest idle of them makes room.
 const WAYS: usize = 4;
@@ -35,27 +36,6 @@ pub enum Verdict {
     Slip,
     /// It is not sent.
     Drop,
-}
-
-/// How much is let through.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// Answers a second and network; 0: any number.
-    pub answers: u32,
-    /// Errors a second and network; 0: any number.
-    pub errors: u32,
-    /// Seconds for which a silent network saves up.
-    pub burst: u32,
-    /// Of so many answers over the rate, one is replaced instead of dropped; 0: none.
-    pub slip: u32,
-    /// Bits that name an IPv4 network.
-    pub prefix_v4: u8,
-    /// Bits that name an IPv6 network.
-    pub prefix_v6: u8,
-    /// Networks that are never limited.
-    pub exempt: Vec<IpNet>,
-    /// Networks that are counted at once, rounded up to a power of two.
-    pub networks: usize,
 }
 
 /// One network's bucket, kept as the time until which it has spent its tokens (GCRA): 24 bytes.

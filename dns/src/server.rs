@@ -447,7 +447,7 @@ fn settings(config: &Config, signing: Option<Arc<Signing>>) -> Result<Settings, 
         (true, Some(path)) => Some(Jar::open(path)?),
         (true, None) => Some(Jar::random()?),
     };
-    let limits = config.rates.is_on().then(|| config.rates.limits());
+    let limits = config.rates.is_on().then(|| config.rates.clone());
     Ok(Settings {
         payload: config.udp.payload,
         identity: Some(config.name.clone()),

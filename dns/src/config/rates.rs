@@ -49,7 +49,7 @@ pub struct Rates {
     pub prefix_v6: u8,
     /// Networks that are never limited.
     pub exempt: Vec<IpNet>,
-    /// Networks that are counted at once.
+    /// Networks that are counted at once, rounded up to a power of two.
     pub networks: usize,
 }
 
@@ -73,21 +73,6 @@ impl Rates {
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.answers > 0 || self.errors > 0
-    }
-
-    /// The limits.
-    #[must_use]
-    pub fn limits(&self) -> crate::rates::Limits {
-        crate::rates::Limits {
-            answers: self.answers,
-            errors: self.errors,
-            burst: self.burst,
-            slip: self.slip,
-            prefix_v4: self.prefix_v4,
-            prefix_v6: self.prefix_v6,
-            exempt: self.exempt.clone(),
-            networks: self.networks,
-        }
     }
 
     pub(super) fn check(&self, problems: &mut Vec<Problem>) {

@@ -1,7 +1,7 @@
 //! What becomes of answers over the rate of a network.
 
 use super::*;
-use crate::rates::Limits;
+use crate::config::Rates as Limits;
 
 fn limited(slip: u32) -> Responder {
     let limits = Limits {
