@@ -26,7 +26,7 @@ impl Engine {
         }
         for sibling in siblings(request) {
             let path = sibling.path();
-            if self.absent(&path).is_some() || self.bad.get(&path).is_some() {
+            if self.refused(&path).is_some() {
                 continue;
             }
             let Some(ahead) = self.turn_ahead() else {

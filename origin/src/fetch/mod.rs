@@ -194,8 +194,7 @@ impl Engine {
             return stored.ok_or_else(|| not_stored(request));
         }
         let path = request.path();
-        let known = self.absent(&path);
-        if let Some(refusal) = known.or_else(|| self.unless_purged(&path, self.bad.get(&path))) {
+        if let Some(refusal) = self.refused(&path) {
             return Err(refusal);
         }
         let (engine, asked) = (self.clone(), request.clone());
@@ -207,6 +206,12 @@ impl Engine {
     /// What upstream said of this path, unless it was purged since.
     fn absent(&self, path: &str) -> Option<Refusal> {
         self.unless_purged(path, self.negatives.get(path))
+    }
+
+    /// Why a body isn't fetched now: it isn't there, or it was bad a moment ago.
+    fn refused(&self, path: &str) -> Option<Refusal> {
+        let absent = self.absent(path);
+        absent.or_else(|| self.unless_purged(path, self.bad.get(path)))
     }
 
     fn unless_purged(&self, path: &str, known: Option<(Refusal, Duration)>) -> Option<Refusal> {
