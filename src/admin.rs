@@ -1,16 +1,23 @@
 //! Asking a node on its admin listener: to do something, with a token, or to tell something.
 
 use std::fmt::Display;
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::join_all;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use modcdn_core::bearer;
+use serde::Serialize;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+
+use crate::failure::Failure;
+use crate::terminal::{error_lines, print};
 
 /// Connecting, asking and being answered: a node answers when what it did is on its disk.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -41,6 +48,78 @@ pub(crate) async fn post(
 /// As [`post`].
 pub(crate) async fn get(admin: &str, path: &str) -> Result<Bytes, String> {
     patiently(admin, Request::get(path).body(Full::default())).await
+}
+
+/// What one of several nodes said.
+#[derive(Serialize)]
+pub(crate) struct Said<'a, T> {
+    admin: &'a str,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    done: Option<T>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+impl<'a, T> Said<'a, T> {
+    /// What `admin` did, or why it did not.
+    pub(crate) fn new(admin: &'a str, said: Result<T, String>) -> Self {
+        let (done, error) = match said {
+            Ok(done) => (Some(done), None),
+            Err(error) => (None, Some(error)),
+        };
+        Self { admin, done, error }
+    }
+}
+
+/// Posts the same JSON to the admin listeners of several nodes, at once. `read` makes something of a
+/// good answer.
+///
+/// # Errors
+/// Nobody could be asked: there is no token, or no runtime.
+pub(crate) fn post_all<'a, T>(
+    admins: impl Iterator<Item = &'a str>,
+    path: &str,
+    token_file: &Path,
+    body: &Bytes,
+    read: impl Fn(&[u8]) -> Result<T, String>,
+) -> Result<Vec<Said<'a, T>>, Failure> {
+    let token =
+        bearer::own(token_file).map_err(|error| Failure::Usage(format!("--token-file {error}")))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::doing("starting", error))?;
+    let asking = admins.map(async |admin| {
+        let answer = post(admin, path, &token, body.clone()).await;
+        Said::new(admin, answer.and_then(|body| read(&body)))
+    });
+    Ok(runtime.block_on(join_all(asking)))
+}
+
+/// Prints what nodes said: all of it as `json`, or else a line for each that did; one on stderr for each
+/// that did not. Returns how many did not.
+///
+/// # Errors
+/// It can't be written as JSON.
+pub(crate) fn report<T>(
+    said: &[Said<'_, T>],
+    json: Option<&impl Serialize>,
+    words: impl Fn(&T) -> String,
+) -> Result<usize, Failure> {
+    if let Some(line) = json {
+        let line = serde_json::to_string(line);
+        print(&line.map_err(|error| Failure::doing("writing JSON", error))?);
+    }
+    for said in said {
+        match (&said.done, &said.error) {
+            (Some(done), _) if json.is_none() => {
+                print(&format!("{}: {}", said.admin, words(done)));
+            }
+            (_, Some(error)) => error_lines(&format!("{}: {error}", said.admin)),
+            _ => {}
+        }
+    }
+    Ok(said.iter().filter(|said| said.error.is_some()).count())
 }
 
 async fn patiently(

@@ -1,18 +1,14 @@
 //! `modcdn purge`: asks the admin listeners of edges, all at once, or the one of an origin, whose log
 //! edges follow, and says what each answered.
 
-use bytes::Bytes;
-use futures::future::join_all;
-use modcdn_core::bearer;
 use modcdn_core::purge::log::{PURGES_PATH, Position};
 use modcdn_core::purge::{Mode, Purge, PurgeError, Selector};
 use modcdn_edge::engine::purge::Purged;
 use serde::Serialize;
 
-use crate::admin;
+use crate::admin::{self, Said};
 use crate::cli::PurgeArgs;
 use crate::failure::Failure;
-use crate::terminal::{error_lines, print};
 
 /// Whom a purge is for.
 #[derive(Clone, Copy)]
@@ -31,22 +27,12 @@ enum Done {
     Logged(Position),
 }
 
-/// What one node said.
-#[derive(Serialize)]
-struct Said<'a> {
-    admin: &'a str,
-    #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    purged: Option<Done>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
-}
-
 /// All that was said, under the name of who said it.
 #[derive(Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Line<'a> {
-    Edges(&'a [Said<'a>]),
-    Origins(&'a [Said<'a>]),
+    Edges(&'a [Said<'a, Done>]),
+    Origins(&'a [Said<'a, Done>]),
 }
 
 /// Purges, and prints a line for each node.
@@ -55,31 +41,31 @@ enum Line<'a> {
 /// The purge makes no sense, there is no token, or some node did not do it.
 pub(crate) fn run(args: &PurgeArgs) -> Result<(), Failure> {
     let purge = purge(args).map_err(|error| Failure::Usage(error.to_string()))?;
-    let token = bearer::own(&args.token_file)
-        .map_err(|error| Failure::Usage(format!("--token-file {error}")))?;
     let body = serde_json::to_vec(&purge).map_err(|error| Failure::doing("purging", error))?;
-    let body = Bytes::from(body);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::doing("starting", error))?;
-    let nodes: Vec<(Node, &str)> = match &args.origin {
-        Some(origin) => vec![(Node::Origin, origin.as_str())],
-        None => args
-            .admin
-            .iter()
-            .map(|edge| (Node::Edge, edge.as_str()))
-            .collect(),
+    let (node, admins) = match &args.origin {
+        Some(origin) => (Node::Origin, std::slice::from_ref(origin)),
+        None => (Node::Edge, args.admin.as_slice()),
     };
-    let asking = nodes
-        .iter()
-        .map(|(node, admin)| said(*node, admin, &token, body.clone()));
-    let said = runtime.block_on(join_all(asking));
-    let line = match &args.origin {
-        Some(_) => Line::Origins(&said),
-        None => Line::Edges(&said),
+    let admins = admins.iter().map(String::as_str);
+    let said = admin::post_all(
+        admins,
+        node.path(),
+        &args.token_file,
+        &body.into(),
+        |body| node.done(body),
+    )?;
+    let line = match node {
+        Node::Edge => Line::Edges(&said),
+        Node::Origin => Line::Origins(&said),
     };
-    report(&said, args.json.then_some(&line))
+    let failed = admin::report(&said, args.json.then_some(&line), |done| words(*done))?;
+    if failed == 0 {
+        return Ok(());
+    }
+    Err(Failure::Failed(format!(
+        "{failed} of {} nodes did not purge",
+        said.len()
+    )))
 }
 
 fn purge(args: &PurgeArgs) -> Result<Purge, PurgeError> {
@@ -105,19 +91,6 @@ fn purge(args: &PurgeArgs) -> Result<Purge, PurgeError> {
     Ok(Purge { selector, mode })
 }
 
-async fn said<'a>(node: Node, admin: &'a str, token: &str, body: Bytes) -> Said<'a> {
-    let answer = admin::post(admin, node.path(), token, body).await;
-    let (purged, error) = match answer.and_then(|body| node.done(&body)) {
-        Ok(purged) => (Some(purged), None),
-        Err(error) => (None, Some(error)),
-    };
-    Said {
-        admin,
-        purged,
-        error,
-    }
-}
-
 impl Node {
     fn path(self) -> &'static str {
         match self {
@@ -136,30 +109,6 @@ impl Node {
                 .map_err(|error| format!("not an origin's answer: {error}")),
         }
     }
-}
-
-fn report(said: &[Said<'_>], json: Option<&Line<'_>>) -> Result<(), Failure> {
-    if let Some(line) = json {
-        let line = serde_json::to_string(line);
-        print(&line.map_err(|error| Failure::doing("writing JSON", error))?);
-    }
-    for said in said {
-        match (&said.purged, &said.error) {
-            (Some(purged), _) if json.is_none() => {
-                print(&format!("{}: {}", said.admin, words(*purged)));
-            }
-            (_, Some(error)) => error_lines(&format!("{}: {error}", said.admin)),
-            _ => {}
-        }
-    }
-    let failed = said.iter().filter(|said| said.error.is_some()).count();
-    if failed == 0 {
-        return Ok(());
-    }
-    Err(Failure::Failed(format!(
-        "{failed} of {} nodes did not purge",
-        said.len()
-    )))
 }
 
 fn words(done: Done) -> String {

@@ -1,31 +1,17 @@
 //! `modcdn dns txt set|clear`: asks the admin listeners of all DNS servers of a name, at once, and says
 //! what each answered.
 
-use bytes::Bytes;
-use futures::future::join_all;
-use modcdn_core::bearer;
 use modcdn_dns::dynamic::{Change, Changed, TXT_PATH};
 use serde::Serialize;
 
-use crate::admin;
+use crate::admin::{self, Said};
 use crate::cli::{TxtCommand, TxtNodes};
 use crate::failure::Failure;
-use crate::terminal::{error_lines, print};
-
-/// What one server said.
-#[derive(Serialize)]
-struct Said<'a> {
-    admin: &'a str,
-    #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    changed: Option<Changed>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
-}
 
 /// All that was said.
 #[derive(Serialize)]
 struct Line<'a> {
-    servers: &'a [Said<'a>],
+    servers: &'a [Said<'a, Changed>],
 }
 
 /// Changes a record, and prints a line for each server.
@@ -34,20 +20,22 @@ struct Line<'a> {
 /// There is no token, or some server did not do it.
 pub(crate) fn run(command: &TxtCommand) -> Result<(), Failure> {
     let (change, nodes) = change(command);
-    let token = bearer::own(&nodes.token_file)
-        .map_err(|error| Failure::Usage(format!("--token-file {error}")))?;
     let body = serde_json::to_vec(&change).map_err(|error| Failure::doing("dns txt", error))?;
-    let body = Bytes::from(body);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::doing("starting", error))?;
-    let asking = nodes
-        .admin
-        .iter()
-        .map(|admin| said(admin, &token, body.clone()));
-    let said = runtime.block_on(join_all(asking));
-    report(&said, nodes.json)
+    let admins = nodes.admin.iter().map(String::as_str);
+    let said = admin::post_all(admins, TXT_PATH, &nodes.token_file, &body.into(), |body| {
+        serde_json::from_slice(body).map_err(|error| format!("not a DNS server's answer: {error}"))
+    })?;
+    let line = Line { servers: &said };
+    let failed = admin::report(&said, nodes.json.then_some(&line), |changed| {
+        words(*changed)
+    })?;
+    if failed == 0 {
+        return Ok(());
+    }
+    Err(Failure::Failed(format!(
+        "{failed} of {} servers did not: until all do, a challenge may fail",
+        said.len()
+    )))
 }
 
 fn change(command: &TxtCommand) -> (Change, &TxtNodes) {
@@ -68,44 +56,6 @@ fn change(command: &TxtCommand) -> (Change, &TxtNodes) {
             (change, &args.nodes)
         }
     }
-}
-
-async fn said<'a>(admin: &'a str, token: &str, body: Bytes) -> Said<'a> {
-    let answer = admin::post(admin, TXT_PATH, token, body).await;
-    let changed = answer.and_then(|body| {
-        serde_json::from_slice(&body).map_err(|error| format!("not a DNS server's answer: {error}"))
-    });
-    let (changed, error) = match changed {
-        Ok(changed) => (Some(changed), None),
-        Err(error) => (None, Some(error)),
-    };
-    Said {
-        admin,
-        changed,
-        error,
-    }
-}
-
-fn report(said: &[Said<'_>], json: bool) -> Result<(), Failure> {
-    if json {
-        let line = serde_json::to_string(&Line { servers: said });
-        print(&line.map_err(|error| Failure::doing("writing JSON", error))?);
-    }
-    for said in said {
-        match (&said.changed, &said.error) {
-            (Some(changed), _) if !json => print(&format!("{}: {}", said.admin, words(*changed))),
-            (_, Some(error)) => error_lines(&format!("{}: {error}", said.admin)),
-            _ => {}
-        }
-    }
-    let failed = said.iter().filter(|said| said.error.is_some()).count();
-    if failed == 0 {
-        return Ok(());
-    }
-    Err(Failure::Failed(format!(
-        "{failed} of {} servers did not: until all do, a challenge may fail",
-        said.len()
-    )))
 }
 
 fn words(changed: Changed) -> String {
@@ -141,16 +91,8 @@ mod tests {
 
     #[test]
     fn one_server_that_did_not_fails_the_command_and_is_in_the_json() {
-        let good = Said {
-            admin: "http://a:1",
-            changed: Some(Changed::Cleared { values: 1 }),
-            error: None,
-        };
-        let bad = Said {
-            admin: "http://b:1",
-            changed: None,
-            error: Some("no".to_owned()),
-        };
+        let good = Said::new("http://a:1", Ok(Changed::Cleared { values: 1 }));
+        let bad = Said::new("http://b:1", Err("no".to_owned()));
         let line = serde_json::to_string(&Line {
             servers: &[good, bad],
         });
