@@ -311,8 +311,8 @@ fn a_reload_is_whole_or_not_at_all() {
             "/nonexistent",
         ),
         (
-            "{order: [eu, us], tcp: {idle: 3s}}",
-            "tcp.idle: needs a restart",
+            "{order: [eu, us], udp: {sockets: 7}}",
+            "udp.sockets: needs a restart",
         ),
     ]
     .into_iter()

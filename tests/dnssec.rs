@@ -9,6 +9,7 @@ use harness::dig::Dig;
 use harness::node::Node;
 use harness::observe::Metrics;
 use harness::scratch::Scratch;
+use harness::until_true;
 use harness::validators::{Validators, Verdict};
 use serde_json::Value;
 
@@ -269,7 +270,7 @@ fn a_zone_without_keys_has_no_signatures() {
 }
 
 #[test]
-fn a_key_is_changed_without_a_moment_in_which_nothing_validates() {
+fn a_key_is_changed_by_reloads_without_a_moment_in_which_nothing_validates() {
     let (old, new) = (Key::new(&[]), Key::new(&[]));
     // The stages of docs/dnssec.md, and the DS records that caches may hold in each.
     let stages = [
@@ -277,9 +278,16 @@ fn a_key_is_changed_without_a_moment_in_which_nothing_validates() {
         (["active", "active"], [true, true]),
         (["retired", "active"], [false, true]),
     ];
-    for (states, trusted) in stages {
+    let mut node = server(&[old.config("csk", "active")]);
+    for (done, (states, trusted)) in stages.into_iter().enumerate() {
         let keys = [old.config("csk", states[0]), new.config("csk", states[1])];
-        let node = server(&keys);
+        node.configure(&serde_json::json!({ "dnssec": { "keys": keys } }).to_string());
+        node.signal(libc::SIGHUP);
+        until_true("the reload", || {
+            let metrics = Metrics::scrape(node.admin());
+            let applied = [("outcome", "applied")];
+            metrics.value("modcdn_dns_reloads_total", &applied) == (done + 1) as f64
+        });
         for (key, trusted) in [&old, &new].into_iter().zip(trusted) {
             let verdict = if trusted {
                 Verdict::Secure

@@ -56,7 +56,7 @@ use crate::zone::Zones;
 const LEAST_ORIGINAL_TTL: u32 = 120;
 
 /// How signatures are made and kept.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
     /// Seconds for which a signature counts from when it is made; it is replaced after half of them.
     pub validity: u32,
@@ -76,6 +76,12 @@ pub struct ZoneKeys {
 }
 
 impl ZoneKeys {
+    /// The keys that sign.
+    fn active(&self) -> impl Iterator<Item = &Key> {
+        let active = self.keys.iter();
+        active.filter_map(|(key, state)| (*state == State::Active).then_some(key))
+    }
+
     /// The keys that the zone above should know.
     fn offered(&self) -> impl Iterator<Item = &Key> {
         let offered = self
@@ -134,6 +140,29 @@ impl Signing {
             store: Store::new(terms.cache, terms.rate, terms.validity / 2),
             metrics,
         }
+    }
+
+    /// The same with what another one signed, if the same keys sign on the same terms: for zones that
+    /// take the place of its zones. The other one goes on as if nothing were.
+    #[must_use]
+    pub fn knowing(self, other: &Self) -> Self {
+        if self.terms != other.terms || self.signers() != other.signers() {
+            return self;
+        }
+        Self {
+            store: self.store.knowing(&other.store),
+            ..self
+        }
+    }
+
+    /// What signs each zone.
+    fn signers(&self) -> HashMap<&Name, Vec<(Role, RData)>> {
+        let zones = self.zones.iter();
+        let signers = |keys: &ZoneKeys| {
+            let active = keys.active();
+            active.map(|key| (key.role(), key.dnskey())).collect()
+        };
+        zones.map(|(zone, keys)| (zone, signers(keys))).collect()
     }
 
     /// Shows in the metrics what is kept.
@@ -274,11 +303,8 @@ impl Signing {
 
     fn sign(&self, keys: &ZoneKeys, set: &Canonical, now: u32) -> Result<Signed, Unsigned> {
         let life = Life::from(now, self.terms.validity);
-        let signers = keys
-            .keys
-            .iter()
-            .filter(|(key, state)| *state == State::Active && key.role().signs(set.kind()));
-        let rrsigs = signers.map(|(key, _)| {
+        let signers = keys.active().filter(|key| key.role().signs(set.kind()));
+        let rrsigs = signers.map(|key| {
             sign(&keys.zone, key, set, life).map_err(|error| {
                 tracing::error!(zone = %keys.zone, key = key.tag(), %error, "cannot sign");
                 Unsigned::Failed

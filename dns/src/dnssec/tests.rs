@@ -1,7 +1,6 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Instant;
 
-use arc_swap::ArcSwap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hickory_proto::dnssec::Verifier;
@@ -302,7 +301,7 @@ fn nothing_that_can_be_known_is_signed_while_answering() {
     let (ahead, online) = signing.metrics.made();
     assert!(ahead > 20 && online == 0);
     let responder = Responder::new(
-        Arc::new(ArcSwap::new(zones.clone())),
+        zones.clone(),
         Settings {
             signing: Some(signing.clone()),
             ..Settings::plain(1232)

@@ -33,7 +33,7 @@ impl Settings {
         }
         // Never over UDP (RFC 7828 §3.2.1).
         if asked.keepalive && ask.transport == Transport::Tcp {
-            let tenths = u16::try_from(self.idle.as_millis() / 100).unwrap_or(u16::MAX);
+            let tenths = u16::try_from(self.tcp.idle.as_millis() / 100).unwrap_or(u16::MAX);
             put(query::TCP_KEEPALIVE, tenths.to_be_bytes().to_vec());
         }
         if let Some(subnet) = asked.subnet {

@@ -88,10 +88,7 @@ fn responder() -> Responder {
 }
 
 fn publish(zones: Vec<Zone>) -> Responder {
-    Responder::new(
-        Arc::new(ArcSwap::from_pointee(Zones::new(zones))),
-        Settings::plain(CAP),
-    )
+    Responder::new(Arc::new(Zones::new(zones)), Settings::plain(CAP))
 }
 
 /// A query, byte by byte.

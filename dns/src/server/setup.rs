@@ -40,6 +40,7 @@ pub(super) fn of(config: &Config) -> Result<Setup, Error> {
         tokens: reports.token_file.clone(),
         draining: config.draining.iter().cloned().collect(),
         databases: databases(config),
+        interval: *config.state.interval,
     })
 }
 

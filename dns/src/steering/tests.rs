@@ -45,6 +45,7 @@ fn setup(pops: &[(&str, &[&str])]) -> Setup {
         tokens: None,
         draining: BTreeSet::new(),
         databases: Vec::new(),
+        interval: Duration::from_secs(10),
     }
 }
 
@@ -242,7 +243,8 @@ fn a_reload_keeps_what_is_known_of_pops_that_stay() {
         before,
         "nothing has changed yet"
     );
-    steering.adopt(new, &map);
+    let published = steering.published().clone();
+    steering.adopt(new, &map, |map| published.set_map(map));
     let map = steering.snapshot();
     assert!(map.version() > before);
     let names: Vec<_> = map.pops().iter().map(|pop| pop.name.as_str()).collect();

@@ -14,7 +14,6 @@ const UNIX: u32 = 1_559_731_985;
 fn full() -> Responder {
     let settings = Settings {
         identity: Some("ns1".to_owned()),
-        idle: Duration::from_secs(10),
         cookies: Some(jar()),
         ..Settings::plain(CAP)
     };
