@@ -19,6 +19,7 @@ use harness::{until, until_true};
 const EU: &str = "127.0.0.11";
 const US: &str = "127.0.0.12";
 const TOKEN: &str = "a-token-of-the-reporters";
+const EU_TOKEN: &str = "a-token-that-speaks-for-eu";
 
 /// A PoP's health endpoint, which can be made to fail, and to answer nothing at all.
 struct Pop {
@@ -77,7 +78,7 @@ struct World {
 impl World {
     fn start(overrides: &str) -> World {
         let (eu, us, scratch) = (Pop::start(), Pop::start(), Scratch::new("dns-health"));
-        let token = scratch.file("token", TOKEN);
+        let token = scratch.file("token", &format!("{TOKEN}\n{EU_TOKEN} pop=eu node=ns2\n"));
         let pop = |name: &str, address: &str, pop: &Pop| {
             let health = &pop.address;
             format!(
@@ -252,6 +253,38 @@ fn who_may_not_report_and_what_is_no_report_is_refused() {
         world.metric("modcdn_dns_report_items_total", &[("item", "unknown")]),
         1.0
     );
+}
+
+#[test]
+fn a_token_that_speaks_for_some_is_refused_for_others() {
+    let mut world = World::start("");
+    world.ready();
+    let up = |pop: &str| format!(r#"{{"pop":"{pop}","state":"up"}}"#);
+    let drain = |pop: &str| format!(r#"{{"pop":"{pop}","drain":true}}"#);
+    let seen = r#"{"node":"ns2","views":[{"pop":"us","up":true}]}"#;
+    assert_eq!(world.post("/reports", EU_TOKEN, &up("eu")).0, 200);
+    assert_eq!(world.post("/reports", EU_TOKEN, seen).0, 200);
+    let sample = r#"{"pop":"eu","samples":[{"prefix":"192.0.2.0/24","pop":"us","ms":1,"n":9}]}"#;
+    let node = seen.replace("ns2", "ns3");
+    let us = up("us");
+    for body in [&us, sample, &node] {
+        let (status, said) = world.post("/reports", EU_TOKEN, body);
+        assert_eq!(status, 403, "{body}: {said}");
+        assert!(said.starts_with("foreign: this token doesn't speak for"), "{said}");
+        assert!(!said.contains(EU_TOKEN), "{said}");
+    }
+    assert_eq!(world.post("/drain", EU_TOKEN, &drain("us")).0, 403);
+    let foreign = [("outcome", "foreign")];
+    assert_eq!(world.metric("modcdn_dns_reports_total", &foreign), 3.0);
+    let log = until("the reason in the log", || {
+        let log = world.dns.log();
+        log.contains(r#""reason":"foreign""#).then_some(log)
+    });
+    assert!(!log.contains(EU_TOKEN), "{log}");
+    assert_eq!(world.answers(), [EU], "nobody drains yet");
+    assert_eq!(world.post("/drain", EU_TOKEN, &drain("eu")).0, 200);
+    world.until_answered("eu to drain", &[US]);
+    assert_eq!(world.post("/reports", TOKEN, &us).0, 200);
 }
 
 #[test]
