@@ -114,8 +114,14 @@ impl World {
 
     /// Waits until every PoP was checked.
     fn ready(&self) {
+        until_true("the first checks", || self.readyz().0 == 200);
+    }
+
+    /// Whether it wants traffic, and what it says of that.
+    fn readyz(&self) -> (u16, String) {
         let admin = Client::h1(&format!("http://{}", self.dns.admin()));
-        until_true("the first checks", || admin.get("/readyz").status == 200);
+        let reply = admin.get("/readyz");
+        (reply.status, reply.text())
     }
 
     fn post(&self, path: &str, token: &str, body: &str) -> (u16, String) {
@@ -270,7 +276,10 @@ fn a_token_that_speaks_for_some_is_refused_for_others() {
     for body in [&us, sample, &node] {
         let (status, said) = world.post("/reports", EU_TOKEN, body);
         assert_eq!(status, 403, "{body}: {said}");
-        assert!(said.starts_with("foreign: this token doesn't speak for"), "{said}");
+        assert!(
+            said.starts_with("foreign: this token doesn't speak for"),
+            "{said}"
+        );
         assert!(!said.contains(EU_TOKEN), "{said}");
     }
     assert_eq!(world.post("/drain", EU_TOKEN, &drain("us")).0, 403);
@@ -316,6 +325,12 @@ fn a_restarted_server_answers_from_the_last_known_map_with_every_pop_out_of_reac
     world.dns.kill();
     world.dns.start();
     assert_eq!(world.answers(), [US], "no check has ended yet");
+    let (status, said) = world.readyz();
+    assert_eq!(status, 503, "{said}");
+    assert!(
+        said.contains("warning: kept-state: ") && said.contains("eu, us"),
+        "{said}"
+    );
     assert!(world.metric("modcdn_dns_map_version", &[]) > before);
     world.dns.kill();
     let pops = world.state().join("pops");
@@ -324,6 +339,26 @@ fn a_restarted_server_answers_from_the_last_known_map_with_every_pop_out_of_reac
     world.dns.start();
     assert_eq!(world.answers(), [EU], "damaged state is ignored");
     assert!(world.dns.log().contains("kept state is ignored"));
+}
+
+#[test]
+fn a_node_that_is_cut_off_says_so_and_goes_on_answering() {
+    let world = World::start("reports: {age: 1h}");
+    world.ready();
+    assert_eq!(world.readyz(), (200, "ready\n".to_owned()));
+    let seen = r#"{"node":"ns2","views":[{"pop":"eu","up":true},{"pop":"us","up":true}]}"#;
+    assert_eq!(world.post("/reports", TOKEN, seen).0, 200);
+    world.eu.set_sick(true);
+    world.us.set_sick(true);
+    until_true("the warning", || {
+        let (status, said) = world.readyz();
+        assert_eq!(status, 200, "{said}");
+        said.contains("warning: distrusted: ")
+    });
+    assert!(!world.answers().is_empty());
+    world.eu.set_sick(false);
+    world.us.set_sick(false);
+    until_true("the end of it", || world.readyz().1 == "ready\n");
 }
 
 #[test]

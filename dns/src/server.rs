@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use modcdn_core::admin::{self, Admin, Endpoint};
+use modcdn_core::admin::{self, Admin, Endpoint, Notice};
 use modcdn_core::config::{Config as _, Problem};
 use prometheus::Registry;
 use tokio::net::TcpListener;
@@ -322,9 +322,13 @@ impl Dns {
             tracing::warn!("no pops are configured: the steered name has no addresses");
         }
         let admin = self.admin.clone();
-        admin
-            .readiness()
-            .set_unready("checking the pops for the first time");
+        let notices = notices(&self.steering);
+        let first = "checking the pops for the first time";
+        admin.readiness().set_unready(match notices() {
+            Some(notice) => format!("{first}\nwarning: {notice}"),
+            None => first.to_owned(),
+        });
+        admin.set_notice(notices);
         self.watching.spawn(async move {
             first_round.over().await;
             admin.readiness().set_ready();
@@ -391,6 +395,15 @@ fn endpoints(steering: &Arc<Steering>, dynamic: &Arc<Dynamic>) -> Vec<Box<dyn En
         Box::new(TxtEndpoint::new(dynamic.clone())),
         Box::new(ExplainEndpoint::new(steering.published().clone())),
     ]
+}
+
+fn notices(steering: &Arc<Steering>) -> Notice {
+    let steering = steering.clone();
+    Box::new(move || {
+        let notices = steering.notices(Instant::now());
+        let texts: Vec<_> = notices.iter().map(ToString::to_string).collect();
+        (!texts.is_empty()).then(|| texts.join("\nwarning: "))
+    })
 }
 
 fn bind_all(config: &Config) -> Result<Vec<Bound>, BindError> {

@@ -11,6 +11,7 @@
 mod desk;
 mod keeper;
 mod metrics;
+mod notice;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -32,6 +33,7 @@ use crate::steer::{Constants, Inputs, Map, Samples, compile};
 use desk::Desk;
 use keeper::KeptPop;
 pub use metrics::Metrics;
+pub use notice::Notice;
 
 /// Time between two looks at what grows old.
 const TICK: Duration = Duration::from_secs(1);
@@ -59,6 +61,8 @@ pub struct Setup {
     pub databases: Vec<(&'static str, SystemTime)>,
     /// Time between two writes of samples.
     pub interval: Duration,
+    /// From this age of the map on there is something wrong.
+    pub map_age: Duration,
 }
 
 /// No PoP of that name is configured.
@@ -79,6 +83,9 @@ pub struct PopView {
     load: Option<f64>,
     peers_up: usize,
     peers_down: usize,
+    /// Whether its state is what was kept of the process before.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    kept: bool,
     addresses: Vec<IpAddr>,
 }
 

@@ -41,6 +41,7 @@ pub(super) fn of(config: &Config) -> Result<Setup, Error> {
         draining: config.draining.iter().cloned().collect(),
         databases: databases(config),
         interval: *config.state.interval,
+        map_age: *config.steering.map_age,
     })
 }
 
