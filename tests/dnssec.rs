@@ -310,6 +310,29 @@ fn a_key_is_changed_by_reloads_without_a_moment_in_which_nothing_validates() {
 }
 
 #[test]
+fn a_zone_that_goes_unsigned_asks_its_parent_first_and_validates_until_then() {
+    let key = Key::new(&[]);
+    let mut node = server(&[key.config("csk", "active")]);
+    node.configure("dnssec: {delete_ds: [go.test.]}");
+    node.signal(libc::SIGHUP);
+    let dig = Dig::at(node.address());
+    until_true("the deletion", || {
+        dig.ask(&["go.test", "CDS"]).answers == ["0 0 0 00"]
+    });
+    assert_eq!(dig.ask(&["go.test", "CDNSKEY"]).answers, ["0 3 0 AA=="]);
+    let validators = Validators::new(node.address(), key.ds());
+    for (name, kind) in [("go.test.", "A"), ("go.test.", "CDS"), ("no.go.test.", "A")] {
+        assert_delv(&validators, name, kind);
+        assert_unbound(&validators, name, kind);
+    }
+    node.configure("dnssec: {keys: [], delete_ds: []}");
+    node.signal(libc::SIGHUP);
+    until_true("no more keys", || {
+        dig.ask(&["go.test", "DNSKEY"]).answers.is_empty()
+    });
+}
+
+#[test]
 fn a_change_of_algorithm_validates_with_either_key_while_both_sign() {
     let (old, new) = (Key::new(&[]), Key::new(&["--algorithm", "ed25519"]));
     let node = server(&[old.config("csk", "active"), new.config("csk", "active")]);

@@ -47,7 +47,7 @@ use self::canonical::Canonical;
 use self::signature::{Life, sign};
 use self::store::{Known, Signed, Store};
 use crate::query::Question;
-use crate::respond::content::{Content, Denial};
+use crate::respond::content::{Content, Denial, ExtendedError};
 use crate::steer::Map;
 use crate::zone::Zones;
 
@@ -73,6 +73,8 @@ pub struct ZoneKeys {
     pub zone: Name,
     /// Its keys, each with where it is in its life.
     pub keys: Vec<(Key, State)>,
+    /// Whether the zone above is asked to forget them all: before the zone is unsigned.
+    pub delete_ds: bool,
 }
 
 impl ZoneKeys {
@@ -87,7 +89,8 @@ impl ZoneKeys {
         let offered = self
             .keys
             .iter()
-            .filter(|(key, state)| key.role().is_entry_point() && *state != State::Retired);
+            .filter(|(key, state)| key.role().is_entry_point() && *state != State::Retired)
+            .filter(|_| !self.delete_ds);
         offered.map(|(key, _)| key)
     }
 }
@@ -192,6 +195,9 @@ impl Signing {
         for key in keys.offered() {
             data.extend([key.cds(zone), key.cdnskey()]);
         }
+        if keys.delete_ds {
+            data.extend(key::deletion());
+        }
         data
     }
 
@@ -215,7 +221,10 @@ impl Signing {
         .try_for_each(|section| self.sign_section(keys, section, now));
         if let Err(reason) = signed {
             self.metrics.unsigned(reason);
-            *content = Content::error(ResponseCode::ServFail);
+            *content = Content {
+                extended: Some(ExtendedError::Unsigned(reason)),
+                ..Content::error(ResponseCode::ServFail)
+            };
             return;
         }
         match (question.kind, wanted.dnssec_ok) {

@@ -279,7 +279,7 @@ impl Responder {
         };
         if limited != Some(Limited::Dropped) {
             let edns = draft.edns.as_ref();
-            let edns = edns.map(|asked| self.settings.opt(asked, content.scope, ask, map));
+            let edns = edns.map(|asked| self.settings.opt(asked, &content, ask, map));
             let limit = encode::Limit {
                 bytes: encode::limit(&draft, ask.transport, self.settings.payload),
                 empty: limited == Some(Limited::Truncated),
