@@ -218,3 +218,48 @@ fn is_nothing(error: &io::Error) -> bool {
     let kind = error.kind();
     kind == io::ErrorKind::WouldBlock || kind == io::ErrorKind::Interrupted
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZero;
+
+    use arc_swap::ArcSwap;
+    use modcdn_core::telemetry::AccessTarget;
+    use prometheus::Registry;
+
+    use super::*;
+    use crate::fast::Fast;
+    use crate::metrics::Metrics;
+    use crate::querylog::QueryLog;
+
+    fn answerer() -> Arc<Answerer> {
+        let access_log = QueryLog::open(&AccessTarget::Off, NonZero::<u32>::MIN).unwrap();
+        Arc::new(Answerer {
+            published: Arc::default(),
+            metrics: Metrics::new(&Registry::new()),
+            access_log: ArcSwap::from_pointee(access_log),
+            fast: Fast::default(),
+        })
+    }
+
+    /// Whoever waited for the end binds the port at once: a socket that is closed a moment later
+    /// would be in the way every few times.
+    #[tokio::test]
+    async fn the_port_is_free_when_the_end_is_told() {
+        let answerer = answerer();
+        let setup = Setup {
+            batch: 4,
+            core: None,
+        };
+        let mut address = "127.0.0.1:0".parse().unwrap();
+        for round in 0..500 {
+            let socket = UdpSocket::bind::<std::net::SocketAddr>(address)
+                .unwrap_or_else(|error| panic!("round {round}: {error}"));
+            address = socket.local_addr().unwrap();
+            let (stop, stopped) = watch::channel(false);
+            let ended = start(socket, setup, answerer.clone(), stopped).unwrap();
+            stop.send(true).unwrap();
+            ended.await;
+        }
+    }
+}
