@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
-use hickory_proto::rr::rdata::opt::EdnsOption;
+use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
 use hickory_proto::rr::{Name, RecordType};
 use modcdn_core::telemetry::AccessTarget;
 use modcdn_core::units::Period;
@@ -507,5 +507,92 @@ async fn a_choice_is_explained_on_the_admin_listener() {
         let answer = get(&dns, path).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {code}")), "{answer}");
     }
+    dns.stop().await;
+}
+
+/// The server's cookie in an answer to one that shows `shown`.
+async fn cookie(server: SocketAddr, shown: &[u8]) -> Vec<u8> {
+    let mut asked = query("go.test.", RecordType::A, Some(EU));
+    let option = EdnsOption::Unknown(10, shown.to_vec());
+    let edns = asked.edns.as_mut().unwrap();
+    edns.options_mut().insert(option);
+    let answer = over_udp(server, &asked).await;
+    let edns = answer.edns.as_ref().unwrap();
+    match edns.option(EdnsCode::Cookie) {
+        Some(EdnsOption::Unknown(_, data)) => data.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn set_txt(dns: &Dns, token: &str) -> String {
+    let body = r#"{"set":{"name":"_acme-challenge.go.test.","value":"v"}}"#;
+    let head = format!(
+        "host: x\r\nconnection: close\r\ncontent-length: {}",
+        body.len()
+    );
+    let request =
+        format!("POST /dns/txt HTTP/1.1\r\n{head}\r\nauthorization: Bearer {token}\r\n\r\n{body}");
+    let mut stream = TcpStream::connect(dns.admin_address()).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut head = [0; 12];
+    stream.read_exact(&mut head).await.unwrap();
+    String::from_utf8_lossy(&head[9..]).into_owned()
+}
+
+#[tokio::test]
+async fn limits_secrets_and_tokens_are_taken_up_by_a_reload() {
+    const TOKENS: [&str; 2] = ["a-token-of-the-first-file", "a-token-of-the-second-file"];
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let mut config = config();
+    config.dynamic.file = Some(folder.path().join("dynamic.json"));
+    config.dynamic.token_file = Some(file("one", TOKENS[0]));
+    let mut dns = Dns::start(config.clone()).await.unwrap();
+    let server = dns.addresses()[0];
+    let valid = |count: usize| format!("cookies_total{{state=\"valid\"}} {count}\n");
+    let own = cookie(server, b"a client").await;
+    assert_eq!(set_txt(&dns, TOKENS[0]).await, "200");
+    config.dynamic.token_file = Some(file("two", TOKENS[1]));
+    config.tcp.connections = 1;
+    dns.reload(&|| Ok(config.clone())).await.unwrap();
+    assert_eq!(set_txt(&dns, TOKENS[0]).await, "401");
+    assert_eq!(set_txt(&dns, TOKENS[1]).await, "200");
+    let asked = framed(&query("go.test.", RecordType::A, None));
+    let mut first = TcpStream::connect(server).await.unwrap();
+    first.write_all(&asked).await.unwrap();
+    read_framed(&mut first).await;
+    let second = &mut TcpStream::connect(server).await.unwrap();
+    assert!(is_closed(second).await, "one connection at once");
+    cookie(server, &own).await;
+    assert!(metrics(&dns).await.contains(&valid(1)));
+
+    // A secret in a file; then another one in the same file, the first as its second line.
+    let secrets = ["5".repeat(32), "7".repeat(32)];
+    config.cookies.secret_file = Some(file("secrets", &secrets[0]));
+    dns.reload(&|| Ok(config.clone())).await.unwrap();
+    cookie(server, &own).await;
+    assert!(metrics(&dns).await.contains(&valid(1)));
+    let of_the_file = cookie(server, b"a client").await;
+    file("secrets", &format!("{}\n{}\n", secrets[1], secrets[0]));
+    dns.reload(&|| Ok(config.clone())).await.unwrap();
+    assert_ne!(cookie(server, &of_the_file).await, of_the_file);
+    assert!(metrics(&dns).await.contains(&valid(2)));
+
+    config.rates.answers = 1;
+    config.rates.burst = 1;
+    config.rates.exempt.clear();
+    dns.reload(&|| Ok(config.clone())).await.unwrap();
+    let asked = query("go.test.", RecordType::A, None).to_vec().unwrap();
+    let limited = async {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        while !metrics(&dns).await.contains("modcdn_dns_limited_total{") {
+            socket.send_to(&asked, server).await.unwrap();
+        }
+    };
+    timeout(LONG, limited).await.unwrap();
     dns.stop().await;
 }
