@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 
 use super::changes::{Cause, Changes, MAX_MOVES, Move};
 use super::constants::Constants;
-use super::layout::{Basis, Layout, Unit};
+use super::layout::{self, Basis, Layout};
 use super::samples::Samples;
 use super::scope::{CLASSES, Leaf, scoped};
-use super::space::{Family, Steps};
-use super::table::Table;
+use super::space::Family;
 use super::trie::Trie;
 use super::unit::{Field, Memory, Verdict, shedding};
 use super::world::{Estimate, World};
@@ -136,7 +135,8 @@ impl Window {
 /// The map before, as the new one sees it.
 struct Past<'a> {
     map: &'a Map,
-    by_key: Vec<(u64, u32)>,
+    /// By the new map's units: what of the map before each goes on, see [`heirs`].
+    units: Vec<u32>,
     /// What its PoPs are now, by their names.
     pops: Vec<Option<u16>>,
 }
@@ -146,7 +146,7 @@ impl<'a> Past<'a> {
         let index = |name: &String| new.inputs.pops.iter().position(|pop| pop.name == *name);
         Self {
             map,
-            by_key: map.layout.by_key(),
+            units: heirs(map, new),
             pops: map
                 .inputs
                 .pops
@@ -156,18 +156,8 @@ impl<'a> Past<'a> {
         }
     }
 
-    /// What was decided about a unit, or if there was no such unit, about the one in its place.
-    fn unit(&self, unit: &Unit) -> usize {
-        let found = self.by_key.binary_search_by_key(&unit.key, |(key, _)| *key);
-        let id = found.map_or_else(
-            |_| self.map.layout.at(unit.family, unit.first),
-            |at| self.by_key[at].1,
-        );
-        id as usize
-    }
-
-    fn memory(&self, view: usize, unit: &Unit) -> Option<Memory> {
-        let verdict = self.map.views.get(view)?.verdicts[self.unit(unit)]?;
+    fn memory(&self, view: usize, unit: usize) -> Option<Memory> {
+        let verdict = self.map.views.get(view)?.verdicts[self.units[unit] as usize]?;
         let now = |pop: u16| self.pops[usize::from(pop)];
         let challenger = verdict.challenger.and_then(now);
         Some(Memory {
@@ -175,6 +165,29 @@ impl<'a> Past<'a> {
             challenger,
             streak: challenger.map_or(0, |_| verdict.streak),
         })
+    }
+}
+
+/// For each unit of a map the one of the map before that has the same key, or if there is none, the
+/// one in its place.
+fn heirs(before: &Map, new: &Map) -> Vec<u32> {
+    let mut by_key: Vec<(u64, u32)> = before.keys().zip(0..).collect();
+    by_key.sort_unstable();
+    let heir = |(key, (family, first))| {
+        let found = by_key.binary_search_by_key(&key, |(key, _)| *key);
+        found.map_or_else(|_| before.layout.at(family, first), |at| by_key[at].1)
+    };
+    new.keys().zip(new.layout.firsts()).map(heir).collect()
+}
+
+impl Map {
+    fn key(&self, unit: Basis) -> u64 {
+        layout::key(unit, &self.inputs, &self.world)
+    }
+
+    /// The keys of all units, in their order.
+    fn keys(&self) -> impl Iterator<Item = u64> + '_ {
+        self.layout.units.iter().map(|unit| self.key(*unit))
     }
 }
 
@@ -296,11 +309,11 @@ impl<'a> Making<'a> {
         let mut estimates = Vec::new();
         let mut wishes = Vec::new();
         for (index, unit) in self.map.layout.units.iter().enumerate() {
-            let leaf = match unit.basis {
+            let leaf = match *unit {
                 Basis::Pin(pin) => self.pinned(self.map.inputs.pins[pin as usize].1, Source::Pin),
                 Basis::AsnPin(asn) => self.pinned(self.map.inputs.asn_pins[&asn], Source::AsnPin),
                 Basis::Unknown => self.unknown(),
-                Basis::Scored(..) => self.scored(index, unit, &mut estimates, &mut wishes),
+                Basis::Scored(..) => self.scored(index, *unit, &mut estimates, &mut wishes),
             };
             self.leaves.push(leaf);
         }
@@ -319,8 +332,8 @@ impl<'a> Making<'a> {
                 challenger: None,
                 streak: 0,
             };
-            let unit = &self.map.layout.units[wish.unit];
-            self.map.estimate(unit.basis, estimates);
+            let unit = self.map.layout.units[wish.unit];
+            self.map.estimate(unit, estimates);
             self.leaves[wish.unit] = self.settle(wish.unit, unit, memory, estimates);
         }
     }
@@ -328,12 +341,12 @@ impl<'a> Making<'a> {
     fn scored(
         &mut self,
         index: usize,
-        unit: &Unit,
+        unit: Basis,
         estimates: &mut Vec<Estimate>,
         wishes: &mut Vec<Wish>,
     ) -> Leaf {
-        let memory = self.past.and_then(|past| past.memory(self.view, unit));
-        self.map.estimate(unit.basis, estimates);
+        let memory = self.past.and_then(|past| past.memory(self.view, index));
+        self.map.estimate(unit, estimates);
         let Some((memory, gain)) = self.field().home(estimates, memory) else {
             // Nothing may be answered: what was known is kept for when something may again.
             self.verdicts[index] = memory.map(|memory| Verdict {
@@ -348,7 +361,7 @@ impl<'a> Making<'a> {
         if let Some(to) = self.field().wants(memory) {
             wishes.push(Wish {
                 gain,
-                key: unit.key,
+                key: self.map.key(unit),
                 unit: index,
                 to,
             });
@@ -359,15 +372,16 @@ impl<'a> Making<'a> {
     fn settle(
         &mut self,
         index: usize,
-        unit: &Unit,
+        unit: Basis,
         memory: Memory,
         estimates: &[Estimate],
     ) -> Leaf {
-        let verdict = self.field().verdict(unit.key, memory, estimates);
+        let key = self.map.key(unit);
+        let verdict = self.field().verdict(key, memory, estimates);
         self.verdicts[index] = Some(verdict);
         Leaf {
             answer: self.answers.of(verdict.shown, verdict.second),
-            source: self.map.source(unit.basis),
+            source: self.map.source(unit),
             class: self.field().windows_left(verdict),
         }
     }
@@ -411,7 +425,7 @@ impl<'a> Making<'a> {
             return;
         };
         for (index, unit) in self.map.layout.units.iter().enumerate() {
-            let old = past.unit(unit);
+            let old = past.units[index] as usize;
             let old_leaf = led.leaves[old];
             let first = |answer: &Answer| answer.pops.first().copied();
             let old_pop = first(past.map.answer(old_leaf.answer));
@@ -428,11 +442,11 @@ impl<'a> Making<'a> {
                 };
                 changes.moves.push(Move {
                     view: self.view as u16,
-                    unit: self.map.name_of(unit),
+                    unit: self.map.name_of(*unit),
                     from: name(past.map, old_pop),
                     to: name(self.map, to),
                     cause,
-                    gain_ms: self.gain(unit.basis, from, to),
+                    gain_ms: self.gain(*unit, from, to),
                 });
             }
         }
@@ -476,11 +490,11 @@ impl<'a> Making<'a> {
 
     fn finish(self, changes: &mut Changes) -> (Led, Answers) {
         let tables = Family::ALL.map(|family| {
-            let leaves = self.stretches(family);
-            let (entries, scopes) = scoped(family, leaves.as_slice());
-            changes.stretches += leaves.as_slice().len();
-            changes.scopes += scopes;
-            Table::of(&entries)
+            let stretches = self.map.layout.stretches[family as usize].as_slice();
+            let scoped = scoped(family, stretches, &self.leaves);
+            changes.stretches += stretches.len();
+            changes.scopes += scoped.scopes;
+            scoped.table
         });
         let mut fine = Trie::default();
         for (net, pop) in self.map.inputs.pins.iter() {
@@ -497,14 +511,6 @@ impl<'a> Making<'a> {
         };
         (led, self.answers)
     }
-
-    fn stretches(&self, family: Family) -> Steps<Leaf> {
-        let mut leaves = Steps::empty();
-        for (start, unit) in self.map.layout.stretches[family as usize].as_slice() {
-            leaves.put(*start, self.leaves[*unit as usize]);
-        }
-        leaves
-    }
 }
 
 fn stable(answer: usize, source: Source) -> Leaf {
@@ -517,7 +523,7 @@ fn stable(answer: usize, source: Source) -> Leaf {
 
 /// Moves that a view may make: what was left, and what the time since has added, up to a minute's.
 fn allowance(map: &Map, past: Option<&Past<'_>>, view: usize) -> f64 {
-    let scored = |unit: &&Unit| matches!(unit.basis, Basis::Scored(..));
+    let scored = |unit: &&Basis| matches!(unit, Basis::Scored(..));
     let units = map.layout.units.iter().filter(scored).count() as f64;
     let minute = units * map.constants.moves_per_minute;
     let most = minute.max(1.0);

@@ -10,6 +10,9 @@ use super::space::{Family, Key, below, bits};
 use super::unit::{fraction, shedding};
 use super::{Client, Constants, Inputs, Place, Source, State, Via, cap, cut};
 
+/// What counts for less than this many samples is forgotten.
+const FORGOTTEN: f64 = 0.05;
+
 /// What is answered, and what decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Told {
@@ -39,24 +42,26 @@ struct Row {
 impl<'a> Reference<'a> {
     pub(super) fn new(inputs: &'a Inputs) -> Self {
         let constants = Constants::default();
+        let half_life = constants.half_life.as_secs_f64();
         let rows: Vec<Row> = inputs
             .samples
-            .weighed(inputs.clock, &constants)
-            .filter_map(|row| {
-                let name = &inputs.samples.pops()[usize::from(row.pop)];
-                let net = row.family.net(row.key);
+            .iter()
+            .filter_map(|sample| {
+                let age = inputs.clock.saturating_sub(sample.at) as f64;
+                let n = sample.n * (-age / half_life).exp2();
+                let net = sample.prefix;
+                let place = inputs.geo.as_ref().and_then(|geo| geo.find(net.network()));
+                let asns = inputs.asns.as_ref();
                 Some(Row {
                     net,
-                    pop: inputs.pops.iter().position(|pop| pop.name == *name)?,
-                    median: f64::from(row.median_ms as f32),
-                    n: f64::from(row.n as f32),
-                    place: inputs.geo.as_ref().and_then(|geo| geo.find(net.network())),
-                    asn: inputs
-                        .asns
-                        .as_ref()
-                        .map_or(0, |asns| asns.find(net.network())),
+                    pop: inputs.pops.iter().position(|pop| pop.name == sample.pop)?,
+                    median: sample.median_ms,
+                    n,
+                    place,
+                    asn: asns.map_or(0, |asns| asns.find(net.network())),
                 })
             })
+            .filter(|row| row.n >= FORGOTTEN)
             .collect();
         let mut spots = vec![Vec::new(); inputs.pops.len()];
         for row in &rows {
@@ -239,6 +244,8 @@ impl<'a> Reference<'a> {
                 sum * 2.0 >= n
             });
             if let Some((median, _)) = middle {
+                // Levels hold what they say in single precision.
+                let [median, n] = [*median, n].map(|value| f64::from(value as f32));
                 inherited = (n0 * inherited + n * median) / (n0 + n);
             }
         }
