@@ -2,11 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::changes::{Cause, Changes, MAX_MOVES, Move};
 use super::constants::Constants;
-use super::layout::{self, Basis, Layout};
+use super::homes::{Homes, Kept};
+use super::layout::{Basis, Layout};
+use super::moves::{Wish, Wishes, allowance};
+use super::past::Past;
 use super::samples::Samples;
 use super::scope::{CLASSES, Leaf, scoped};
 use super::space::Family;
@@ -23,6 +26,28 @@ pub(super) const STABLE: u8 = CLASSES - 1;
 pub fn compile(
     inputs: &Inputs,
     before: Option<&Map>,
+    constants: &Constants,
+    now: Instant,
+) -> (Map, Changes) {
+    make(inputs, before, None, constants, now)
+}
+
+/// Makes the first map of a process that knows where units belonged before it began: they still do,
+/// and move by the rules by which they move from map to map.
+#[must_use]
+pub fn resume(
+    inputs: &Inputs,
+    homes: &Homes,
+    constants: &Constants,
+    now: Instant,
+) -> (Map, Changes) {
+    make(inputs, None, Some(homes), constants, now)
+}
+
+fn make(
+    inputs: &Inputs,
+    before: Option<&Map>,
+    homes: Option<&Homes>,
     constants: &Constants,
     now: Instant,
 ) -> (Map, Changes) {
@@ -48,13 +73,14 @@ pub fn compile(
         deadlines: window.deadlines,
     };
     let past = before.map(|before| Past::new(before, &map));
+    let kept = homes.map(|homes| Kept::new(homes, &map));
     let mut changes = Changes {
         before: before.map_or(0, |map| map.version),
         after: map.version,
         ..Changes::default()
     };
     for view in 0..map.inputs.views.len() {
-        let mut making = Making::new(&map, past.as_ref(), view, window.counts);
+        let mut making = Making::new(&map, past.as_ref(), kept.as_ref(), view, window.counts);
         making.decide();
         making.report(&mut changes);
         let (led, answers) = making.finish(&mut changes);
@@ -132,65 +158,6 @@ impl Window {
     }
 }
 
-/// The map before, as the new one sees it.
-struct Past<'a> {
-    map: &'a Map,
-    /// By the new map's units: what of the map before each goes on, see [`heirs`].
-    units: Vec<u32>,
-    /// What its PoPs are now, by their names.
-    pops: Vec<Option<u16>>,
-}
-
-impl<'a> Past<'a> {
-    fn new(map: &'a Map, new: &Map) -> Self {
-        let index = |name: &String| new.inputs.pops.iter().position(|pop| pop.name == *name);
-        Self {
-            map,
-            units: heirs(map, new),
-            pops: map
-                .inputs
-                .pops
-                .iter()
-                .map(|pop| index(&pop.name).map(|i| i as u16))
-                .collect(),
-        }
-    }
-
-    fn memory(&self, view: usize, unit: usize) -> Option<Memory> {
-        let verdict = self.map.views.get(view)?.verdicts[self.units[unit] as usize]?;
-        let now = |pop: u16| self.pops[usize::from(pop)];
-        let challenger = verdict.challenger.and_then(now);
-        Some(Memory {
-            home: now(verdict.home)?,
-            challenger,
-            streak: challenger.map_or(0, |_| verdict.streak),
-        })
-    }
-}
-
-/// For each unit of a map the one of the map before that has the same key, or if there is none, the
-/// one in its place.
-fn heirs(before: &Map, new: &Map) -> Vec<u32> {
-    let mut by_key: Vec<(u64, u32)> = before.keys().zip(0..).collect();
-    by_key.sort_unstable();
-    let heir = |(key, (family, first))| {
-        let found = by_key.binary_search_by_key(&key, |(key, _)| *key);
-        found.map_or_else(|_| before.layout.at(family, first), |at| by_key[at].1)
-    };
-    new.keys().zip(new.layout.firsts()).map(heir).collect()
-}
-
-impl Map {
-    fn key(&self, unit: Basis) -> u64 {
-        layout::key(unit, &self.inputs, &self.world)
-    }
-
-    /// The keys of all units, in their order.
-    fn keys(&self) -> impl Iterator<Item = u64> + '_ {
-        self.layout.units.iter().map(|unit| self.key(*unit))
-    }
-}
-
 /// Answers as they are met.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Answers {
@@ -255,6 +222,7 @@ pub(super) fn all_of(inputs: &Inputs, view: &[usize]) -> Answer {
 struct Making<'a> {
     map: &'a Map,
     past: Option<&'a Past<'a>>,
+    kept: Option<&'a Kept<'a>>,
     view: usize,
     usable: Vec<usize>,
     roomy: Vec<usize>,
@@ -266,16 +234,14 @@ struct Making<'a> {
     waiting: usize,
 }
 
-/// A unit that may move if the minute's allowance suffices.
-struct Wish {
-    gain: f64,
-    key: u64,
-    unit: usize,
-    to: u16,
-}
-
 impl<'a> Making<'a> {
-    fn new(map: &'a Map, past: Option<&'a Past<'a>>, view: usize, counts: bool) -> Self {
+    fn new(
+        map: &'a Map,
+        past: Option<&'a Past<'a>>,
+        kept: Option<&'a Kept<'a>>,
+        view: usize,
+        counts: bool,
+    ) -> Self {
         let pops = map.inputs.views[view].iter().copied();
         let usable: Vec<_> = pops.filter(|pop| map.inputs.is_healthy(*pop)).collect();
         let has_room = |pop: &usize| map.inputs.load[*pop] <= map.constants.load_ceiling;
@@ -283,6 +249,7 @@ impl<'a> Making<'a> {
         Self {
             map,
             past,
+            kept,
             view,
             roomy: usable.iter().copied().filter(has_room).collect(),
             usable,
@@ -307,7 +274,7 @@ impl<'a> Making<'a> {
 
     fn decide(&mut self) {
         let mut estimates = Vec::new();
-        let mut wishes = Vec::new();
+        let mut wishes = Wishes::up_to(self.allowance as usize);
         for (index, unit) in self.map.layout.units.iter().enumerate() {
             let leaf = match *unit {
                 Basis::Pin(pin) => self.pinned(self.map.inputs.pins[pin as usize].1, Source::Pin),
@@ -320,13 +287,11 @@ impl<'a> Making<'a> {
         self.grant(wishes, &mut estimates);
     }
 
-    /// The best and longest awaited moves first.
-    fn grant(&mut self, mut wishes: Vec<Wish>, estimates: &mut Vec<Estimate>) {
-        wishes.sort_unstable_by(|a, b| b.gain.total_cmp(&a.gain).then(a.key.cmp(&b.key)));
-        let granted = wishes.len().min(self.allowance as usize);
-        self.allowance -= granted as f64;
-        self.waiting = wishes.len() - granted;
-        for wish in &wishes[..granted] {
+    fn grant(&mut self, wishes: Wishes, estimates: &mut Vec<Estimate>) {
+        let (granted, waiting) = wishes.granted();
+        self.allowance -= granted.len() as f64;
+        self.waiting = waiting;
+        for wish in granted {
             let memory = Memory {
                 home: wish.to,
                 challenger: None,
@@ -338,14 +303,23 @@ impl<'a> Making<'a> {
         }
     }
 
+    /// What was decided about a unit before.
+    fn memory(&self, index: usize, unit: Basis) -> Option<Memory> {
+        match (self.past, self.kept) {
+            (Some(past), _) => past.memory(self.view, index),
+            (None, Some(kept)) => kept.memory(self.view, unit, self.map),
+            (None, None) => None,
+        }
+    }
+
     fn scored(
         &mut self,
         index: usize,
         unit: Basis,
         estimates: &mut Vec<Estimate>,
-        wishes: &mut Vec<Wish>,
+        wishes: &mut Wishes,
     ) -> Leaf {
-        let memory = self.past.and_then(|past| past.memory(self.view, index));
+        let memory = self.memory(index, unit);
         self.map.estimate(unit, estimates);
         let Some((memory, gain)) = self.field().home(estimates, memory) else {
             // Nothing may be answered: what was known is kept for when something may again.
@@ -425,11 +399,11 @@ impl<'a> Making<'a> {
             return;
         };
         for (index, unit) in self.map.layout.units.iter().enumerate() {
-            let old = past.units[index] as usize;
+            let old = past.unit(index);
             let old_leaf = led.leaves[old];
             let first = |answer: &Answer| answer.pops.first().copied();
             let old_pop = first(past.map.answer(old_leaf.answer));
-            let from = old_pop.and_then(|pop| past.pops[pop]).map(usize::from);
+            let from = old_pop.and_then(|pop| past.pop(pop));
             let to = first(&self.answers.list[self.leaves[index].answer.index()]);
             if from == to && old_pop.is_some() == to.is_some() {
                 continue;
@@ -520,19 +494,3 @@ fn stable(answer: usize, source: Source) -> Leaf {
         class: STABLE,
     }
 }
-
-/// Moves that a view may make: what was left, and what the time since has added, up to a minute's.
-fn allowance(map: &Map, past: Option<&Past<'_>>, view: usize) -> f64 {
-    let scored = |unit: &&Basis| matches!(unit, Basis::Scored(..));
-    let units = map.layout.units.iter().filter(scored).count() as f64;
-    let minute = units * map.constants.moves_per_minute;
-    let most = minute.max(1.0);
-    let left = past.and_then(|past| {
-        let led = past.map.views.get(view)?;
-        let time = map.at.saturating_duration_since(past.map.at);
-        Some(led.allowance + minute * time.as_secs_f64() / MINUTE.as_secs_f64())
-    });
-    left.unwrap_or(most).min(most)
-}
-
-const MINUTE: Duration = Duration::from_secs(60);

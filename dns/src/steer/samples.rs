@@ -241,6 +241,7 @@ impl<'de> Visitor<'de> for List {
             let added = samples.add(&row, &Constants::default());
             added.map_err(de::Error::custom)?;
         }
+        samples.settle(|_| true);
         Ok(samples)
     }
 }
