@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use modcdn_core::digest::Sha256;
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::Notify;
@@ -28,7 +29,7 @@ use crate::health::{Change, Damping, Rule, State};
 use crate::probe::{Observe, Outcome};
 use crate::reports::{Refused, Report, Rules, Taken};
 use crate::snapshot::Published;
-use crate::steer::{Constants, Inputs, Map, Samples, compile};
+use crate::steer::{Constants, Inputs, Map, Samples, compile, resume};
 
 use desk::Desk;
 use keeper::KeptPop;
@@ -59,10 +60,19 @@ pub struct Setup {
     pub draining: BTreeSet<String>,
     /// Geo databases by name, and when their files were last changed.
     pub databases: Vec<(&'static str, SystemTime)>,
-    /// Time between two writes of samples.
-    pub interval: Duration,
+    /// How often what is known is kept.
+    pub times: Times,
     /// From this age of the map on there is something wrong.
     pub map_age: Duration,
+}
+
+/// Time between two writes of what has changed; states are written at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// Samples of round trips.
+    pub samples: Duration,
+    /// Where clients belong.
+    pub homes: Duration,
 }
 
 /// No PoP of that name is configured.
@@ -110,6 +120,8 @@ pub struct Steering {
     folder: Folder,
     /// What was last written of PoPs.
     kept: Mutex<Option<BTreeMap<String, KeptPop>>>,
+    /// What was last written or read of homes.
+    kept_homes: Mutex<Sha256>,
     metrics: Metrics,
 }
 
@@ -126,7 +138,8 @@ impl Steering {
             kept: true,
         };
         let inputs = desk.inputs_with(&learnt.samples, SystemTime::now());
-        let (map, _) = compile(&inputs, None, &desk.setup.constants, now);
+        let homes = keeper::read_homes(&folder);
+        let (map, _) = resume(&inputs, &homes, &desk.setup.constants, now);
         metrics.compiled(now.elapsed());
         metrics.set_samples(learnt.samples.len());
         let map = map.numbered(desk.versions.take());
@@ -142,6 +155,7 @@ impl Steering {
             keep: Notify::new(),
             folder,
             kept: Mutex::new(None),
+            kept_homes: Mutex::new(Sha256::of(&homes.to_bytes())),
             metrics,
         }
     }

@@ -9,7 +9,7 @@ use crate::config::{self, Config};
 use crate::health::{Damping, Rule};
 use crate::reports::Rules;
 use crate::steer::{Asns, GeoError, Inputs, Places, Point, Pop};
-use crate::steering::Setup;
+use crate::steering::{Setup, Times};
 use crate::zone::build::families;
 
 /// What a configuration says of the map and of what feeds it. Blocks.
@@ -40,7 +40,10 @@ pub(super) fn of(config: &Config) -> Result<Setup, Error> {
         tokens: reports.token_file.clone(),
         draining: config.draining.iter().cloned().collect(),
         databases: databases(config),
-        interval: *config.state.interval,
+        times: Times {
+            samples: *config.state.interval,
+            homes: *config.state.homes_interval,
+        },
         map_age: *config.steering.map_age,
     })
 }
