@@ -23,6 +23,7 @@ use serde::Serialize;
 use crate::respond::Published;
 use crate::steer::{Candidate, Client, Explanation, Map, Score, ViewId};
 use crate::steering::Steering;
+use crate::steering::known::Account;
 use crate::zone::Zones;
 
 /// The path of [`ExplainEndpoint`].
@@ -80,6 +81,9 @@ pub struct Explained {
     /// What led to them.
     #[serde(flatten)]
     pub explanation: Explanation,
+    /// What besides the configuration, where no node was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub known: Option<Account>,
 }
 
 /// Explains what a map answers.
@@ -102,6 +106,7 @@ pub fn explain(zones: &Zones, map: &Map, asked: &Asked, now: Instant) -> Result<
         addresses: v4.map(IpAddr::from).chain(v6.map(IpAddr::from)).collect(),
         ttl: choice.ttl,
         explanation: map.explain(view, &client),
+        known: None,
     })
 }
 
@@ -236,6 +241,7 @@ pub fn table(explained: &Explained) -> String {
         addresses,
         ttl,
         explanation: it,
+        known,
     } = explained;
     let mut facts = vec![("name", name.clone())];
     let subnet = match it.subnet {
@@ -266,7 +272,10 @@ pub fn table(explained: &Explained) -> String {
     if let Some((pop, windows)) = &it.challenger {
         facts.push(("challenger", format!("{pop}, better for {windows} windows")));
     }
-    facts.push(("map", it.map.to_string()));
+    match known {
+        None => facts.push(("map", it.map.to_string())),
+        Some(account) => facts.extend(account.facts()),
+    }
     let mut out = String::new();
     for (what, said) in facts {
         let _ = writeln!(out, "{what:<11}{said}");
@@ -367,8 +376,9 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::Config;
     use crate::config::{Pop, SteeredName};
+    use crate::steering::known::Known;
+    use crate::{Config, Offline};
 
     fn config() -> Config {
         let pop = |name: &str, last: u8| Pop {
@@ -387,7 +397,7 @@ mod tests {
     }
 
     fn ask(config: &Config, query: &str) -> Result<Explained, No> {
-        let (zones, map) = crate::offline(config).unwrap();
+        let Offline { zones, map, .. } = crate::offline(config, &Known::nothing()).unwrap();
         let (asked, _) = parse(query)?;
         assert_eq!(
             parse(&asked.query()).map(|(again, _)| again),

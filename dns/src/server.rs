@@ -34,11 +34,15 @@ use crate::reports::file::ReportsFile;
 use crate::respond::{Moment, Responder, Settings};
 use crate::sockets::{BindError, Bound, bind};
 use crate::steer::{GeoError, Map, compile};
+use crate::steering::known::{Account, Known};
 use crate::steering::{self, Setup, Steering};
 use crate::zone::{Zone, Zones};
 use crate::{tcp, udp, zone};
 
 mod setup;
+
+#[cfg(test)]
+pub(crate) use setup::of as setup;
 
 /// On top of the grace period, for tasks to notice that it is over.
 const STOP_MARGIN: Duration = Duration::from_secs(1);
@@ -372,18 +376,33 @@ fn open(config: &Config) -> Result<Opened, Error> {
     })
 }
 
-/// What a configuration comes to without a server: its zones, and the map with every PoP up and
-/// nothing measured. Reads the files that it names.
+/// What a configuration comes to without a server that runs.
+pub struct Offline {
+    /// Its zones.
+    pub zones: Zones,
+    /// Its map. It has no version: nobody published it.
+    pub map: Map,
+    /// What the map was made of besides the configuration.
+    pub account: Account,
+}
+
+/// Makes what a server of this configuration would make, knowing what is `known`. Reads the files that
+/// the configuration names.
 ///
 /// # Errors
 /// If the configuration makes no sense or a file can't be used.
-pub fn offline(config: &Config) -> Result<(Zones, Map), Error> {
+pub fn offline(config: &Config, known: &Known) -> Result<Offline, Error> {
     config.check().map_err(first)?;
     let bound: Vec<_> = config.listen.iter().map(SocketAddr::ip).collect();
     let zones = zone::build::zones(config, &bound).map_err(Error::Config)?;
     let setup = setup::of(config)?;
-    let (map, _) = compile(&setup.inputs, None, &setup.constants, Instant::now());
-    Ok((Zones::new(zones), map))
+    let inputs = known.inputs(&setup);
+    let (map, _) = compile(&inputs, None, &setup.constants, Instant::now());
+    Ok(Offline {
+        zones: Zones::new(zones),
+        account: known.account(map.states()),
+        map: map.numbered(0),
+    })
 }
 
 fn first(problems: Vec<Problem>) -> Error {

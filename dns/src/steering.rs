@@ -10,6 +10,7 @@
 
 mod desk;
 mod keeper;
+pub mod known;
 mod metrics;
 
 use std::collections::{BTreeMap, BTreeSet};

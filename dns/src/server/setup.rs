@@ -13,7 +13,7 @@ use crate::steering::Setup;
 use crate::zone::build::families;
 
 /// What a configuration says of the map and of what feeds it. Blocks.
-pub(super) fn of(config: &Config) -> Result<Setup, Error> {
+pub(crate) fn of(config: &Config) -> Result<Setup, Error> {
     let checks = &config.checks;
     let reports = &config.reports;
     let targets = config.pops.iter().map(|pop| {

@@ -178,6 +178,12 @@ impl Samples {
         self.rows.is_empty()
     }
 
+    /// When the newest was measured, in seconds since 1970.
+    #[must_use]
+    pub fn newest(&self) -> Option<u64> {
+        self.rows.values().map(|row| row.at).max()
+    }
+
     /// The rows, by prefix and then in the order in which PoPs were first named.
     pub fn iter(&self) -> impl Iterator<Item = Sample> + '_ {
         self.rows.iter().map(|((family, key, pop), row)| Sample {

@@ -14,8 +14,8 @@ use crate::health::State;
 use crate::steer::Samples;
 
 /// The names of the files.
-const POPS: &str = "pops";
-const SAMPLES: &str = "samples";
+pub(super) const POPS: &str = "pops";
+pub(super) const SAMPLES: &str = "samples";
 
 /// What is kept of a PoP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
