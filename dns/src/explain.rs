@@ -250,7 +250,11 @@ pub fn table(explained: &Explained) -> String {
     };
     facts.push(("client", subnet));
     let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-    facts.push(("answer", format!("{}: {}", it.answer, addresses.join(", "))));
+    let addresses = match addresses.as_slice() {
+        [] => "no address".to_owned(),
+        some => some.join(", "),
+    };
+    facts.push(("answer", format!("{}: {addresses}", it.answer)));
     let scope = match it.subnet {
         Some(_) => format!("every address with the same first {} bits", it.scope),
         None => "whoever asks this resolver".to_owned(),

@@ -34,7 +34,9 @@ struct Line {
     #[serde(default)]
     subnet: Option<IpNet>,
     query: String,
-    /// Only steered names have it.
+    #[serde(rename = "type", default)]
+    kind: Option<String>,
+    /// Only steered names have it, and those that explain them.
     #[serde(default)]
     pop: Option<String>,
     #[serde(default)]
@@ -182,7 +184,7 @@ impl<'a> Replay<'a> {
 
     fn ask(&mut self, line: &Line) {
         let queries = line.sample.unwrap_or(1);
-        if line.pop.is_none() {
+        if line.pop.is_none() || line.kind.as_deref() == Some("TXT") {
             self.report.untailored += 1;
             return;
         }
@@ -500,11 +502,12 @@ mod tests {
         replay.report(1)
     }
 
-    const LOG: [&str; 6] = [
+    const LOG: [&str; 7] = [
         r#"{"client":"198.51.100.1","subnet":"192.0.2.0/24","query":"GO.test.","type":"A","pop":"eu","sample":10}"#,
         r#"{"client":"198.51.100.1","subnet":"192.0.2.0/24","query":"go.test.","type":"AAAA","pop":"eu"}"#,
         r#"{"client":"203.0.113.1","query":"go.test.","type":"A","pop":"eu"}"#,
         r#"{"client":"203.0.113.1","query":"ns1.go.test.","type":"A"}"#,
+        r#"{"client":"203.0.113.1","query":"why.go.test.","type":"TXT","pop":"eu"}"#,
         r#"{"client":"203.0.113.1","query":"other.test.","type":"A","pop":"eu","sample":3}"#,
         "no line",
     ];
@@ -513,8 +516,8 @@ mod tests {
     fn who_moves_is_counted_by_queries_and_shown_by_way() {
         let (old, new) = (world(&[]), world(&[("192.0.2.0/24", "us")]));
         let report = replayed(&old, &new, &LOG);
-        assert_eq!((report.lines, report.unreadable), (6, 1));
-        assert_eq!((report.untailored, report.unsteered), (1, 3));
+        assert_eq!((report.lines, report.unreadable), (7, 1));
+        assert_eq!((report.untailored, report.unsteered), (2, 3));
         assert_eq!((report.queries, report.askers), (12, 2));
         assert_eq!((report.moved.queries, report.moved.askers), (11, 1));
         let way = Way {
