@@ -501,7 +501,9 @@ impl Map {
         if index < self.views.len() { index } else { 0 }
     }
 
-    fn view(&self, view: ViewId) -> &[usize] {
+    /// The PoPs among which a view chooses: indices into [`Map::pops`].
+    #[must_use]
+    pub fn view(&self, view: ViewId) -> &[usize] {
         &self.inputs.views[self.view_index(view)]
     }
 
