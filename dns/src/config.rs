@@ -231,7 +231,7 @@ pub struct Udp {
 }
 
 /// Limits of TCP.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Tcp {
     /// Connections at once.

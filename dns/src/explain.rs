@@ -20,9 +20,8 @@ use http_body_util::Full;
 use modcdn_core::admin::{Endpoint, json, text};
 use serde::Serialize;
 
-use crate::respond::Published;
+use crate::snapshot::Published;
 use crate::steer::{Candidate, Client, Explanation, Map, Score, ViewId};
-use crate::steering::Steering;
 use crate::steering::known::Account;
 use crate::zone::Zones;
 
@@ -194,16 +193,12 @@ impl Asked {
 
 /// `GET /explain`.
 pub(crate) struct ExplainEndpoint {
-    steering: Arc<Steering>,
-    zones: Published,
+    published: Arc<Published>,
 }
 
 impl ExplainEndpoint {
-    pub(crate) fn new(steering: &Arc<Steering>, zones: Published) -> Self {
-        Self {
-            steering: steering.clone(),
-            zones,
-        }
+    pub(crate) fn new(published: Arc<Published>) -> Self {
+        Self { published }
     }
 }
 
@@ -220,8 +215,9 @@ impl Endpoint for ExplainEndpoint {
     async fn answer(&self, request: Request<Bytes>) -> Response<Full<Bytes>> {
         let explained =
             parse(request.uri().query().unwrap_or_default()).and_then(|(asked, format)| {
-                let map = self.steering.snapshot();
-                let explained = explain(&self.zones.load(), &map, &asked, Instant::now())?;
+                let now = self.published.load_full();
+                let zones = now.responder.zones();
+                let explained = explain(zones, &now.map, &asked, Instant::now())?;
                 Ok((explained, format))
             });
         match explained {

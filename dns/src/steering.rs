@@ -12,6 +12,7 @@ mod desk;
 mod keeper;
 pub mod known;
 mod metrics;
+mod notice;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -19,7 +20,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::Notify;
@@ -28,11 +28,13 @@ use crate::durable::Folder;
 use crate::health::{Change, Damping, Rule, State};
 use crate::probe::{Observe, Outcome};
 use crate::reports::{Refused, Report, Rules, Taken};
+use crate::snapshot::Published;
 use crate::steer::{Constants, Inputs, Map, Samples, compile};
 
 use desk::Desk;
 use keeper::KeptPop;
 pub use metrics::Metrics;
+pub use notice::Notice;
 
 /// Time between two looks at what grows old.
 const TICK: Duration = Duration::from_secs(1);
@@ -58,6 +60,10 @@ pub struct Setup {
     pub draining: BTreeSet<String>,
     /// Geo databases by name, and when their files were last changed.
     pub databases: Vec<(&'static str, SystemTime)>,
+    /// Time between two writes of samples.
+    pub interval: Duration,
+    /// From this age of the map on there is something wrong.
+    pub map_age: Duration,
 }
 
 /// No PoP of that name is configured.
@@ -78,6 +84,9 @@ pub struct PopView {
     load: Option<f64>,
     peers_up: usize,
     peers_down: usize,
+    /// Whether its state is what was kept of the process before.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    kept: bool,
     addresses: Vec<IpAddr>,
 }
 
@@ -89,9 +98,9 @@ struct Learnt {
     kept: bool,
 }
 
-/// A handle to the map in use.
+/// Who makes the map in use.
 pub struct Steering {
-    map: ArcSwap<Map>,
+    published: Arc<Published>,
     desk: Mutex<Desk>,
     /// What was measured; the desk's lock is never asked for while this one is held.
     learnt: Mutex<Learnt>,
@@ -127,7 +136,7 @@ impl Steering {
             metrics.set_state(&pop.name, verdict);
         }
         Self {
-            map: ArcSwap::from_pointee(map),
+            published: Arc::new(Published::new(Arc::new(map))),
             desk: Mutex::new(desk),
             learnt: Mutex::new(learnt),
             work: Notify::new(),
@@ -138,16 +147,16 @@ impl Steering {
         }
     }
 
-    /// The map now, for the length of one answer.
+    /// What is in use, the map among it.
     #[must_use]
-    pub fn current(&self) -> Guard<Arc<Map>> {
-        self.map.load()
+    pub fn published(&self) -> &Arc<Published> {
+        &self.published
     }
 
     /// The map now, to keep.
     #[must_use]
     pub fn snapshot(&self) -> Arc<Map> {
-        self.map.load_full()
+        self.published.load().map.clone()
     }
 
     /// Takes a report in.
@@ -229,7 +238,7 @@ impl Steering {
 
     /// Puts the map in use as it is for the states and addresses now.
     fn republish(&self, desk: &mut Desk) -> u64 {
-        let map = self.map.load().restated(&desk.inputs);
+        let map = self.published.load().map.restated(&desk.inputs);
         self.publish(desk, map)
     }
 
@@ -243,10 +252,15 @@ impl Steering {
         }
     }
 
-    /// Puts a map in use. The desk's lock is held, so versions only rise.
+    /// Puts a map in use.
     fn publish(&self, desk: &mut Desk, map: Map) -> u64 {
+        self.publish_by(desk, map, |map| self.published.set_map(map))
+    }
+
+    /// Has a map put in use. The desk's lock is held, so versions only rise.
+    fn publish_by(&self, desk: &mut Desk, map: Map, publish: impl FnOnce(Arc<Map>)) -> u64 {
         let version = desk.versions.take();
-        self.map.store(Arc::new(map.numbered(version)));
+        publish(Arc::new(map.numbered(version)));
         desk.published = Instant::now();
         self.metrics.published(version);
         version
@@ -350,13 +364,13 @@ impl Steering {
     }
 
     /// Takes another configuration up, with the map that was made for it; what is known of PoPs that
-    /// stay is kept.
-    pub(crate) fn adopt(&self, setup: Setup, map: &Map) {
+    /// stay is kept. `publish` puts it in use, with all else that goes with it.
+    pub(crate) fn adopt(&self, setup: Setup, map: &Map, publish: impl FnOnce(Arc<Map>)) {
         let now = Instant::now();
         let mut desk = self.desk.lock();
         desk.adopt(setup, now);
         let map = map.restated(&desk.inputs);
-        self.publish(&mut desk, map);
+        self.publish_by(&mut desk, map, publish);
         self.metrics.forget();
         for (pop, verdict) in desk.inputs.pops.iter().zip(desk.board.verdicts()) {
             self.metrics.set_state(&pop.name, verdict);

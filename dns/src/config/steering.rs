@@ -52,7 +52,13 @@ pub struct Steering {
     pub ttl_most: Period,
     /// Milliseconds added to the round trips of PoPs, by name; negative: preferred.
     pub bias: BTreeMap<String, f64>,
+    /// From this age of the map on `/readyz` warns: one is made in each window.
+    pub map_age: Period,
 }
+
+/// Ten windows that passed without a map, and no more than that: it doesn't take a change of PoPs to
+/// make one.
+const DEFAULT_MAP_AGE: Period = Period::secs(600);
 
 impl Default for Steering {
     fn default() -> Self {
@@ -77,6 +83,7 @@ impl Default for Steering {
             ttl_least: Period::from(constants.ttl_least),
             ttl_most: Period::from(constants.ttl_most),
             bias: BTreeMap::new(),
+            map_age: DEFAULT_MAP_AGE,
         }
     }
 }
@@ -126,6 +133,11 @@ impl Steering {
             (1..=MAX_WINDOWS).contains(&self.windows),
             "windows",
             "must be from 1 to 14",
+        );
+        needs(
+            self.map_age > self.window,
+            "map_age",
+            "must be above window",
         );
         needs(
             self.half_life >= Period::secs(60) && self.half_life <= Period::secs(30 * 86_400),
@@ -218,6 +230,7 @@ mod tests {
         refused("windows", |s| s.windows = 0);
         refused("windows", |s| s.windows = 15);
         refused("window", |s| s.window = Period::secs(0));
+        refused("map_age", |s| s.map_age = s.window);
         refused("half_life", |s| s.half_life = Period::secs(1));
         refused("gain_part", |s| s.gain_part = f64::NAN);
         refused("moves_per_minute", |s| s.moves_per_minute = 1.1);

@@ -1,7 +1,6 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Instant;
 
-use arc_swap::ArcSwap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hickory_proto::dnssec::Verifier;
@@ -9,6 +8,7 @@ use hickory_proto::dnssec::rdata::{DNSKEY, DNSSECRData, RRSIG};
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::rdata::{MX, NS, SOA, TXT};
 use hickory_proto::rr::{DNSClass, RecordData};
+use hickory_proto::serialize::binary::BinEncodable;
 use modcdn_core::config::parse;
 use prometheus::Registry;
 use proptest::prelude::*;
@@ -46,7 +46,12 @@ fn terms() -> Terms {
 fn signing_with(keys: Vec<(Key, State)>, terms: Terms) -> Signing {
     let zone = name("go.test.");
     let metrics = Metrics::new(&Registry::new());
-    Signing::new(vec![ZoneKeys { zone, keys }], terms, metrics)
+    let keys = ZoneKeys {
+        zone,
+        keys,
+        delete_ds: false,
+    };
+    Signing::new(vec![keys], terms, metrics)
 }
 
 fn signing() -> Signing {
@@ -304,7 +309,7 @@ fn nothing_that_can_be_known_is_signed_while_answering() {
     let (ahead, online) = signing.metrics.made();
     assert!(ahead > 20 && online == 0);
     let responder = Responder::new(
-        Arc::new(ArcSwap::new(zones.clone())),
+        zones.clone(),
         Settings {
             signing: Some(signing.clone()),
             ..Settings::plain(1232)
@@ -409,6 +414,8 @@ fn what_is_signed_while_answering_is_bounded_in_its_rate() {
     let refused = ask(3, NOW);
     assert_eq!(refused.code, ResponseCode::ServFail);
     assert!(refused.answers.is_empty() && !refused.authoritative);
+    let told = refused.extended.unwrap();
+    assert_eq!((told.code(), told.text()), (0, "signing: rate"));
     assert_eq!(ask(1, NOW).code, ResponseCode::NoError, "kept");
     assert_eq!(ask(3, NOW + 1).code, ResponseCode::NoError);
     // With the rate used up, an aging signature is better than none.
@@ -572,4 +579,24 @@ proptest! {
         let rrsig = rrsigs(&content.answers)[0];
         prop_assert!(verifies(&dnskeys(&signing)[0], rrsig, &records));
     }
+}
+
+#[test]
+fn a_zone_that_is_to_be_unsigned_asks_its_parent_first_and_signs_on() {
+    let zone = name("go.test.");
+    let keys = ZoneKeys {
+        zone: zone.clone(),
+        keys: vec![(key(Algorithm::EcdsaP256, Role::Csk), State::Active)],
+        delete_ds: true,
+    };
+    let signing = Signing::new(vec![keys], terms(), Metrics::new(&Registry::new()));
+    assert!(signing.ds(&zone).is_empty());
+    let published = signing.published(&zone);
+    assert_eq!(published.len(), 3, "{published:?}");
+    let bytes = |at: usize| published[at].to_bytes().unwrap();
+    // RFC 8078 §4: "CDS 0 0 0 0" and "CDNSKEY 0 3 0 0", each with one byte of zero.
+    assert_eq!((bytes(1), bytes(2)), (vec![0; 5], vec![0, 0, 3, 0, 0]));
+    let mut content = positive(vec![address("go.test.", 20, 1)]);
+    signing.attach(&mut content, &question("go.test.", RecordType::A), DO, NOW);
+    assert_eq!(rrsigs(&content.answers).len(), 1);
 }

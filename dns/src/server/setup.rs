@@ -40,6 +40,8 @@ pub(crate) fn of(config: &Config) -> Result<Setup, Error> {
         tokens: reports.token_file.clone(),
         draining: config.draining.iter().cloned().collect(),
         databases: databases(config),
+        interval: *config.state.interval,
+        map_age: *config.steering.map_age,
     })
 }
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout_at};
@@ -39,13 +38,15 @@ pub(super) fn read_samples(folder: &Folder) -> Samples {
 }
 
 impl Steering {
-    /// Writes what has changed: states at once, samples every `interval`; for ever.
-    pub(crate) async fn keep_for_ever(self: Arc<Self>, interval: Duration) {
+    /// Writes what has changed: states at once, samples every [`Setup::interval`](super::Setup); for
+    /// ever.
+    pub(crate) async fn keep_for_ever(self: Arc<Self>) {
         if !self.folder.is_open() {
             return;
         }
-        let mut next = Instant::now() + interval;
+        let mut last = Instant::now();
         loop {
+            let next = last + self.desk.lock().setup.interval;
             let woken = timeout_at(next, self.keep.notified()).await.is_ok();
             let steering = self.clone();
             let keeping = tokio::task::spawn_blocking(move || {
@@ -59,7 +60,7 @@ impl Steering {
                 tracing::error!(%error, "state couldn't be kept");
             }
             if !woken {
-                next = Instant::now() + interval;
+                last = Instant::now();
             }
         }
     }

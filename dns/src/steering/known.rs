@@ -497,7 +497,7 @@ mod tests {
                 .map(|(name, state)| (name.to_owned(), state))
                 .collect()
         };
-        assert_eq!(of(&offline), of(&steering.current()));
+        assert_eq!(of(&offline), of(&steering.snapshot()));
     }
 
     #[test]

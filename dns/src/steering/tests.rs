@@ -45,6 +45,8 @@ fn setup(pops: &[(&str, &[&str])]) -> Setup {
         tokens: None,
         draining: BTreeSet::new(),
         databases: Vec::new(),
+        interval: Duration::from_secs(10),
+        map_age: Duration::from_secs(600),
     }
 }
 
@@ -242,7 +244,8 @@ fn a_reload_keeps_what_is_known_of_pops_that_stay() {
         before,
         "nothing has changed yet"
     );
-    steering.adopt(new, &map);
+    let published = steering.published().clone();
+    steering.adopt(new, &map, |map| published.set_map(map));
     let map = steering.snapshot();
     assert!(map.version() > before);
     let names: Vec<_> = map.pops().iter().map(|pop| pop.name.as_str()).collect();
@@ -264,4 +267,58 @@ fn a_compilation_does_not_undo_what_happened_while_it_ran() {
     steering.compile();
     let map = steering.snapshot();
     assert!(map.version() > compiled && !map.is_healthy(1));
+}
+
+#[test]
+fn an_operator_is_told_of_kept_state_until_something_is_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let before = steering(Some(dir.path()));
+    assert!(
+        before.notices(Instant::now()).is_empty(),
+        "nothing was kept"
+    );
+    check(&before, "us", "192.0.2.3", false);
+    before.keep_all();
+    let after = steering(Some(dir.path()));
+    let kept = |names: &[&str]| {
+        let pops = names.iter().map(|name| (*name).to_owned()).collect();
+        vec![Notice::Kept { pops }]
+    };
+    assert_eq!(after.notices(Instant::now()), kept(&["ap", "eu", "us"]));
+    check(&after, "us", "192.0.2.3", true);
+    check(&after, "eu", "192.0.2.1", false);
+    // One of its two addresses isn't looked at yet.
+    assert_eq!(after.notices(Instant::now()), kept(&["ap", "eu"]));
+    report(&after, r#"{"pop":"ap","state":"up"}"#);
+    check(&after, "eu", "192.0.2.2", true);
+    assert!(after.notices(Instant::now()).is_empty());
+}
+
+#[test]
+fn an_operator_is_told_of_a_map_that_grew_old_and_of_a_lonely_view() {
+    let steering = steering(None);
+    let now = Instant::now();
+    let age = |notice: &Notice| matches!(notice, Notice::OldMap { age } if age.as_secs() >= 600);
+    assert!(steering.notices(now + Duration::from_secs(590)).is_empty());
+    let old = steering.notices(now + Duration::from_secs(602));
+    assert!(old.len() == 1 && age(&old[0]), "{old:?}");
+    for (pop, address) in [
+        ("eu", "192.0.2.1"),
+        ("us", "192.0.2.3"),
+        ("ap", "192.0.2.4"),
+    ] {
+        check(&steering, pop, address, true);
+    }
+    report(
+        &steering,
+        r#"{"node":"ns2","views":[{"pop":"us","up":true},{"pop":"ap","up":true}]}"#,
+    );
+    check(&steering, "us", "192.0.2.3", false);
+    assert!(steering.notices(Instant::now()).is_empty(), "one of three");
+    check(&steering, "ap", "192.0.2.4", false);
+    let told = steering.notices(Instant::now());
+    assert_eq!(told, [Notice::Distrusted]);
+    assert!(told[0].to_string().contains("own network"));
+    check(&steering, "us", "192.0.2.3", true);
+    assert!(steering.notices(Instant::now()).is_empty());
 }
