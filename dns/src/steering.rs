@@ -28,6 +28,7 @@ use crate::durable::Folder;
 use crate::health::{Change, Damping, Rule, State};
 use crate::probe::{Observe, Outcome};
 use crate::reports::{Refused, Report, Rules, Taken};
+use crate::respond::Moment;
 use crate::snapshot::Published;
 use crate::steer::{Constants, Inputs, Map, Samples, compile};
 
@@ -295,6 +296,7 @@ impl Steering {
         let (map, changes) = compile(&inputs, Some(&before), &constants, began);
         drop(inputs);
         self.metrics.compiled(began.elapsed());
+        self.foresee(&map);
         let mut desk = self.desk.lock();
         if desk.epoch != epoch {
             // Reloaded in the meantime, with a map of its own.
@@ -305,6 +307,16 @@ impl Steering {
         let version = self.publish(&mut desk, map);
         drop(desk);
         tracing::debug!(map = version, ?changes, "map compiled");
+    }
+
+    /// Has all that a map may answer signed before it is in use, beside what is answered until then. Who
+    /// waits for a map that was compiled waits for some milliseconds more.
+    fn foresee(&self, next: &Map) {
+        let now = self.published.load_full();
+        if let Some(signing) = &now.responder.settings().signing {
+            let zones = now.responder.zones();
+            signing.prepare(zones, &[&now.map, next], Moment::now().unix);
+        }
     }
 
     /// Takes in what was measured since the last time.

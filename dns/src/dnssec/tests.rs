@@ -305,7 +305,7 @@ fn nothing_that_can_be_known_is_signed_while_answering() {
     let signing = Arc::new(signing_with(keys, terms()));
     let zones = Arc::new(zones(&config, &signing));
     let now = map(&config, vec![], vec![0]);
-    signing.prepare(&zones, &now, NOW);
+    signing.prepare(&zones, &[&now], NOW);
     let (ahead, online) = signing.metrics.made();
     assert!(ahead > 20 && online == 0);
     let responder = Responder::new(
@@ -361,7 +361,7 @@ fn nothing_that_can_be_known_is_signed_while_answering() {
     }
     // And from each of these, those that the return of the PoP makes.
     for fallen in &next[..3] {
-        signing.prepare(&zones, fallen, NOW);
+        signing.prepare(&zones, &[fallen], NOW);
         let (ahead, _) = signing.metrics.made();
         ask(&name("all.go.test."), RecordType::A, &now);
         assert_eq!(signing.metrics.made(), (ahead, 0));
@@ -376,11 +376,11 @@ fn what_was_signed_ahead_is_renewed_in_time() {
     let config = parse::<Config>("dns.yaml", CONFIG).unwrap();
     let signing = signing();
     let (zones, map) = (zones(&config, &signing), map(&config, vec![], vec![0]));
-    signing.prepare(&zones, &map, NOW);
+    signing.prepare(&zones, &[&map], NOW);
     let made = signing.metrics.made().0;
-    signing.prepare(&zones, &map, NOW + DAY);
+    signing.prepare(&zones, &[&map], NOW + DAY);
     assert_eq!(signing.metrics.made(), (made, 0), "kept");
-    signing.prepare(&zones, &map, NOW + 2 * DAY);
+    signing.prepare(&zones, &[&map], NOW + 2 * DAY);
     assert_eq!(signing.metrics.made(), (2 * made, 0));
     let mut content = positive(vec![soa()]);
     content.answers = vec![zones.all()[0].soa(&name("go.test."), false)];
