@@ -25,7 +25,7 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<(), Failure> {
         name: args.name.clone(),
     };
     let text = match &args.config {
-        Some(file) => offline(file, args.known.sources(), &asked, args.json)?,
+        Some(file) => offline(file, args.known.sources(true), &asked, args.json)?,
         None => from_node(&args.url, &asked, args.json)?,
     };
     print(text.trim_end());

@@ -28,7 +28,7 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<(), Failure> {
         ));
     }
     let (old, new): (Config, Config) = (config::load(&args.config)?, config::load(&args.map)?);
-    let known = known(&old, args.known.sources())?;
+    let known = known(&old, args.known.sources(false))?;
     let world = |file, config| made(file, config, &known).map(World::new);
     let (old, new) = (world(&args.config, &old)?, world(&args.map, &new)?);
     let mut replay = Replay::new(&old, &new, Instant::now());

@@ -192,6 +192,7 @@ fn signing(config: &Config) -> Outcome<()> {
     let sources = Sources {
         state: true,
         samples: None,
+        homes: false,
     };
     let known = Known::read(config, sources, SystemTime::now())?;
     let made = offline(config, &known)?;

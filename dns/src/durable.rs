@@ -2,15 +2,17 @@
 //!
 //! - `version`: a number that no published map's version exceeds, so that versions only rise;
 //! - `pops`: the state of each PoP, whether it reports, and whether an operator drains it;
-//! - `samples`: what the map has learnt from round trips.
+//! - `samples`: what the map has learnt from round trips;
+//! - `homes`: where each unit of the map belongs, so that moves stay slow across a restart.
 //!
-//! Each file is a line `modcdn-dns 1 NAME LENGTH SHA256` and that many bytes of JSON, put in place
-//! whole. Failure rule: a file that is missing, damaged, too long or of another version is ignored
+//! Each file is a line `modcdn-dns 1 NAME LENGTH SHA256` and that many bytes, put in place whole: JSON,
+//! but of `homes`, which has a layout of its own ([`Homes`](crate::steer::Homes)). Failure rule: a file that is missing, damaged, too long or of another version is ignored
 //! with a warning, and the server does without; one that can't be written is tried again at the next
 //! interval, with a warning and a metric, and nothing else stops.
 
 mod versions;
 
+use std::error::Error;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -53,7 +55,7 @@ pub(crate) enum Unusable {
     Checksum,
     /// It is whole, and something else.
     #[error("not what belongs there: {0}")]
-    Content(#[from] serde_json::Error),
+    Content(Box<dyn Error + Send + Sync>),
 }
 
 impl Unusable {
@@ -103,11 +105,20 @@ impl Folder {
 
     /// Reads what was kept under a name. Blocks.
     pub(crate) fn read<T: DeserializeOwned>(&self, name: &str) -> Kept<T> {
+        self.read_as(name, |body| serde_json::from_slice(body))
+    }
+
+    /// Reads what was kept under a name in a layout of its own. Blocks.
+    pub(crate) fn read_as<T, E: Error + Send + Sync + 'static>(
+        &self,
+        name: &str,
+        parse: impl FnOnce(&[u8]) -> Result<T, E>,
+    ) -> Kept<T> {
         let Some(dir) = &self.0 else {
             return Kept::Nothing;
         };
         let path = dir.join(name);
-        match read(&path, name) {
+        match read(&path, name, parse) {
             Ok(written) => Kept::Whole(written.kept),
             Err(why) if why.is_missing() => Kept::Nothing,
             Err(why) => {
@@ -122,11 +133,18 @@ impl Folder {
     /// # Errors
     /// If it can't be written; what was there before stays.
     pub(crate) fn write(&self, name: &str, kept: &impl Serialize) -> io::Result<()> {
+        self.write_bytes(name, &serde_json::to_vec(kept)?)
+    }
+
+    /// Keeps bytes under a name, durably. Blocks.
+    ///
+    /// # Errors
+    /// If they can't be written; what was there before stays.
+    pub(crate) fn write_bytes(&self, name: &str, body: &[u8]) -> io::Result<()> {
         let Some(dir) = &self.0 else {
             return Ok(());
         };
-        let body = serde_json::to_vec(kept)?;
-        let mut bytes = head(name, &body).into_bytes();
+        let mut bytes = head(name, body).into_bytes();
         bytes.extend(body);
         if bytes.len() as u64 > MAX_FILE {
             return Err(io::Error::other(format!(
@@ -150,7 +168,11 @@ pub(crate) fn is_kept(begin: &[u8], name: &str) -> bool {
 ///
 /// # Errors
 /// If it can't be read, or isn't whole.
-pub(crate) fn read<T: DeserializeOwned>(path: &Path, name: &str) -> Result<Written<T>, Unusable> {
+pub(crate) fn read<T, E: Error + Send + Sync + 'static>(
+    path: &Path,
+    name: &str,
+    parse: impl FnOnce(&[u8]) -> Result<T, E>,
+) -> Result<Written<T>, Unusable> {
     let mut bytes = Vec::new();
     let file = File::open(path)?;
     let at = file.metadata()?.modified()?;
@@ -166,7 +188,7 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path, name: &str) -> Result<Writt
     if found != head(name, body).as_bytes() {
         return Err(Unusable::Checksum);
     }
-    let kept = serde_json::from_slice(body)?;
+    let kept = parse(body).map_err(|why| Unusable::Content(why.into()))?;
     Ok(Written { kept, at })
 }
 

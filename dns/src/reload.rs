@@ -47,6 +47,7 @@ const LIVE: &[&str] = &[
     "records",
     "reports",
     "soa",
+    "state.homes_interval",
     "state.interval",
     "steered",
     "steering",

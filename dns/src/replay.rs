@@ -420,12 +420,12 @@ impl Report {
 
 impl Grounds {
     fn text(&self) -> String {
-        let ([states, samples], [new, _]) = (self.old.facts(), self.new.facts());
-        let mut lines = vec![states.clone()];
-        if new != states {
-            lines.push(("then", new.1));
+        let (mut lines, then) = (self.old.facts(), self.new.facts());
+        if let Some((what, states)) = then.into_iter().find(|(what, _)| *what == "states")
+            && !lines.contains(&(what, states.clone()))
+        {
+            lines.insert(1, ("then", states));
         }
-        lines.push(samples);
         let lines = lines
             .iter()
             .map(|(what, said)| format!("{what:<13}{said}\n"));
@@ -548,6 +548,7 @@ mod tests {
         let sources = Sources {
             state: false,
             samples: Some(samples.path()),
+            homes: false,
         };
         let now = std::time::SystemTime::now();
         let known = Known::read(&Config::default(), sources, now).unwrap();

@@ -31,7 +31,7 @@ use crate::reports::endpoint::{DrainEndpoint, PopsEndpoint, ReportsEndpoint};
 use crate::reports::file::ReportsFile;
 use crate::snapshot::Snapshot;
 use crate::sockets::{BindError, Bound, bind};
-use crate::steer::{GeoError, Map, compile};
+use crate::steer::{GeoError, Map};
 use crate::steering::known::{Account, Known};
 use crate::steering::{self, Steering};
 use crate::zone::Zones;
@@ -392,8 +392,7 @@ pub fn offline(config: &Config, known: &Known) -> Result<Offline, Error> {
     let bound: Vec<_> = config.listen.iter().map(SocketAddr::ip).collect();
     let zones = zone::build::zones(config, &bound).map_err(Error::Config)?;
     let setup = setup::of(config)?;
-    let inputs = known.inputs(&setup);
-    let (map, _) = compile(&inputs, None, &setup.constants, Instant::now());
+    let map = known.map(&setup, Instant::now());
     Ok(Offline {
         zones: Zones::new(zones),
         account: known.account(map.states()),

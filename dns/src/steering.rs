@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use modcdn_core::digest::Sha256;
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::Notify;
@@ -30,7 +31,7 @@ use crate::probe::{Observe, Outcome};
 use crate::reports::{Refused, Report, Rules, Taken};
 use crate::respond::Moment;
 use crate::snapshot::Published;
-use crate::steer::{Constants, Inputs, Map, Samples, compile};
+use crate::steer::{Constants, Inputs, Map, Samples, compile, resume};
 
 use desk::Desk;
 use keeper::KeptPop;
@@ -63,6 +64,8 @@ pub struct Setup {
     pub databases: Vec<(&'static str, SystemTime)>,
     /// Time between two writes of samples.
     pub interval: Duration,
+    /// Time between two writes of where clients belong.
+    pub homes_interval: Duration,
     /// From this age of the map on there is something wrong.
     pub map_age: Duration,
 }
@@ -112,6 +115,8 @@ pub struct Steering {
     folder: Folder,
     /// What was last written of PoPs.
     kept: Mutex<Option<BTreeMap<String, KeptPop>>>,
+    /// What was last written or read of homes.
+    kept_homes: Mutex<Sha256>,
     metrics: Metrics,
 }
 
@@ -128,7 +133,8 @@ impl Steering {
             kept: true,
         };
         let inputs = desk.inputs_with(&learnt.samples, SystemTime::now());
-        let (map, _) = compile(&inputs, None, &desk.setup.constants, now);
+        let homes = keeper::read_homes(&folder);
+        let (map, _) = resume(&inputs, &homes, &desk.setup.constants, now);
         metrics.compiled(now.elapsed());
         metrics.set_samples(learnt.samples.len());
         let map = map.numbered(desk.versions.take());
@@ -144,6 +150,7 @@ impl Steering {
             keep: Notify::new(),
             folder,
             kept: Mutex::new(None),
+            kept_homes: Mutex::new(Sha256::of(&homes.to_bytes())),
             metrics,
         }
     }

@@ -21,13 +21,14 @@ is made of: milliseconds by distance, what is known of the client's network, wha
 prefix. The PoPs answered have a star. TXT why.NAME says the same to whoever asks it.
 
 With --config a map is made of the file and of what a node of this file kept (state.dir, which is only read):
-the states of PoPs and the round trips. What was used, and how old it is, is shown; what can't be read is left
-out and said. Loads aren't kept, nor who was led where: the node itself may hold a client where it is.
+the states of PoPs, the round trips, and where clients belong, unless --samples is given. What was used, and how
+old it is, is shown; what can't be read is left out and said. Loads aren't kept: a node that sheds may answer
+otherwise.
 
 --json prints one line: {\"name\":NAME,\"addresses\":[…],\"ttl\":SECONDS,\"map\":VERSION,\"answer\":…,\"source\":…,
 \"scope\":BITS,\"candidates\":[{\"pop\":…,\"state\":…,\"load\":…,\"score\":{…}}, …], …}; with --config also
-\"known\":{\"states\":FROM,\"not_up\":{POP:STATE},\"samples\":FROM,\"measured\":N,\"newest_seconds\":SECONDS}, where
-FROM is {\"file\":{\"path\":FILE,\"age_seconds\":SECONDS}} or {\"none\":WHY}, and \"map\" is 0
+\"known\":{\"states\":FROM,\"not_up\":{POP:STATE},\"samples\":FROM,\"measured\":N,\"newest_seconds\":SECONDS,
+\"homes\":FROM}, where FROM is {\"file\":{\"path\":FILE,\"age_seconds\":SECONDS}} or {\"none\":WHY}, and \"map\" is 0
 
 Exit codes:
   0  explained
@@ -85,11 +86,12 @@ pub(crate) struct KnownArgs {
 }
 
 impl KnownArgs {
-    /// What is to be read.
-    pub(crate) fn sources(&self) -> Sources<'_> {
+    /// What is to be read; `homes`: where clients belong, too.
+    pub(crate) fn sources(&self, homes: bool) -> Sources<'_> {
         Sources {
             state: !self.without_state,
             samples: self.samples.as_deref(),
+            homes,
         }
     }
 }
@@ -106,8 +108,8 @@ it is led by both configurations; nobody is asked. Shown is who would be led els
 country, the most asked first, and the change of the expected round trip, where below zero is nearer.
 
 Both maps are made of what the node in use kept in the state.dir of OLD, which is only read: the states of PoPs
-and the round trips; what was used, and how old it is, stands at the top. Loads aren't kept, nor who was led
-where: a node moves its clients step by step (steering.moves_per_minute), to where this says.
+and the round trips; what was used, and how old it is, stands at the top. Each leads every client to its best: a
+node moves clients step by step (steering.windows, moves_per_minute) to where this says. Loads aren't kept.
 
 --json prints one line: {\"known\":{\"old\":…,\"new\":…},\"lines\":N,\"queries\":N,\"askers\":N,
 \"moved\":{\"queries\":N,\"askers\":N,\"estimated\":N,\"measured\":N,\"change_ms\":MS},

@@ -41,6 +41,7 @@ pub(crate) fn of(config: &Config) -> Result<Setup, Error> {
         draining: config.draining.iter().cloned().collect(),
         databases: databases(config),
         interval: *config.state.interval,
+        homes_interval: *config.state.homes_interval,
         map_age: *config.steering.map_age,
     })
 }

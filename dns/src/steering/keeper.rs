@@ -4,17 +4,19 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
+use modcdn_core::digest::Sha256;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout_at};
 
 use super::{Metrics, Steering};
 use crate::durable::{Folder, Versions};
 use crate::health::State;
-use crate::steer::Samples;
+use crate::steer::{Homes, Samples};
 
 /// The names of the files.
 pub(super) const POPS: &str = "pops";
 pub(super) const SAMPLES: &str = "samples";
+pub(super) const HOMES: &str = "homes";
 
 /// What is kept of a PoP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,17 +39,29 @@ pub(super) fn read_samples(folder: &Folder) -> Samples {
     folder.read(SAMPLES).whole().unwrap_or_default()
 }
 
+/// Where units belonged. Blocks.
+pub(super) fn read_homes(folder: &Folder) -> Homes {
+    let kept = folder.read_as(HOMES, Homes::from_bytes);
+    kept.whole().unwrap_or_default()
+}
+
 impl Steering {
-    /// Writes what has changed: states at once, samples every [`Setup::interval`](super::Setup); for
-    /// ever.
+    /// Writes what has changed: states at once, samples and homes in their intervals
+    /// ([`Setup`](super::Setup)); for ever.
     pub(crate) async fn keep_for_ever(self: Arc<Self>) {
         if !self.folder.is_open() {
             return;
         }
-        let mut last = Instant::now();
+        let (mut last, mut homes) = (Instant::now(), Instant::now());
         loop {
-            let next = last + self.desk.lock().setup.interval;
-            let woken = timeout_at(next, self.keep.notified()).await.is_ok();
+            let (interval, homes_interval) = {
+                let setup = &self.desk.lock().setup;
+                (setup.interval, setup.homes_interval)
+            };
+            let woken = timeout_at(last + interval, self.keep.notified())
+                .await
+                .is_ok();
+            let homes_due = Instant::now() >= homes + homes_interval;
             let steering = self.clone();
             let keeping = tokio::task::spawn_blocking(move || {
                 steering.keep_ceiling();
@@ -55,12 +69,18 @@ impl Steering {
                 if !woken {
                     steering.keep_samples();
                 }
+                if homes_due {
+                    steering.keep_homes();
+                }
             });
             if let Err(error) = keeping.await {
                 tracing::error!(%error, "state couldn't be kept");
             }
             if !woken {
                 last = Instant::now();
+            }
+            if homes_due {
+                homes = Instant::now();
             }
         }
     }
@@ -70,6 +90,26 @@ impl Steering {
         self.keep_pops();
         self.learn();
         self.keep_samples();
+        self.keep_homes();
+    }
+
+    fn keep_homes(&self) {
+        let homes = self.snapshot().homes();
+        if homes.is_empty() {
+            return;
+        }
+        let bytes = homes.to_bytes();
+        let digest = Sha256::of(&bytes);
+        let mut kept = self.kept_homes.lock();
+        if *kept != digest
+            && noted(
+                &self.metrics,
+                HOMES,
+                &self.folder.write_bytes(HOMES, &bytes),
+            )
+        {
+            *kept = digest;
+        }
     }
 
     fn keep_samples(&self) {

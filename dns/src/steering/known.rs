@@ -2,29 +2,31 @@
 //!
 //! A node keeps in `state.dir` what it has learnt from round trips, and the state of each PoP; both are
 //! read here as they lie there, and nothing is written. Round trips may come from a file of reports
-//! instead ([`crate::reports`]), or from a `samples` file that was copied from a node. Loads of PoPs
-//! aren't kept, nor who was led where: a node that sheds, or holds clients where they are, may answer
-//! otherwise for a while.
+//! instead ([`crate::reports`]), or from a `samples` file that was copied from a node. Where clients
+//! belong counts for who asks what a node does now, and not for who asks where a configuration leads
+//! them in the end. Loads of PoPs aren't kept: a node that sheds may answer otherwise.
 //!
 //! Failure rule: what the configuration names and can't be read is left out, and [`Account`] says so; a
 //! file that was named for the purpose must be readable, and each of its lines a report.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use modcdn_core::units::Period;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-use super::keeper::{KeptPop, POPS, SAMPLES};
+use super::keeper::{HOMES, KeptPop, POPS, SAMPLES};
 use super::{Setup, unix_seconds};
 use crate::config::Config;
 use crate::durable::{self, Unusable, Written};
 use crate::reports::{Report, Wrong};
-use crate::steer::{Constants, Inputs, Sample, SampleError, Samples, State};
+use crate::steer::{Constants, Homes, Inputs, Map, Sample, SampleError, Samples, State, resume};
 
 /// A line is no longer than this, in bytes: as the body of a request.
 const MAX_LINE: u64 = modcdn_core::admin::MAX_BODY as u64;
@@ -36,6 +38,9 @@ pub struct Sources<'a> {
     pub state: bool,
     /// A file of round trips, in place of those kept: reports, or a node's `samples`.
     pub samples: Option<&'a Path>,
+    /// Whether clients stay where they belong until they have reason to move. With round trips of a
+    /// file they never do.
+    pub homes: bool,
 }
 
 /// Why a file of round trips can't be used.
@@ -111,6 +116,8 @@ pub struct Account {
     pub measured: usize,
     /// Since the newest of them was measured.
     pub newest_seconds: Option<u64>,
+    /// Where it comes from where clients belong.
+    pub homes: Source,
 }
 
 /// What a node knew.
@@ -118,6 +125,7 @@ pub struct Account {
 pub struct Known {
     states: BTreeMap<String, State>,
     samples: Arc<Samples>,
+    homes: Homes,
     /// Up to when samples have aged, in seconds since 1970.
     clock: u64,
     account: Account,
@@ -131,6 +139,7 @@ impl Known {
         Self {
             states: BTreeMap::new(),
             samples: Arc::default(),
+            homes: Homes::default(),
             clock: 0,
             account: Account {
                 states: left_out(),
@@ -138,6 +147,7 @@ impl Known {
                 samples: left_out(),
                 measured: 0,
                 newest_seconds: None,
+                homes: left_out(),
             },
         }
     }
@@ -155,11 +165,14 @@ impl Known {
         } else {
             Err(Unknown::LeftOut)
         };
-        let (pops, states) = kept::<BTreeMap<String, KeptPop>>(&folder, POPS, now);
+        let (pops, states) = kept(&folder, POPS, now, json::<BTreeMap<String, KeptPop>>);
         let (samples, from) = match sources.samples {
             Some(path) => named(path, &config.steering.constants(), now)?,
-            None => kept(&folder, SAMPLES, now),
+            None => kept(&folder, SAMPLES, now, json),
         };
+        let stays = sources.homes && sources.samples.is_none();
+        let folder = folder.and_then(|folder| stays.then_some(folder).ok_or(Unknown::LeftOut));
+        let (homes, belong) = kept(&folder, HOMES, now, Homes::from_bytes);
         let newest = samples.newest();
         let now = unix_seconds(now);
         Ok(Self {
@@ -176,21 +189,24 @@ impl Known {
                 samples: from,
                 measured: samples.len(),
                 newest_seconds: newest.map(|newest| now.saturating_sub(newest)),
+                homes: belong,
             },
             samples: Arc::new(samples),
+            homes,
         })
     }
 
-    /// What a map of a configuration is made of, with what is known.
+    /// The map of a configuration, as a node makes it at its start.
     #[must_use]
-    pub(crate) fn inputs(&self, setup: &Setup) -> Inputs {
+    pub(crate) fn map(&self, setup: &Setup, now: Instant) -> Map {
         let pops = setup.inputs.pops.iter();
-        Inputs {
+        let inputs = Inputs {
             states: pops.map(|pop| self.state(&pop.name, setup)).collect(),
             samples: self.samples.clone(),
             clock: self.clock,
             ..setup.inputs.clone()
-        }
+        };
+        resume(&inputs, &self.homes, &setup.constants, now).0
     }
 
     fn state(&self, pop: &str, setup: &Setup) -> State {
@@ -224,15 +240,20 @@ fn state(kept: KeptPop, drained_by_configuration: bool) -> State {
     }
 }
 
+fn json<T: DeserializeOwned>(body: &[u8]) -> serde_json::Result<T> {
+    serde_json::from_slice(body)
+}
+
 /// What was kept under a name, or nothing and why.
-fn kept<T: Default + serde::de::DeserializeOwned>(
+fn kept<T: Default, E: Error + Send + Sync + 'static>(
     folder: &Result<&Path, Unknown>,
     name: &str,
     now: SystemTime,
+    parse: impl FnOnce(&[u8]) -> Result<T, E>,
 ) -> (T, Source) {
     let found = folder.clone().and_then(|folder| {
         let path = folder.join(name);
-        durable::read(&path, name)
+        durable::read(&path, name, parse)
             .map(|written| (written, path.clone()))
             .map_err(|why| unknown(&why, path))
     });
@@ -261,7 +282,7 @@ fn named(path: &Path, constants: &Constants, now: SystemTime) -> Result<(Samples
     let written = written.map_err(unread)?;
     let mut lines = BufReader::new(file);
     let samples = if durable::is_kept(lines.fill_buf().map_err(unread)?, SAMPLES) {
-        let kept = durable::read(path, SAMPLES).map_err(|why| Unread::Kept {
+        let kept = durable::read(path, SAMPLES, json).map_err(|why| Unread::Kept {
             path: path.to_owned(),
             why: why.to_string(),
         })?;
@@ -351,7 +372,7 @@ impl Source {
 impl Account {
     /// What was used, a heading and a text each.
     #[must_use]
-    pub fn facts(&self) -> [(&'static str, String); 2] {
+    pub fn facts(&self) -> Vec<(&'static str, String)> {
         let not_up = self.not_up.iter();
         let states: Vec<String> = not_up
             .map(|(name, state)| format!("{name} {}", state.name()))
@@ -365,10 +386,15 @@ impl Account {
             Some(newest) => format!("{}, the newest {} old", self.measured, words(newest)),
             None => "none".to_owned(),
         };
-        [
+        let mut facts = vec![
             ("states", format!("{states} ({})", self.states.text())),
             ("samples", format!("{samples} ({})", self.samples.text())),
-        ]
+        ];
+        // Without them every client is led to its best, which is what one expects.
+        if let Source::File { .. } | Source::None(Unknown::Unusable(..)) = self.homes {
+            facts.push(("homes", self.homes.text()));
+        }
+        facts
     }
 }
 
@@ -415,6 +441,7 @@ mod tests {
     const STATE: Sources<'static> = Sources {
         state: true,
         samples: None,
+        homes: true,
     };
 
     fn states(config: &Config, known: &Known) -> BTreeMap<String, State> {
@@ -465,7 +492,10 @@ mod tests {
             states(&config, &known),
             by_name([("us", Down), ("ap", Draining)])
         );
-        let [states, samples] = known.account([("us", Down)].into_iter()).facts();
+        let facts = known.account([("us", Down)].into_iter()).facts();
+        let [states, samples] = &facts[..] else {
+            panic!("homes are shown where they are used only");
+        };
         assert!(states.1.starts_with("us down (from "), "{}", states.1);
         assert!(
             samples.1.starts_with("1, the newest 30s old (from "),
@@ -501,6 +531,50 @@ mod tests {
     }
 
     #[test]
+    fn clients_are_where_they_belong_for_who_asks_what_a_node_does() {
+        let temp = tempfile::tempdir().unwrap();
+        let config = config(Some(temp.path()));
+        let folder = Folder::new(Some(temp.path().to_owned()));
+        let of = |us: f64| {
+            let mut samples = Samples::default();
+            for (pop, median_ms) in [("eu", 40.0), ("us", us)] {
+                let row = Sample {
+                    prefix: "192.0.2.0/24".parse().unwrap(),
+                    pop: pop.to_owned(),
+                    median_ms,
+                    n: 1000.0,
+                    at: AT,
+                };
+                samples.add(&row, &Constants::default()).unwrap();
+            }
+            samples
+        };
+        let answered = |homes| {
+            let known = Known::read(&config, Sources { homes, ..STATE }, clock()).unwrap();
+            let made = crate::offline(&config, &known).unwrap();
+            let client = crate::steer::Client {
+                subnet: Some([192, 0, 2, 0].into()),
+                resolver: [127, 0, 0, 1].into(),
+            };
+            let view = crate::steer::ViewId::default();
+            let first = made.map.explain(view, &client).pops.remove(0);
+            (first, made)
+        };
+        folder.write(SAMPLES, &of(90.0)).unwrap();
+        let (first, made) = answered(false);
+        assert_eq!(first, "eu");
+        let homes = made.map.homes().to_bytes();
+        folder.write_bytes(HOMES, &homes).unwrap();
+        folder.write(SAMPLES, &of(10.0)).unwrap();
+        assert_eq!(answered(false).0, "us", "in the end");
+        let (first, made) = answered(true);
+        assert_eq!(first, "eu", "now");
+        let homes = made.account.facts().pop().unwrap();
+        assert_eq!(homes.0, "homes");
+        assert!(homes.1.starts_with("from "), "{}", homes.1);
+    }
+
+    #[test]
     fn without_what_was_kept_every_pop_is_up_and_the_account_says_why() {
         let temp = tempfile::tempdir().unwrap();
         let said = |dir: Option<&Path>, state| {
@@ -508,10 +582,10 @@ mod tests {
             let config = config(dir);
             let known = Known::read(&config, sources, clock()).unwrap();
             assert!(states(&config, &known).is_empty());
-            known
-                .account(std::iter::empty())
-                .facts()
-                .map(|(_, said)| said)
+            let [states, samples] = &known.account(std::iter::empty()).facts()[..] else {
+                panic!("homes are shown where they are used only");
+            };
+            [states.1.clone(), samples.1.clone()]
         };
         for (dir, state, why) in [
             (None, true, "the configuration has no state.dir"),
@@ -535,8 +609,8 @@ mod tests {
         let path = temp.path().join("file");
         std::fs::write(&path, text).unwrap();
         let sources = Sources {
-            state: true,
             samples: Some(&path),
+            ..STATE
         };
         Known::read(&config(None), sources, clock())
     }
@@ -583,8 +657,8 @@ mod tests {
         let long = read(&vec![b' '; 70_000]).unwrap_err().to_string();
         assert!(long.contains("file:1: longer than"), "{long}");
         let sources = Sources {
-            state: true,
             samples: Some(Path::new("/nonexistent")),
+            ..STATE
         };
         let missing = Known::read(&config(None), sources, clock()).unwrap_err();
         assert!(
