@@ -125,19 +125,7 @@ impl World {
     }
 
     fn post(&self, path: &str, token: &str, body: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(self.dns.admin()).expect("the admin listener");
-        write!(
-            stream,
-            "POST {path} HTTP/1.1\r\nhost: dns\r\nconnection: close\r\n\
-             authorization: Bearer {token}\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        )
-        .expect("a request");
-        let mut text = String::new();
-        stream.read_to_string(&mut text).expect("an answer");
-        let status = text.split(' ').nth(1).and_then(|code| code.parse().ok());
-        let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-        (status.expect("a status"), body.to_owned())
+        self.dns.post(path, token, body)
     }
 
     fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {

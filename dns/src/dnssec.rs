@@ -240,16 +240,16 @@ impl Signing {
         }
     }
 
-    /// Signs all that these zones can answer with this map, and can be known ahead; what was signed
-    /// ahead before and isn't among it is forgotten. Signatures with three quarters of their life
+    /// Signs all that these zones can answer with one of these maps, and can be known ahead; what was
+    /// signed ahead before and isn't among it is forgotten. Signatures with three quarters of their life
     /// left are kept.
-    pub fn prepare(&self, zones: &Zones, map: &Map, now: u32) {
+    pub fn prepare(&self, zones: &Zones, maps: &[&Map], now: u32) {
         let mut ahead = HashMap::new();
         for zone in zones.all() {
             let Some(keys) = self.zones.get(zone.origin()) else {
                 continue;
             };
-            for set in foreseen::sets(zone, map) {
+            for set in maps.iter().flat_map(|map| foreseen::sets(zone, map)) {
                 let Ok(set) = canonical(&set) else { continue };
                 if !ahead.contains_key(&set)
                     && let Some(signed) = self.ahead(keys, &set, now)

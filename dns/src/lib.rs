@@ -59,5 +59,5 @@ mod tcp;
 mod udp;
 
 pub use config::Config;
-pub use server::{Dns, Error, offline, run};
+pub use server::{Dns, Error, Offline, offline, run};
 pub use sockets::BindError;

@@ -31,7 +31,8 @@ use crate::reports::endpoint::{DrainEndpoint, PopsEndpoint, ReportsEndpoint};
 use crate::reports::file::ReportsFile;
 use crate::snapshot::Snapshot;
 use crate::sockets::{BindError, Bound, bind};
-use crate::steer::{GeoError, Map, compile};
+use crate::steer::{GeoError, Map};
+use crate::steering::known::{Account, Known};
 use crate::steering::{self, Steering};
 use crate::zone::Zones;
 use crate::{tcp, udp, zone};
@@ -40,6 +41,9 @@ use open::{Before, open, put_in_use, zones};
 
 mod open;
 mod setup;
+
+#[cfg(test)]
+pub(crate) use setup::of as setup;
 
 /// Why a DNS server can't start.
 #[derive(Debug, thiserror::Error)]
@@ -368,18 +372,32 @@ async fn blocking<T: Send + 'static>(
     done.map_err(io::Error::other)?
 }
 
-/// What a configuration comes to without a server: its zones, and the map with every PoP up and
-/// nothing measured. Reads the files that it names.
+/// What a configuration comes to without a server that runs.
+pub struct Offline {
+    /// Its zones.
+    pub zones: Zones,
+    /// Its map. It has no version: nobody published it.
+    pub map: Map,
+    /// What the map was made of besides the configuration.
+    pub account: Account,
+}
+
+/// Makes what a server of this configuration would make, knowing what is `known`. Reads the files that
+/// the configuration names.
 ///
 /// # Errors
 /// If the configuration makes no sense or a file can't be used.
-pub fn offline(config: &Config) -> Result<(Zones, Map), Error> {
+pub fn offline(config: &Config, known: &Known) -> Result<Offline, Error> {
     config.check().map_err(first)?;
     let bound: Vec<_> = config.listen.iter().map(SocketAddr::ip).collect();
     let zones = zone::build::zones(config, &bound).map_err(Error::Config)?;
     let setup = setup::of(config)?;
-    let (map, _) = compile(&setup.inputs, None, &setup.constants, Instant::now());
-    Ok((Zones::new(zones), map))
+    let map = known.map(&setup, Instant::now());
+    Ok(Offline {
+        zones: Zones::new(zones),
+        account: known.account(map.states()),
+        map: map.numbered(0),
+    })
 }
 
 fn first(problems: Vec<Problem>) -> Error {

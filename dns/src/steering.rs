@@ -10,6 +10,7 @@
 
 mod desk;
 mod keeper;
+pub mod known;
 mod metrics;
 mod notice;
 
@@ -28,6 +29,7 @@ use crate::durable::Folder;
 use crate::health::{Change, Damping, Rule, State};
 use crate::probe::{Observe, Outcome};
 use crate::reports::{Refused, Report, Rules, Taken};
+use crate::respond::Moment;
 use crate::snapshot::Published;
 use crate::steer::{Constants, Inputs, Map, Samples, compile, resume};
 
@@ -60,19 +62,12 @@ pub struct Setup {
     pub draining: BTreeSet<String>,
     /// Geo databases by name, and when their files were last changed.
     pub databases: Vec<(&'static str, SystemTime)>,
-    /// How often what is known is kept.
-    pub times: Times,
+    /// Time between two writes of samples.
+    pub interval: Duration,
+    /// Time between two writes of where clients belong.
+    pub homes_interval: Duration,
     /// From this age of the map on there is something wrong.
     pub map_age: Duration,
-}
-
-/// Time between two writes of what has changed; states are written at once.
-#[derive(Clone, Copy, Debug)]
-pub struct Times {
-    /// Samples of round trips.
-    pub samples: Duration,
-    /// Where clients belong.
-    pub homes: Duration,
 }
 
 /// No PoP of that name is configured.
@@ -308,6 +303,7 @@ impl Steering {
         let (map, changes) = compile(&inputs, Some(&before), &constants, began);
         drop(inputs);
         self.metrics.compiled(began.elapsed());
+        self.foresee(&map);
         let mut desk = self.desk.lock();
         if desk.epoch != epoch {
             // Reloaded in the meantime, with a map of its own.
@@ -318,6 +314,16 @@ impl Steering {
         let version = self.publish(&mut desk, map);
         drop(desk);
         tracing::debug!(map = version, ?changes, "map compiled");
+    }
+
+    /// Has all that a map may answer signed before it is in use, beside what is answered until then. Who
+    /// waits for a map that was compiled waits for some milliseconds more.
+    fn foresee(&self, next: &Map) {
+        let now = self.published.load_full();
+        if let Some(signing) = &now.responder.settings().signing {
+            let zones = now.responder.zones();
+            signing.prepare(zones, &[&now.map, next], Moment::now().unix);
+        }
     }
 
     /// Takes in what was measured since the last time.

@@ -39,7 +39,7 @@ pub async fn keep(published: Arc<Published>, metrics: Metrics) {
 
 fn prepare(now: &Snapshot, metrics: &Metrics) {
     match &now.responder.settings().signing {
-        Some(signing) => signing.prepare(now.responder.zones(), &now.map, Moment::now().unix),
+        Some(signing) => signing.prepare(now.responder.zones(), &[&now.map], Moment::now().unix),
         None => metrics.kept(0, 0, None),
     }
 }

@@ -266,6 +266,7 @@ records:
 pops:
   - {name: eu, addresses: [127.0.0.11, '::11'], latitude: 0, longitude: 8}
   - {name: us, addresses: [127.0.0.12], latitude: 0, longitude: -77}
+  - {name: ap, addresses: [127.0.0.13, '::13'], latitude: 0, longitude: 140}
 ";
 
 fn zones(config: &Config, signing: &Signing) -> Zones {
@@ -303,7 +304,8 @@ fn nothing_that_can_be_known_is_signed_while_answering() {
     let keys = vec![(key(Algorithm::EcdsaP256, Role::Csk), State::Active)];
     let signing = Arc::new(signing_with(keys, terms()));
     let zones = Arc::new(zones(&config, &signing));
-    signing.prepare(&zones, &map(&config, vec![], vec![0]), NOW);
+    let now = map(&config, vec![], vec![0]);
+    signing.prepare(&zones, &[&now], NOW);
     let (ahead, online) = signing.metrics.made();
     assert!(ahead > 20 && online == 0);
     let responder = Responder::new(
@@ -332,13 +334,12 @@ fn nothing_that_can_be_known_is_signed_while_answering() {
         assert_eq!(note.unwrap().code, ResponseCode::NoError);
         Message::from_vec(&out).unwrap()
     };
-    // The map that was prepared for, and those that the loss of a PoP makes.
-    for (states, order) in [
-        (vec![], vec![0]),
-        (vec![Health::Down, Health::Up], vec![0]),
-        (vec![Health::Up, Health::Down], vec![1]),
-    ] {
-        let map = map(&config, states, order);
+    // The map that was prepared for, and those that the loss of a PoP makes: at once, and compiled.
+    use Health::{Down, Up};
+    let lost = [[Down, Up, Up], [Up, Down, Up], [Up, Up, Down]];
+    let compiled = lost.map(|states| map(&config, states.to_vec(), vec![0, 1]));
+    let next: Vec<Map> = now.after_one_change().chain(compiled).collect();
+    for map in std::iter::once(&now).chain(&next) {
         for (name, _) in zones.all()[0].nodes() {
             for kind in 1..300 {
                 let kind = RecordType::from(kind);
@@ -347,7 +348,7 @@ fn nothing_that_can_be_known_is_signed_while_answering() {
                 if texts || refused.contains(&kind) || matches!(u16::from(kind), 128 | 249..=254) {
                     continue;
                 }
-                let answer = ask(name, kind, &map);
+                let answer = ask(name, kind, map);
                 let signed = [&answer.answers, &answer.authorities];
                 let signed = signed
                     .into_iter()
@@ -358,11 +359,15 @@ fn nothing_that_can_be_known_is_signed_while_answering() {
             }
         }
     }
-    ask(
-        &name("nothing.go.test."),
-        RecordType::A,
-        &map(&config, vec![], vec![0]),
-    );
+    // And from each of these, those that the return of the PoP makes.
+    for fallen in &next[..3] {
+        signing.prepare(&zones, &[fallen], NOW);
+        let (ahead, _) = signing.metrics.made();
+        ask(&name("all.go.test."), RecordType::A, &now);
+        assert_eq!(signing.metrics.made(), (ahead, 0));
+    }
+    let (ahead, _) = signing.metrics.made();
+    ask(&name("nothing.go.test."), RecordType::A, &now);
     assert_eq!(signing.metrics.made(), (ahead, 1));
 }
 
@@ -371,11 +376,11 @@ fn what_was_signed_ahead_is_renewed_in_time() {
     let config = parse::<Config>("dns.yaml", CONFIG).unwrap();
     let signing = signing();
     let (zones, map) = (zones(&config, &signing), map(&config, vec![], vec![0]));
-    signing.prepare(&zones, &map, NOW);
+    signing.prepare(&zones, &[&map], NOW);
     let made = signing.metrics.made().0;
-    signing.prepare(&zones, &map, NOW + DAY);
+    signing.prepare(&zones, &[&map], NOW + DAY);
     assert_eq!(signing.metrics.made(), (made, 0), "kept");
-    signing.prepare(&zones, &map, NOW + 2 * DAY);
+    signing.prepare(&zones, &[&map], NOW + 2 * DAY);
     assert_eq!(signing.metrics.made(), (2 * made, 0));
     let mut content = positive(vec![soa()]);
     content.answers = vec![zones.all()[0].soa(&name("go.test."), false)];

@@ -80,7 +80,7 @@ pub(super) fn put_in_use(
 ) {
     let staged = dynamic.stage(config.dynamic.clone(), zones, unix_now());
     if let Some(signing) = &settings.signing {
-        signing.prepare(staged.zones(), map, Moment::now().unix);
+        signing.prepare(staged.zones(), &[map], Moment::now().unix);
     }
     let responder = Responder::new(staged.zones().clone(), settings);
     staged.commit(|| publish(responder));

@@ -9,11 +9,11 @@ use crate::config::{self, Config};
 use crate::health::{Damping, Rule};
 use crate::reports::Rules;
 use crate::steer::{Asns, GeoError, Inputs, Places, Point, Pop};
-use crate::steering::{Setup, Times};
+use crate::steering::Setup;
 use crate::zone::build::families;
 
 /// What a configuration says of the map and of what feeds it. Blocks.
-pub(super) fn of(config: &Config) -> Result<Setup, Error> {
+pub(crate) fn of(config: &Config) -> Result<Setup, Error> {
     let checks = &config.checks;
     let reports = &config.reports;
     let targets = config.pops.iter().map(|pop| {
@@ -40,10 +40,8 @@ pub(super) fn of(config: &Config) -> Result<Setup, Error> {
         tokens: reports.token_file.clone(),
         draining: config.draining.iter().cloned().collect(),
         databases: databases(config),
-        times: Times {
-            samples: *config.state.interval,
-            homes: *config.state.homes_interval,
-        },
+        interval: *config.state.interval,
+        homes_interval: *config.state.homes_interval,
         map_age: *config.steering.map_age,
     })
 }

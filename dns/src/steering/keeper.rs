@@ -14,9 +14,9 @@ use crate::health::State;
 use crate::steer::{Homes, Samples};
 
 /// The names of the files.
-const POPS: &str = "pops";
-const SAMPLES: &str = "samples";
-const HOMES: &str = "homes";
+pub(super) const POPS: &str = "pops";
+pub(super) const SAMPLES: &str = "samples";
+pub(super) const HOMES: &str = "homes";
 
 /// What is kept of a PoP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,17 +46,22 @@ pub(super) fn read_homes(folder: &Folder) -> Homes {
 }
 
 impl Steering {
-    /// Writes what has changed: states at once, the rest in its intervals; for ever.
+    /// Writes what has changed: states at once, samples and homes in their intervals
+    /// ([`Setup`](super::Setup)); for ever.
     pub(crate) async fn keep_for_ever(self: Arc<Self>) {
         if !self.folder.is_open() {
             return;
         }
-        let (mut samples, mut homes) = (Instant::now(), Instant::now());
+        let (mut last, mut homes) = (Instant::now(), Instant::now());
         loop {
-            let times = self.desk.lock().setup.times;
-            let next = samples + times.samples;
-            let woken = timeout_at(next, self.keep.notified()).await.is_ok();
-            let homes_due = homes.elapsed() >= times.homes;
+            let (interval, homes_interval) = {
+                let setup = &self.desk.lock().setup;
+                (setup.interval, setup.homes_interval)
+            };
+            let woken = timeout_at(last + interval, self.keep.notified())
+                .await
+                .is_ok();
+            let homes_due = Instant::now() >= homes + homes_interval;
             let steering = self.clone();
             let keeping = tokio::task::spawn_blocking(move || {
                 steering.keep_ceiling();
@@ -72,7 +77,7 @@ impl Steering {
                 tracing::error!(%error, "state couldn't be kept");
             }
             if !woken {
-                samples = Instant::now();
+                last = Instant::now();
             }
             if homes_due {
                 homes = Instant::now();

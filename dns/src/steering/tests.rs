@@ -1,9 +1,16 @@
 use std::path::Path;
 
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
+use hickory_proto::rr::{Name, Record, RecordType};
 use prometheus::Registry;
 
 use super::*;
+use crate::config::Config;
+use crate::dnssec::{self, Algorithm, Key, Role, Signing, ZoneKeys};
+use crate::respond::{Ask, Responder, Settings, Transport};
+use crate::snapshot::Snapshot;
 use crate::steer::{Point, Pop};
+use crate::zone::Zones;
 
 const RULE: Rule = Rule { fall: 1, rise: 1 };
 
@@ -45,10 +52,8 @@ fn setup(pops: &[(&str, &[&str])]) -> Setup {
         tokens: None,
         draining: BTreeSet::new(),
         databases: Vec::new(),
-        times: Times {
-            samples: Duration::from_secs(10),
-            homes: Duration::from_secs(60),
-        },
+        interval: Duration::from_secs(10),
+        homes_interval: Duration::from_secs(60),
         map_age: Duration::from_secs(600),
     }
 }
@@ -386,4 +391,60 @@ fn an_operator_is_told_of_a_map_that_grew_old_and_of_a_lonely_view() {
     assert!(told[0].to_string().contains("own network"));
     check(&steering, "us", "192.0.2.3", true);
     assert!(steering.notices(Instant::now()).is_empty());
+}
+
+#[test]
+fn what_a_compiled_map_may_answer_is_signed_before_it_is_in_use() {
+    let metrics = dnssec::Metrics::new(&Registry::new());
+    let key = Key::generate(Algorithm::EcdsaP256).unwrap();
+    let key = Key::from_pkcs8(&key, Role::Csk).unwrap();
+    let keys = ZoneKeys {
+        zone: Name::from_ascii("go.test.").unwrap(),
+        keys: vec![(key, dnssec::State::Active)],
+        delete_ds: false,
+    };
+    let terms = dnssec::Terms {
+        validity: 7 * 86_400,
+        rate: 0,
+        cache: 0,
+    };
+    let signing = Arc::new(Signing::new(vec![keys], terms, metrics.clone()));
+    let mut zones = crate::zone::build::zones(&Config::default(), &[]).unwrap();
+    dnssec::publish(&mut zones, &signing);
+    let settings = Settings {
+        signing: Some(signing),
+        ..Settings::plain(1232)
+    };
+    let steering = steering(None);
+    let responder = Responder::new(Arc::new(Zones::new(zones)), settings);
+    let map = steering.snapshot();
+    steering.published().replace(Snapshot { responder, map });
+
+    let near = r#"{"pop":"us","samples":[{"prefix":"198.51.100.0/24","ms":20,"n":50},
+        {"prefix":"198.51.100.0/24","pop":"ap","ms":21,"n":50}]}"#;
+    report(&steering, near);
+    steering.compile();
+    let mut query = Message::new(1, MessageType::Query, OpCode::Query);
+    query.add_query(Query::query(
+        Name::from_ascii("go.test.").unwrap(),
+        RecordType::A,
+    ));
+    let mut edns = Edns::new();
+    edns.set_max_payload(1232).set_dnssec_ok(true);
+    query.set_edns(edns);
+    let ask = Ask {
+        peer: [198, 51, 100, 9].into(),
+        transport: Transport::Udp,
+        at: Moment::now(),
+    };
+    let (now, mut out) = (steering.published().load_full(), Vec::new());
+    let note = now
+        .respond(&query.to_vec().unwrap(), &ask, &mut out)
+        .unwrap();
+    let choice = note.choice.unwrap();
+    assert_eq!(now.map.answer(choice.answer).name, "us+ap");
+    let answer = Message::from_vec(&out).unwrap();
+    let kinds: Vec<_> = answer.answers.iter().map(Record::record_type).collect();
+    assert_eq!(kinds, [RecordType::A, RecordType::A, RecordType::RRSIG]);
+    assert_eq!(metrics.made().1, 0, "signed while answering");
 }
