@@ -200,7 +200,7 @@ fn signing(config: &Config) -> Outcome<()> {
     let mut took = [0.0; 2];
     for took in &mut took {
         let began = Instant::now();
-        signing.prepare(&made.zones, &made.map, now);
+        signing.prepare(&made.zones, &[&made.map], now);
         *took = ms(began.elapsed());
     }
     let kept = registry.gather().into_iter();
