@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::prior::{Line, lines};
 use super::space::{Family, Key, below, bits};
-use super::unit::{fraction, shedding};
+use super::unit::fraction;
 use super::{Client, Constants, Inputs, Place, Source, State, Via, cap, cut};
 
 /// What is answered, and what decided.
@@ -218,7 +218,7 @@ impl<'a> Reference<'a> {
         own: Option<IpNet>,
         levels: &[Vec<&Row>; 3],
     ) -> f64 {
-        let n0 = self.constants.prior_samples;
+        let (n0, np) = (self.constants.prior_samples, self.constants.prior_prefixes);
         let mut inherited = 0.0;
         for level in levels {
             let mut residuals: Vec<(f64, f64)> = level
@@ -239,7 +239,7 @@ impl<'a> Reference<'a> {
                 sum * 2.0 >= n
             });
             if let Some((median, _)) = middle {
-                inherited = (n0 * inherited + n * median) / (n0 + n);
+                inherited = (np * inherited + n * median) / (np + n);
             }
         }
         let mut expected = self.prior(pop, place) + inherited;
@@ -262,31 +262,55 @@ impl<'a> Reference<'a> {
     }
 
     fn led(&self, key: u64, scores: &[f64], source: Source) -> Told {
-        let load = |pop: usize| self.inputs.load.get(pop).copied().unwrap_or(0.0);
         let usable = self.usable();
-        let best = |but: &[usize], roomy: bool| {
+        let best = |fits: &dyn Fn(usize) -> bool| {
             let mut best: Option<usize> = None;
-            for &pop in &usable {
-                let fits =
-                    !but.contains(&pop) && (!roomy || load(pop) <= self.constants.load_ceiling);
-                if fits && best.is_none_or(|best| scores[pop] < scores[best]) {
+            for &pop in usable.iter().filter(|pop| fits(**pop)) {
+                if best.is_none_or(|best| scores[pop] < scores[best]) {
                     best = Some(pop);
                 }
             }
             best
         };
-        let Some(home) = best(&[], false) else {
+        let Some(home) = best(&|_| true) else {
             return self.everyone();
         };
-        let sheds = fraction(key, home) < shedding(load(home), &self.constants);
-        let refuge = sheds.then(|| best(&[home], true)).flatten();
+        let takes = |pop: usize| pop != home && self.takes(key, pop);
+        let refuge = self
+            .is_shed(key, home)
+            .then(|| best(&|pop| takes(pop)))
+            .flatten();
         let shown = refuge.unwrap_or(home);
-        let second = best(&[shown, home], true);
+        let second = best(&|pop| takes(pop) && pop != shown);
         let near = second.filter(|pop| scores[*pop] - scores[shown] <= self.constants.runner_up_ms);
         Told {
             pops: std::iter::once(shown).chain(near).collect(),
             source,
         }
+    }
+
+    fn load_of(&self, pop: usize) -> f64 {
+        self.inputs.load.get(pop).copied().unwrap_or(0.0)
+    }
+
+    /// Whether a unit at home at a PoP is led elsewhere.
+    fn is_shed(&self, key: u64, home: usize) -> bool {
+        let over = (self.load_of(home) - self.constants.shed_from) / self.constants.shed_span;
+        let weight = self.inputs.weight.get(home).copied().unwrap_or(1.0);
+        let stands = fraction(key, home);
+        stands < over || stands < 1.0 - weight
+    }
+
+    /// Whether a PoP takes a unit from elsewhere.
+    fn takes(&self, key: u64, pop: usize) -> bool {
+        let (load, from, to) = (
+            self.load_of(pop),
+            self.constants.shed_from,
+            self.constants.load_ceiling,
+        );
+        let weight = self.inputs.weight.get(pop).copied().unwrap_or(1.0);
+        let stands = fraction(key, pop);
+        load <= to && stands >= (load - from) / (to - from) && stands >= 1.0 - weight
     }
 
     fn usable(&self) -> Vec<usize> {

@@ -267,7 +267,7 @@ mod tests {
         samples
     }
 
-    const HOURS: u64 = 3600;
+    const HALF_LIFE: u64 = super::super::constants::HALF_LIFE.as_secs();
 
     #[test]
     fn weights_halve_with_time_and_are_forgotten_in_the_end() {
@@ -275,12 +275,12 @@ mod tests {
         let mut samples = of(&[sample("192.0.2.0/24", "eu", 20.0, 8.0, 0)]);
         let n = |samples: &Samples, now| samples.weighed(now, &constants).next().map(|w| w.n);
         assert_eq!(n(&samples, 0), Some(8.0));
-        assert_eq!(n(&samples, 6 * HOURS), Some(4.0));
-        assert_eq!(n(&samples, 12 * HOURS), Some(2.0));
-        assert_eq!(n(&samples, 100 * HOURS), None);
-        samples.forget(12 * HOURS, &constants);
+        assert_eq!(n(&samples, HALF_LIFE), Some(4.0));
+        assert_eq!(n(&samples, 2 * HALF_LIFE), Some(2.0));
+        assert_eq!(n(&samples, 20 * HALF_LIFE), None);
+        samples.forget(2 * HALF_LIFE, &constants);
         assert_eq!(samples.len(), 1);
-        samples.forget(100 * HOURS, &constants);
+        samples.forget(20 * HALF_LIFE, &constants);
         assert!(samples.is_empty());
     }
 
@@ -288,20 +288,20 @@ mod tests {
     fn a_report_is_averaged_with_what_is_left_of_the_last() {
         let samples = of(&[
             sample("192.0.2.0/24", "eu", 20.0, 8.0, 0),
-            sample("192.0.2.7/32", "eu", 50.0, 4.0, 6 * HOURS),
+            sample("192.0.2.7/32", "eu", 50.0, 4.0, HALF_LIFE),
         ]);
         let rows: Vec<_> = samples.iter().collect();
-        assert_eq!(rows, [sample("192.0.2.0/24", "eu", 35.0, 8.0, 6 * HOURS)]);
+        assert_eq!(rows, [sample("192.0.2.0/24", "eu", 35.0, 8.0, HALF_LIFE)]);
     }
 
     #[test]
     fn an_old_report_that_comes_late_counts_for_less() {
         let samples = of(&[
-            sample("192.0.2.0/24", "eu", 20.0, 4.0, 6 * HOURS),
+            sample("192.0.2.0/24", "eu", 20.0, 4.0, HALF_LIFE),
             sample("192.0.2.0/24", "eu", 50.0, 8.0, 0),
         ]);
         let rows: Vec<_> = samples.iter().collect();
-        assert_eq!(rows, [sample("192.0.2.0/24", "eu", 35.0, 8.0, 6 * HOURS)]);
+        assert_eq!(rows, [sample("192.0.2.0/24", "eu", 35.0, 8.0, HALF_LIFE)]);
     }
 
     #[test]

@@ -217,6 +217,7 @@ impl World {
         estimates: &mut Vec<Estimate>,
     ) {
         let n0 = constants.prior_samples;
+        let np = constants.prior_prefixes;
         let levels = levels_of(inputs, traits).map(|level| self.levels.get(&level?));
         estimates.clear();
         estimates.extend((0..inputs.pops.len()).map(|pop| {
@@ -224,7 +225,7 @@ impl World {
             let inherited = levels
                 .iter()
                 .flatten()
-                .fold(0.0, |inherited, cells| drawn(inherited, cells[pop], n0));
+                .fold(0.0, |inherited, cells| drawn(inherited, cells[pop], np));
             let degraded = inputs.state(pop) == State::Degraded;
             Estimate {
                 km: self.km(traits.place, pop, inputs.pops.len()),
