@@ -146,6 +146,8 @@ impl World {
                 samples.add(&sample, &constants).expect("it can be true");
             }
         }
+        // As a server does with each batch.
+        samples.forget(0, &constants);
         Arc::new(samples)
     }
 

@@ -2,15 +2,17 @@
 //!
 //! - `version`: a number that no published map's version exceeds, so that versions only rise;
 //! - `pops`: the state of each PoP, whether it reports, and whether an operator drains it;
-//! - `samples`: what the map has learnt from round trips.
+//! - `samples`: what the map has learnt from round trips;
+//! - `homes`: where each unit of the map belongs, so that moves stay slow across a restart.
 //!
-//! Each file is a line `modcdn-dns 1 NAME LENGTH SHA256` and that many bytes of JSON, put in place
-//! whole. Failure rule: a file that is missing, damaged, too long or of another version is ignored
+//! Each file is a line `modcdn-dns 1 NAME LENGTH SHA256` and that many bytes, put in place whole: JSON,
+//! but of `homes`, which has a layout of its own ([`Homes`](crate::steer::Homes)). Failure rule: a file that is missing, damaged, too long or of another version is ignored
 //! with a warning, and the server does without; one that can't be written is tried again at the next
 //! interval, with a warning and a metric, and nothing else stops.
 
 mod versions;
 
+use std::error::Error;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -47,7 +49,7 @@ enum Unusable {
     #[error("damaged: its bytes have another checksum")]
     Checksum,
     #[error("not what belongs there: {0}")]
-    Content(#[from] serde_json::Error),
+    Content(Box<dyn Error + Send + Sync>),
 }
 
 /// What became of reading a file.
@@ -83,11 +85,20 @@ impl Folder {
 
     /// Reads what was kept under a name. Blocks.
     pub(crate) fn read<T: DeserializeOwned>(&self, name: &str) -> Kept<T> {
+        self.read_as(name, |body| serde_json::from_slice(body))
+    }
+
+    /// Reads what was kept under a name in a layout of its own. Blocks.
+    pub(crate) fn read_as<T, E: Error + Send + Sync + 'static>(
+        &self,
+        name: &str,
+        parse: impl FnOnce(&[u8]) -> Result<T, E>,
+    ) -> Kept<T> {
         let Some(dir) = &self.0 else {
             return Kept::Nothing;
         };
         let path = dir.join(name);
-        match read(&path, name) {
+        match read(&path, name, parse) {
             Ok(kept) => Kept::Whole(kept),
             Err(Unusable::Read(error)) if error.kind() == io::ErrorKind::NotFound => Kept::Nothing,
             Err(why) => {
@@ -102,11 +113,18 @@ impl Folder {
     /// # Errors
     /// If it can't be written; what was there before stays.
     pub(crate) fn write(&self, name: &str, kept: &impl Serialize) -> io::Result<()> {
+        self.write_bytes(name, &serde_json::to_vec(kept)?)
+    }
+
+    /// Keeps bytes under a name, durably. Blocks.
+    ///
+    /// # Errors
+    /// If they can't be written; what was there before stays.
+    pub(crate) fn write_bytes(&self, name: &str, body: &[u8]) -> io::Result<()> {
         let Some(dir) = &self.0 else {
             return Ok(());
         };
-        let body = serde_json::to_vec(kept)?;
-        let mut bytes = head(name, &body).into_bytes();
+        let mut bytes = head(name, body).into_bytes();
         bytes.extend(body);
         if bytes.len() as u64 > MAX_FILE {
             return Err(io::Error::other(format!(
@@ -121,7 +139,11 @@ fn head(name: &str, body: &[u8]) -> String {
     format!("{MAGIC} {name} {} {}\n", body.len(), Sha256::of(body))
 }
 
-fn read<T: DeserializeOwned>(path: &Path, name: &str) -> Result<T, Unusable> {
+fn read<T, E: Error + Send + Sync + 'static>(
+    path: &Path,
+    name: &str,
+    parse: impl FnOnce(&[u8]) -> Result<T, E>,
+) -> Result<T, Unusable> {
     let mut bytes = Vec::new();
     File::open(path)?
         .take(MAX_FILE + 1)
@@ -138,7 +160,7 @@ fn read<T: DeserializeOwned>(path: &Path, name: &str) -> Result<T, Unusable> {
     if found != head(name, body).as_bytes() {
         return Err(Unusable::Checksum);
     }
-    Ok(serde_json::from_slice(body)?)
+    parse(body).map_err(|why| Unusable::Content(why.into()))
 }
 
 #[cfg(test)]

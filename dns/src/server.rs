@@ -337,7 +337,7 @@ impl Dns {
         self.watching.spawn(steering.tick_for_ever());
         let steering = self.steering().clone();
         self.watching
-            .spawn(steering.keep_for_ever(*self.config.state.interval));
+            .spawn(steering.keep_for_ever(self.config.state.clone()));
         let admin = self.admin.clone();
         self.watching
             .spawn(admin::serve(listener, admin, std::future::pending()));

@@ -15,7 +15,8 @@
 //! How a map is made, in the order data flows: `geo` (databases) and `samples` (measurements) make
 //! the `world`; `layout` cuts the addresses into units of which the same is known; `unit` decides
 //! about each; `scope` merges equal neighbours; `table` is what lookups read. `changes` and
-//! `explain` say what came of it.
+//! `explain` say what came of it. What the decisions go on from is the map before (`past`), or what
+//! the process before left (`homes`).
 //!
 //! **Scope.** An answer tailored to a client subnet says for which prefix it holds: the largest
 //! around the subnet in which every address gets the same answer, at most [`SUBNET_CAP_V4`] or
@@ -28,9 +29,15 @@ pub mod constants;
 mod countries;
 mod explain;
 mod geo;
+mod homes;
 mod layout;
+mod levels;
 mod life;
+mod moves;
+mod own;
+mod past;
 mod prior;
+mod rows;
 mod samples;
 mod scope;
 mod space;
@@ -48,10 +55,11 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use changes::{Cause, Changes, MAX_MOVES, Move};
-pub use compile::compile;
+pub use compile::{compile, resume};
 pub use constants::Constants;
 pub use explain::{Candidate, Explanation, Score};
 pub use geo::{Asns, GeoError, MAX_DATABASE_BYTES, Places};
+pub use homes::{Homes, HomesError};
 pub use samples::{MAX_ROUND_TRIP_MS, MAX_SAMPLES, MAX_WEIGHT, Sample, SampleError, Samples};
 pub use trie::{Match, Trie};
 
@@ -510,6 +518,16 @@ impl Map {
             self.world
                 .estimate(&self.inputs, &self.constants, traits, own, estimates);
         }
+    }
+
+    /// What a unit is known by from map to map and from server to server.
+    fn key(&self, unit: Basis) -> u64 {
+        layout::key(unit, &self.inputs, &self.world)
+    }
+
+    /// The keys of all units, in their order.
+    fn keys(&self) -> impl Iterator<Item = u64> + '_ {
+        self.layout.units.iter().map(|unit| self.key(*unit))
     }
 
     fn source(&self, basis: Basis) -> Source {

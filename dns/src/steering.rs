@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::{ArcSwap, Guard};
+use modcdn_core::digest::Sha256;
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::Notify;
@@ -27,7 +28,7 @@ use crate::durable::Folder;
 use crate::health::{Change, Damping, Rule, State};
 use crate::probe::{Observe, Outcome};
 use crate::reports::{Refused, Report, Rules, Taken};
-use crate::steer::{Constants, Inputs, Map, Samples, compile};
+use crate::steer::{Constants, Inputs, Map, Samples, compile, resume};
 
 use desk::Desk;
 use keeper::KeptPop;
@@ -101,6 +102,8 @@ pub struct Steering {
     folder: Folder,
     /// What was last written of PoPs.
     kept: Mutex<Option<BTreeMap<String, KeptPop>>>,
+    /// What was last written or read of homes.
+    kept_homes: Mutex<Sha256>,
     metrics: Metrics,
 }
 
@@ -117,7 +120,8 @@ impl Steering {
             kept: true,
         };
         let inputs = desk.inputs_with(&learnt.samples, SystemTime::now());
-        let (map, _) = compile(&inputs, None, &desk.setup.constants, now);
+        let homes = keeper::read_homes(&folder);
+        let (map, _) = resume(&inputs, &homes, &desk.setup.constants, now);
         metrics.compiled(now.elapsed());
         metrics.set_samples(learnt.samples.len());
         let map = map.numbered(desk.versions.take());
@@ -133,6 +137,7 @@ impl Steering {
             keep: Notify::new(),
             folder,
             kept: Mutex::new(None),
+            kept_homes: Mutex::new(Sha256::of(&homes.to_bytes())),
             metrics,
         }
     }

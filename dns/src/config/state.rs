@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 /// Time between two writes of what has changed.
 pub const DEFAULT_STATE_INTERVAL: Period = Period::secs(10);
 
+/// Time between two writes of where clients belong: some ten bytes a measured prefix.
+pub const DEFAULT_HOMES_INTERVAL: Period = Period::secs(60);
+
 /// What outlives the process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -17,6 +20,8 @@ pub struct State {
     pub dir: Option<PathBuf>,
     /// Time between two writes of what has changed.
     pub interval: Period,
+    /// Time between two writes of where clients belong, if that has changed.
+    pub homes_interval: Period,
 }
 
 impl Default for State {
@@ -24,6 +29,7 @@ impl Default for State {
         Self {
             dir: None,
             interval: DEFAULT_STATE_INTERVAL,
+            homes_interval: DEFAULT_HOMES_INTERVAL,
         }
     }
 }
@@ -31,8 +37,13 @@ impl Default for State {
 impl State {
     /// Adds what is wrong.
     pub(super) fn check(&self, problems: &mut Vec<Problem>) {
-        if self.interval.is_zero() {
-            problems.push(Problem::new("state.interval", "must be above zero"));
+        for (key, period) in [
+            ("state.interval", self.interval),
+            ("state.homes_interval", self.homes_interval),
+        ] {
+            if period.is_zero() {
+                problems.push(Problem::new(key, "must be above zero"));
+            }
         }
     }
 }

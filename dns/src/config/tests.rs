@@ -127,6 +127,7 @@ fn every_mistake_is_named() {
         ("reports: {age: 0s}", "above zero"),
         ("reports: {token: x}", "unknown field"),
         ("state: {interval: 0s}", "above zero"),
+        ("state: {homes_interval: 0s}", "above zero"),
         (
             "pops: [{name: EU, addresses: [127.0.0.1], latitude: 0, longitude: 0}]",
             "not a name",

@@ -81,7 +81,7 @@ pub struct Changes {
     pub waiting: usize,
     /// The first [`MAX_MOVES`] moves.
     pub moves: Vec<Move>,
-    /// Stretches of addresses before equal neighbours were merged.
+    /// Stretches of addresses of which the same is known, before equal neighbours were merged.
     pub stretches: usize,
     /// Scopes after.
     pub scopes: usize,

@@ -2,15 +2,17 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::changes::{Cause, Changes, MAX_MOVES, Move};
 use super::constants::Constants;
-use super::layout::{Basis, Layout, Unit};
+use super::homes::{Homes, Kept};
+use super::layout::{Basis, Layout};
+use super::moves::{Wish, Wishes, allowance};
+use super::past::Past;
 use super::samples::Samples;
 use super::scope::{CLASSES, Leaf, scoped};
-use super::space::{Family, Steps};
-use super::table::Table;
+use super::space::Family;
 use super::trie::Trie;
 use super::unit::{Field, Memory, Relief, Verdict};
 use super::world::{Estimate, World};
@@ -24,6 +26,28 @@ pub(super) const STABLE: u8 = CLASSES - 1;
 pub fn compile(
     inputs: &Inputs,
     before: Option<&Map>,
+    constants: &Constants,
+    now: Instant,
+) -> (Map, Changes) {
+    make(inputs, before, None, constants, now)
+}
+
+/// Makes the first map of a process that knows where units belonged before it began: they still do,
+/// and move by the rules by which they move from map to map.
+#[must_use]
+pub fn resume(
+    inputs: &Inputs,
+    homes: &Homes,
+    constants: &Constants,
+    now: Instant,
+) -> (Map, Changes) {
+    make(inputs, None, Some(homes), constants, now)
+}
+
+fn make(
+    inputs: &Inputs,
+    before: Option<&Map>,
+    homes: Option<&Homes>,
     constants: &Constants,
     now: Instant,
 ) -> (Map, Changes) {
@@ -49,13 +73,14 @@ pub fn compile(
         deadlines: window.deadlines,
     };
     let past = before.map(|before| Past::new(before, &map));
+    let kept = homes.map(|homes| Kept::new(homes, &map));
     let mut changes = Changes {
         before: before.map_or(0, |map| map.version),
         after: map.version,
         ..Changes::default()
     };
     for view in 0..map.inputs.views.len() {
-        let mut making = Making::new(&map, past.as_ref(), view, window.counts);
+        let mut making = Making::new(&map, past.as_ref(), kept.as_ref(), view, window.counts);
         making.decide();
         making.report(&mut changes);
         let (led, answers) = making.finish(&mut changes);
@@ -134,52 +159,6 @@ impl Window {
     }
 }
 
-/// The map before, as the new one sees it.
-struct Past<'a> {
-    map: &'a Map,
-    by_key: Vec<(u64, u32)>,
-    /// What its PoPs are now, by their names.
-    pops: Vec<Option<u16>>,
-}
-
-impl<'a> Past<'a> {
-    fn new(map: &'a Map, new: &Map) -> Self {
-        let index = |name: &String| new.inputs.pops.iter().position(|pop| pop.name == *name);
-        Self {
-            map,
-            by_key: map.layout.by_key(),
-            pops: map
-                .inputs
-                .pops
-                .iter()
-                .map(|pop| index(&pop.name).map(|i| i as u16))
-                .collect(),
-        }
-    }
-
-    /// What was decided about a unit, or if there was no such unit, about the one in its place.
-    fn unit(&self, unit: &Unit) -> usize {
-        let found = self.by_key.binary_search_by_key(&unit.key, |(key, _)| *key);
-        let id = found.map_or_else(
-            |_| self.map.layout.at(unit.family, unit.first),
-            |at| self.by_key[at].1,
-        );
-        id as usize
-    }
-
-    fn memory(&self, view: usize, unit: &Unit) -> Option<Memory> {
-        let verdict = self.map.views.get(view)?.verdicts[self.unit(unit)]?;
-        let now = |pop: u16| self.pops[usize::from(pop)];
-        let challenger = verdict.challenger.and_then(now);
-        Some(Memory {
-            home: now(verdict.home)?,
-            had: [now(verdict.shown), verdict.second.and_then(now)],
-            challenger,
-            streak: challenger.map_or(0, |_| verdict.streak),
-        })
-    }
-}
-
 /// Answers as they are met.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Answers {
@@ -244,6 +223,7 @@ pub(super) fn all_of(inputs: &Inputs, view: &[usize]) -> Answer {
 struct Making<'a> {
     map: &'a Map,
     past: Option<&'a Past<'a>>,
+    kept: Option<&'a Kept<'a>>,
     view: usize,
     usable: Vec<usize>,
     roomy: Vec<usize>,
@@ -255,17 +235,14 @@ struct Making<'a> {
     waiting: usize,
 }
 
-/// A unit that may move if the minute's allowance suffices.
-struct Wish {
-    gain: f64,
-    key: u64,
-    unit: usize,
-    to: u16,
-    had: [Option<u16>; 2],
-}
-
 impl<'a> Making<'a> {
-    fn new(map: &'a Map, past: Option<&'a Past<'a>>, view: usize, counts: bool) -> Self {
+    fn new(
+        map: &'a Map,
+        past: Option<&'a Past<'a>>,
+        kept: Option<&'a Kept<'a>>,
+        view: usize,
+        counts: bool,
+    ) -> Self {
         let pops = map.inputs.views[view].iter().copied();
         let usable: Vec<_> = pops.filter(|pop| map.inputs.is_healthy(*pop)).collect();
         let has_room = |pop: &usize| map.inputs.load[*pop] <= map.constants.load_ceiling;
@@ -273,6 +250,7 @@ impl<'a> Making<'a> {
         Self {
             map,
             past,
+            kept,
             view,
             roomy: usable.iter().copied().filter(has_room).collect(),
             usable,
@@ -297,42 +275,49 @@ impl<'a> Making<'a> {
 
     fn decide(&mut self) {
         let mut estimates = Vec::new();
-        let mut wishes = Vec::new();
+        let mut wishes = Wishes::up_to(self.allowance as usize);
         for (index, unit) in self.map.layout.units.iter().enumerate() {
-            let leaf = match unit.basis {
+            let leaf = match *unit {
                 Basis::Pin(pin) => self.pinned(self.map.inputs.pins[pin as usize].1, Source::Pin),
                 Basis::AsnPin(asn) => self.pinned(self.map.inputs.asn_pins[&asn], Source::AsnPin),
                 Basis::Unknown => self.unknown(),
-                Basis::Scored(..) => self.scored(index, unit, &mut estimates, &mut wishes),
+                Basis::Scored(..) => self.scored(index, *unit, &mut estimates, &mut wishes),
             };
             self.leaves.push(leaf);
         }
         self.grant(wishes, &mut estimates);
     }
 
-    /// The best and longest awaited moves first.
-    fn grant(&mut self, mut wishes: Vec<Wish>, estimates: &mut Vec<Estimate>) {
-        wishes.sort_unstable_by(|a, b| b.gain.total_cmp(&a.gain).then(a.key.cmp(&b.key)));
-        let granted = wishes.len().min(self.allowance as usize);
-        self.allowance -= granted as f64;
-        self.waiting = wishes.len() - granted;
-        for wish in &wishes[..granted] {
+    fn grant(&mut self, wishes: Wishes, estimates: &mut Vec<Estimate>) {
+        let (granted, waiting) = wishes.granted();
+        self.allowance -= granted.len() as f64;
+        self.waiting = waiting;
+        for wish in granted {
             let memory = Memory::settled(wish.to, wish.had);
-            let unit = &self.map.layout.units[wish.unit];
-            self.map.estimate(unit.basis, estimates);
+            let unit = self.map.layout.units[wish.unit];
+            self.map.estimate(unit, estimates);
             self.leaves[wish.unit] = self.settle(wish.unit, unit, memory, estimates);
+        }
+    }
+
+    /// What was decided about a unit before.
+    fn memory(&self, index: usize, unit: Basis) -> Option<Memory> {
+        match (self.past, self.kept) {
+            (Some(past), _) => past.memory(self.view, index),
+            (None, Some(kept)) => kept.memory(self.view, unit, self.map),
+            (None, None) => None,
         }
     }
 
     fn scored(
         &mut self,
         index: usize,
-        unit: &Unit,
+        unit: Basis,
         estimates: &mut Vec<Estimate>,
-        wishes: &mut Vec<Wish>,
+        wishes: &mut Wishes,
     ) -> Leaf {
-        let memory = self.past.and_then(|past| past.memory(self.view, unit));
-        self.map.estimate(unit.basis, estimates);
+        let memory = self.memory(index, unit);
+        self.map.estimate(unit, estimates);
         let Some((memory, gain)) = self.field().home(estimates, memory) else {
             // Nothing may be answered: what was known is kept for when something may again.
             self.verdicts[index] = memory.map(|memory| Verdict {
@@ -347,7 +332,7 @@ impl<'a> Making<'a> {
         if let Some(to) = self.field().wants(memory) {
             wishes.push(Wish {
                 gain,
-                key: unit.key,
+                key: self.map.key(unit),
                 unit: index,
                 to,
                 had: memory.had,
@@ -359,15 +344,16 @@ impl<'a> Making<'a> {
     fn settle(
         &mut self,
         index: usize,
-        unit: &Unit,
+        unit: Basis,
         memory: Memory,
         estimates: &[Estimate],
     ) -> Leaf {
-        let verdict = self.field().verdict(unit.key, memory, estimates);
+        let key = self.map.key(unit);
+        let verdict = self.field().verdict(key, memory, estimates);
         self.verdicts[index] = Some(verdict);
         Leaf {
             answer: self.answers.of(verdict.shown, verdict.second),
-            source: self.map.source(unit.basis),
+            source: self.map.source(unit),
             class: self.field().windows_left(verdict),
         }
     }
@@ -411,11 +397,11 @@ impl<'a> Making<'a> {
             return;
         };
         for (index, unit) in self.map.layout.units.iter().enumerate() {
-            let old = past.unit(unit);
+            let old = past.unit(index);
             let old_leaf = led.leaves[old];
             let first = |answer: &Answer| answer.pops.first().copied();
             let old_pop = first(past.map.answer(old_leaf.answer));
-            let from = old_pop.and_then(|pop| past.pops[pop]).map(usize::from);
+            let from = old_pop.and_then(|pop| past.pop(pop));
             let to = first(&self.answers.list[self.leaves[index].answer.index()]);
             if from == to && old_pop.is_some() == to.is_some() {
                 continue;
@@ -428,11 +414,11 @@ impl<'a> Making<'a> {
                 };
                 changes.moves.push(Move {
                     view: self.view as u16,
-                    unit: self.map.name_of(unit),
+                    unit: self.map.name_of(*unit),
                     from: name(past.map, old_pop),
                     to: name(self.map, to),
                     cause,
-                    gain_ms: self.gain(unit.basis, from, to),
+                    gain_ms: self.gain(*unit, from, to),
                 });
             }
         }
@@ -476,11 +462,11 @@ impl<'a> Making<'a> {
 
     fn finish(self, changes: &mut Changes) -> (Led, Answers) {
         let tables = Family::ALL.map(|family| {
-            let leaves = self.stretches(family);
-            let (entries, scopes) = scoped(family, leaves.as_slice());
-            changes.stretches += leaves.as_slice().len();
-            changes.scopes += scopes;
-            Table::of(&entries)
+            let stretches = self.map.layout.stretches[family as usize].as_slice();
+            let scoped = scoped(family, stretches, &self.leaves);
+            changes.stretches += stretches.len();
+            changes.scopes += scoped.scopes;
+            scoped.table
         });
         let mut fine = Trie::default();
         for (net, pop) in self.map.inputs.pins.iter() {
@@ -497,14 +483,6 @@ impl<'a> Making<'a> {
         };
         (led, self.answers)
     }
-
-    fn stretches(&self, family: Family) -> Steps<Leaf> {
-        let mut leaves = Steps::empty();
-        for (start, unit) in self.map.layout.stretches[family as usize].as_slice() {
-            leaves.put(*start, self.leaves[*unit as usize]);
-        }
-        leaves
-    }
 }
 
 fn stable(answer: usize, source: Source) -> Leaf {
@@ -514,19 +492,3 @@ fn stable(answer: usize, source: Source) -> Leaf {
         class: STABLE,
     }
 }
-
-/// Moves that a view may make: what was left, and what the time since has added, up to a minute's.
-fn allowance(map: &Map, past: Option<&Past<'_>>, view: usize) -> f64 {
-    let scored = |unit: &&Unit| matches!(unit.basis, Basis::Scored(..));
-    let units = map.layout.units.iter().filter(scored).count() as f64;
-    let minute = units * map.constants.moves_per_minute;
-    let most = minute.max(1.0);
-    let left = past.and_then(|past| {
-        let led = past.map.views.get(view)?;
-        let time = map.at.saturating_duration_since(past.map.at);
-        Some(led.allowance + minute * time.as_secs_f64() / MINUTE.as_secs_f64())
-    });
-    left.unwrap_or(most).min(most)
-}
-
-const MINUTE: Duration = Duration::from_secs(60);

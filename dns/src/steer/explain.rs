@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::layout::{Basis, Unit};
+use super::layout::Basis;
 use super::space::{Family, bits};
 use super::unit::Verdict;
 use super::world::Estimate;
@@ -170,7 +170,7 @@ impl Map {
         let (address, decided) = self.decided_by(view, client, choice.via);
         let (unit, verdict) = match decided {
             Decided::Fine(_) => (None, None),
-            Decided::Unit(id) => (Some(&self.layout.units[id]), self.led(view).verdicts[id]),
+            Decided::Unit(id) => (Some(self.layout.units[id]), self.led(view).verdicts[id]),
         };
         let family = Family::of(address);
         let place = self.inputs.geo.as_ref().and_then(|geo| geo.find(address));
@@ -187,7 +187,7 @@ impl Map {
             via: choice.via,
             unit: match decided {
                 Decided::Fine(net) => net.to_string(),
-                Decided::Unit(id) => self.name_of(&self.layout.units[id]),
+                Decided::Unit(id) => self.name_of(self.layout.units[id]),
             },
             asn: self
                 .inputs
@@ -216,10 +216,10 @@ impl Map {
         }
     }
 
-    fn candidates(&self, view: ViewId, unit: Option<&Unit>) -> Vec<Candidate> {
+    fn candidates(&self, view: ViewId, unit: Option<Basis>) -> Vec<Candidate> {
         let mut estimates = Vec::new();
         if let Some(unit) = unit {
-            self.estimate(unit.basis, &mut estimates);
+            self.estimate(unit, &mut estimates);
         }
         let pops = self.view(view).iter().copied();
         pops.map(|pop| Candidate {
@@ -242,7 +242,7 @@ impl Map {
     ) -> String {
         let pin = match decided {
             Decided::Fine(net) => self.inputs.pins.iter().rfind(|(of, _)| *of == net).copied(),
-            Decided::Unit(id) => match self.layout.units[id].basis {
+            Decided::Unit(id) => match self.layout.units[id] {
                 Basis::Pin(pin) => Some(self.inputs.pins[pin as usize]),
                 _ => None,
             },
@@ -306,13 +306,13 @@ impl Map {
     }
 
     /// A unit in words: a prefix, or what its addresses have in common.
-    pub(super) fn name_of(&self, unit: &Unit) -> String {
-        match unit.basis {
+    pub(super) fn name_of(&self, unit: Basis) -> String {
+        match unit {
             Basis::Pin(pin) => self.inputs.pins[pin as usize].0.to_string(),
             Basis::AsnPin(asn) => format!("AS{asn}"),
             Basis::Unknown => "unknown".to_owned(),
             Basis::Scored(_, Some(own)) => {
-                let (family, key) = self.world.measured()[own as usize];
+                let (family, key) = self.world.prefix(own);
                 family.net(key).to_string()
             }
             Basis::Scored(traits, None) => {

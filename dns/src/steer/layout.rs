@@ -23,21 +23,11 @@ pub(super) enum Basis {
     Unknown,
 }
 
-/// A unit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Unit {
-    pub(super) basis: Basis,
-    /// Where it first begins.
-    pub(super) family: Family,
-    pub(super) first: u64,
-    /// What it is known by from map to map and from server to server: a hash of what it is made of.
-    pub(super) key: u64,
-}
-
 /// All units, and where each holds.
 #[derive(Debug, PartialEq)]
 pub(super) struct Layout {
-    pub(super) units: Vec<Unit>,
+    /// In the order in which they first begin.
+    pub(super) units: Vec<Basis>,
     pub(super) stretches: [Steps<u32>; 2],
 }
 
@@ -45,6 +35,7 @@ impl Layout {
     pub(super) fn new(inputs: &Inputs, world: &World) -> Self {
         let mut units = Units::default();
         let stretches = Family::ALL.map(|family| units.cut(family, inputs, world));
+        units.list.shrink_to_fit();
         Self {
             units: units.list,
             stretches,
@@ -56,17 +47,24 @@ impl Layout {
         self.stretches[family as usize].at(bits)
     }
 
-    /// Units by their keys, sorted.
-    pub(super) fn by_key(&self) -> Vec<(u64, u32)> {
-        let mut keys: Vec<_> = self.units.iter().map(|unit| unit.key).zip(0..).collect();
-        keys.sort_unstable();
-        keys
+    /// Where each unit first begins, in their order.
+    pub(super) fn firsts(&self) -> impl Iterator<Item = (Family, u64)> + '_ {
+        let mut seen = 0;
+        let stretches = Family::ALL.into_iter().flat_map(|family| {
+            let stretches = self.stretches[family as usize].as_slice().iter();
+            stretches.map(move |(start, unit)| (family, *start, *unit))
+        });
+        stretches.filter_map(move |(family, start, unit)| {
+            let first = unit == seen;
+            seen += u32::from(first);
+            first.then_some((family, start))
+        })
     }
 }
 
 #[derive(Default)]
 struct Units {
-    list: Vec<Unit>,
+    list: Vec<Basis>,
     known: HashMap<Basis, u32>,
 }
 
@@ -77,9 +75,8 @@ impl Units {
             (of == family && net.prefix_len() <= family.cap()).then_some((key, 0, index))
         });
         let pins = Steps::of_prefixes(pins.collect(), 0);
-        let measured = world.measured().iter().zip(1..);
-        let measured = measured.filter(|((of, _), _)| *of == family);
-        let measured = measured.map(|((_, key), index)| (*key, 0, index));
+        let measured = world.measured(family);
+        let measured = measured.map(|(key, index)| (key, 0, index as u32 + 1));
         let measured = Steps::of_prefixes(measured.collect(), 0);
         let nothing = Steps::constant(0);
         let places = inputs
@@ -101,19 +98,13 @@ impl Units {
             } else {
                 scored(inputs, world, Traits { place, asn }, own)
             };
-            stretches.put(start, self.id(basis, family, start, inputs, world));
+            stretches.put(start, self.id(basis, world));
         }
+        stretches.shrink();
         stretches
     }
 
-    fn id(
-        &mut self,
-        basis: Basis,
-        family: Family,
-        first: u64,
-        inputs: &Inputs,
-        world: &World,
-    ) -> u32 {
+    fn id(&mut self, basis: Basis, world: &World) -> u32 {
         let next = self.list.len() as u32;
         // A prefix of the cap's length comes once: it needn't be remembered.
         let id = match basis {
@@ -121,12 +112,7 @@ impl Units {
             basis => *self.known.entry(basis).or_insert(next),
         };
         if id == next {
-            self.list.push(Unit {
-                basis,
-                family,
-                first,
-                key: key(basis, inputs, world),
-            });
+            self.list.push(basis);
         }
         id
     }
@@ -145,18 +131,19 @@ fn scored(inputs: &Inputs, world: &World, traits: Traits, own: u32) -> Basis {
 }
 
 fn is_whole(world: &World, own: u32) -> bool {
-    let (family, key) = world.measured()[own as usize];
+    let (family, key) = world.prefix(own);
     key.length == family.cap()
 }
 
-fn key(basis: Basis, inputs: &Inputs, world: &World) -> u64 {
+/// What a unit is known by from map to map and from server to server: a hash of what it is made of.
+pub(super) fn key(basis: Basis, inputs: &Inputs, world: &World) -> u64 {
     match basis {
         Basis::Unknown => mix(0, 0),
         Basis::Pin(pin) => of_prefix(1, inputs.pins[pin as usize].0),
         Basis::AsnPin(asn) => mix(2, asn.into()),
         Basis::Scored(traits, own) => {
             let own = own.map(|own| {
-                let (family, key) = world.measured()[own as usize];
+                let (family, key) = world.prefix(own);
                 family.net(key)
             });
             let place = inputs.geo.as_ref().and_then(|geo| geo.place(traits.place));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::reference::Reference;
+use super::reference::{History, Reference};
 use super::unit::Relief;
 use super::*;
 
@@ -164,6 +164,54 @@ fn mixed(address: IpAddr, other: u128, prefix: u8) -> IpAddr {
     }
 }
 
+/// What is different when the next map is made, so many seconds after.
+#[derive(Clone, Debug)]
+struct Step {
+    seconds: u64,
+    samples: Option<Arc<Samples>>,
+    states: Option<Vec<State>>,
+    load: Option<Vec<f64>>,
+    /// A PoP that is not in the configuration for this map.
+    gone: Option<usize>,
+}
+
+prop_compose! {
+    fn any_step()(
+        seconds in prop_oneof![1u64..48, 48u64..60, 60u64..200],
+        samples in proptest::option::weighted(0.3, any_samples()),
+        states in proptest::option::weighted(0.2, any_states()),
+        load in proptest::option::weighted(0.2, any_load()),
+        gone in proptest::option::weighted(0.1, 0..POPS),
+    ) -> Step {
+        Step { seconds, samples, states, load, gone }
+    }
+}
+
+/// The same world without a PoP and its pins; those after it have other indices.
+fn without(world: &Inputs, gone: usize) -> Inputs {
+    let index = |pop: &usize| (*pop != gone).then_some(*pop - usize::from(*pop > gone));
+    let kept = |pop: &usize| *pop != gone;
+    let indices: Vec<usize> = (0..POPS).filter(kept).collect();
+    let pins = world.pins.iter();
+    let asn_pins = world.asn_pins.iter();
+    Inputs {
+        pops: indices.iter().map(|pop| world.pops[*pop].clone()).collect(),
+        order: world.order.iter().filter_map(index).collect(),
+        pins: pins
+            .filter_map(|(net, pop)| Some((*net, index(pop)?)))
+            .collect(),
+        asn_pins: Arc::new(
+            asn_pins
+                .filter_map(|(asn, pop)| Some((*asn, index(pop)?)))
+                .collect(),
+        ),
+        states: indices.iter().map(|pop| world.states[*pop]).collect(),
+        load: indices.iter().map(|pop| world.load[*pop]).collect(),
+        bias: indices.iter().map(|pop| world.bias[*pop]).collect(),
+        ..world.clone()
+    }
+}
+
 /// A world is a few milliseconds of work without optimisation.
 const CASES: u32 = 96;
 
@@ -181,6 +229,52 @@ proptest! {
             let (expected, via, scope) = reference.choose(&client);
             prop_assert_eq!((&pops, choice.source), (&expected.pops, expected.source), "{:?}", client);
             prop_assert_eq!((choice.via, choice.scope), (via, scope), "{:?}", client);
+        }
+    }
+
+    #[test]
+    fn every_next_map_is_what_the_rules_say_of_the_one_before(
+        world in any_world(), steps in vec(any_step(), 1..10), clients in vec(any_client(), 1..8),
+    ) {
+        let mut world = world;
+        let mut now = Instant::now();
+        let mut map = compile(&world, None, &Constants::default(), now).0;
+        let mut history = History::new(&world, None, now);
+        for (count, step) in steps.into_iter().enumerate() {
+            now += Duration::from_secs(step.seconds);
+            world.clock += step.seconds;
+            world.samples = step.samples.unwrap_or(world.samples);
+            world.states = step.states.unwrap_or(world.states);
+            world.load = step.load.unwrap_or(world.load);
+            let inputs = step.gone.map_or_else(|| world.clone(), |gone| without(&world, gone));
+            map = compile(&inputs, Some(&map), &Constants::default(), now).0;
+            history = History::new(&inputs, Some(&history), now);
+            for client in &clients {
+                let (pops, choice) = told(&map, client);
+                let (expected, via, scope) = history.choose(client);
+                let expected = (&expected.pops, expected.source, via, scope);
+                let told = (&pops, choice.source, choice.via, choice.scope);
+                prop_assert_eq!(told, expected, "step {}, {:?}", count, client);
+            }
+        }
+    }
+
+    #[test]
+    fn a_process_that_goes_on_from_the_homes_of_the_last_leads_everybody_as_it_did(
+        world in any_world(), later in any_samples(), states in any_states(),
+        clients in vec(any_client(), 1..30),
+    ) {
+        let constants = Constants::default();
+        let world = Inputs { load: vec![], ..world };
+        let map = first(&world);
+        let later = Inputs { samples: later, states, ..world };
+        let now = map.at + Duration::from_secs(1);
+        let map = compile(&later, Some(&map), &constants, now).0;
+        let homes = Homes::from_bytes(&map.homes().to_bytes()).unwrap();
+        let again = resume(&later, &homes, &constants, now).0;
+        for client in clients {
+            let ((pops, choice), (same, after)) = (told(&map, &client), told(&again, &client));
+            prop_assert_eq!((same, after.source, after.scope), (pops, choice.source, choice.scope));
         }
     }
 

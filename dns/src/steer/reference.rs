@@ -1,6 +1,9 @@
-//! The algorithm once more, slow and obvious: no units, no tables, every question answered by
-//! looking at everything. What [`compile`](super::compile) makes must be equal.
+//! The algorithm once more, slow and obvious: no tables, every question answered by looking at
+//! everything. What [`compile`](super::compile) makes must be equal. `history` goes on from map to map.
 
+mod history;
+
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -9,6 +12,10 @@ use super::prior::{Line, lines};
 use super::space::{Family, Key, below, bits};
 use super::unit::fraction;
 use super::{Client, Constants, Inputs, Place, Source, State, Via, cap, cut};
+pub(super) use history::History;
+
+/// What counts for less than this many samples is forgotten.
+const FORGOTTEN: f64 = 0.05;
 
 /// What is answered, and what decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,12 +24,40 @@ pub(super) struct Told {
     pub(super) source: Source,
 }
 
-/// The first map of some inputs, with one view of every PoP.
+/// The map of some inputs, with one view of every PoP.
 pub(super) struct Reference<'a> {
     inputs: &'a Inputs,
     constants: Constants,
     lines: Vec<Line>,
     rows: Vec<Row>,
+    /// Where those are led who are not led as if this were the first map.
+    led: HashMap<Who, Vec<usize>>,
+    /// What each PoP does about its load.
+    reliefs: Vec<Relief>,
+}
+
+/// What a PoP does about its load.
+#[derive(Clone, Copy)]
+struct Relief {
+    /// The part of those at home there who are led elsewhere.
+    shed: f64,
+    /// The part of all others that it doesn't take.
+    closed: f64,
+}
+
+/// Of whom the same is known, in words.
+type Who = String;
+
+/// What decides about an address.
+enum Ground {
+    Pinned(usize, Source),
+    Scored {
+        scores: Vec<f64>,
+        source: Source,
+        /// What shedding and ties know it by; the one thing taken from what is tested.
+        key: u64,
+    },
+    Unknown,
 }
 
 /// A sample and what is known of its prefix.
@@ -37,26 +72,29 @@ struct Row {
 }
 
 impl<'a> Reference<'a> {
+    /// The first map.
     pub(super) fn new(inputs: &'a Inputs) -> Self {
         let constants = Constants::default();
+        let half_life = constants.half_life.as_secs_f64();
         let rows: Vec<Row> = inputs
             .samples
-            .weighed(inputs.clock, &constants)
-            .filter_map(|row| {
-                let name = &inputs.samples.pops()[usize::from(row.pop)];
-                let net = row.family.net(row.key);
+            .iter()
+            .filter_map(|sample| {
+                let age = inputs.clock.saturating_sub(sample.at) as f64;
+                let n = sample.n * (-age / half_life).exp2();
+                let net = sample.prefix;
+                let place = inputs.geo.as_ref().and_then(|geo| geo.find(net.network()));
+                let asns = inputs.asns.as_ref();
                 Some(Row {
                     net,
-                    pop: inputs.pops.iter().position(|pop| pop.name == *name)?,
-                    median: f64::from(row.median_ms as f32),
-                    n: f64::from(row.n as f32),
-                    place: inputs.geo.as_ref().and_then(|geo| geo.find(net.network())),
-                    asn: inputs
-                        .asns
-                        .as_ref()
-                        .map_or(0, |asns| asns.find(net.network())),
+                    pop: inputs.pops.iter().position(|pop| pop.name == sample.pop)?,
+                    median: sample.median_ms,
+                    n,
+                    place,
+                    asn: asns.map_or(0, |asns| asns.find(net.network())),
                 })
             })
+            .filter(|row| row.n >= FORGOTTEN)
             .collect();
         let mut spots = vec![Vec::new(); inputs.pops.len()];
         for row in &rows {
@@ -68,6 +106,10 @@ impl<'a> Reference<'a> {
         Self {
             inputs,
             lines: lines(&mut spots, &constants),
+            reliefs: (0..inputs.pops.len())
+                .map(|pop| wanted(inputs, pop, &constants))
+                .collect(),
+            led: HashMap::new(),
             constants,
             rows,
         }
@@ -82,10 +124,10 @@ impl<'a> Reference<'a> {
                 return (told, Via::Subnet, scope);
             }
         }
-        let fine = self.pin(client.resolver, true);
+        let fine = self.longest_pin(client.resolver, true);
         let told = fine.map_or_else(
             || self.told(cut(client.resolver)),
-            |pop| self.pinned(pop, Source::Pin),
+            |(_, pop)| self.pinned(pop, Source::Pin),
         );
         (told, Via::Resolver, scope)
     }
@@ -141,19 +183,32 @@ impl<'a> Reference<'a> {
             .collect()
     }
 
-    fn pin(&self, address: IpAddr, fine: bool) -> Option<usize> {
+    fn longest_pin(&self, address: IpAddr, fine: bool) -> Option<(IpNet, usize)> {
         let pins =
             self.inputs.pins.iter().filter(|(net, _)| {
                 net.contains(&address) && (net.prefix_len() > cap(address)) == fine
             });
         // Of equals the last is the one that `max_by_key` returns.
-        pins.max_by_key(|(net, _)| net.prefix_len())
-            .map(|(_, pop)| *pop)
+        pins.max_by_key(|(net, _)| net.prefix_len()).copied()
     }
 
     fn told(&self, address: IpAddr) -> Told {
-        if let Some(pop) = self.pin(address, false) {
-            return self.pinned(pop, Source::Pin);
+        let (who, ground) = self.ground(address);
+        match ground {
+            Ground::Pinned(pop, source) => self.pinned(pop, source),
+            Ground::Scored {
+                scores,
+                source,
+                key,
+            } => self.told_by_scores(&who, key, &scores, source),
+            Ground::Unknown => self.unknown(),
+        }
+    }
+
+    /// What an address is decided by, and all who are decided by it.
+    fn ground(&self, address: IpAddr) -> (Who, Ground) {
+        if let Some((net, pop)) = self.longest_pin(address, false) {
+            return (format!("pin {net}"), Ground::Pinned(pop, Source::Pin));
         }
         let asn = self
             .inputs
@@ -161,7 +216,7 @@ impl<'a> Reference<'a> {
             .as_ref()
             .map_or(0, |asns| asns.find(address));
         if let Some(pop) = self.inputs.asn_pins.get(&asn) {
-            return self.pinned(*pop, Source::AsnPin);
+            return (format!("pin {asn}"), Ground::Pinned(*pop, Source::AsnPin));
         }
         let place = self.inputs.geo.as_ref().and_then(|geo| geo.find(address));
         let nets = self.rows.iter().map(|row| row.net);
@@ -180,16 +235,24 @@ impl<'a> Reference<'a> {
         } else if place.is_some() {
             Source::Distance
         } else {
-            return self.unknown();
+            return ("unknown".to_owned(), Ground::Unknown);
         };
         let scores: Vec<f64> = (0..self.inputs.pops.len())
             .map(|pop| self.score(pop, place, own, &levels))
             .collect();
-        self.led(
-            self.key(place, asn, own, !levels[2].is_empty()),
-            &scores,
+        // A system of which nothing was measured makes no difference.
+        let asn = if levels[2].is_empty() { 0 } else { asn };
+        let who = match own {
+            Some(own) if own.prefix_len() == cap(address) => format!("{own}"),
+            own => format!("{own:?} {place:?} {asn}"),
+        };
+        let key = super::layout::key_of(own, place, asn);
+        let ground = Ground::Scored {
+            scores,
             source,
-        )
+            key,
+        };
+        (who, ground)
     }
 
     /// Residuals of continent, country and system.
@@ -239,6 +302,8 @@ impl<'a> Reference<'a> {
                 sum * 2.0 >= n
             });
             if let Some((median, _)) = middle {
+                // Levels hold what they say in single precision.
+                let [median, n] = [*median, n].map(|value| f64::from(value as f32));
                 inherited = (np * inherited + n * median) / (np + n);
             }
         }
@@ -256,61 +321,50 @@ impl<'a> Reference<'a> {
         expected + self.inputs.bias.get(pop).unwrap_or(&0.0) + penalty
     }
 
-    /// What shedding knows a unit by; the one thing taken from what is tested.
-    fn key(&self, place: Option<Place>, asn: u32, own: Option<IpNet>, asn_counts: bool) -> u64 {
-        super::layout::key_of(own, place, if asn_counts { asn } else { 0 })
+    fn told_by_scores(&self, who: &Who, key: u64, scores: &[f64], source: Source) -> Told {
+        let as_first = || {
+            let home = self.best(scores, &[], false)?;
+            Some(self.lead(home, &[], key, scores))
+        };
+        let pops = self.led.get(who).cloned().or_else(as_first);
+        pops.map_or_else(|| self.everyone(), |pops| Told { pops, source })
     }
 
-    fn led(&self, key: u64, scores: &[f64], source: Source) -> Told {
-        let usable = self.usable();
-        let best = |fits: &dyn Fn(usize) -> bool| {
-            let mut best: Option<usize> = None;
-            for &pop in usable.iter().filter(|pop| fits(**pop)) {
-                if best.is_none_or(|best| scores[pop] < scores[best]) {
-                    best = Some(pop);
-                }
-            }
-            best
+    /// Where somebody is led who is at home at a PoP and was led to some others before.
+    fn lead(&self, home: usize, had: &[usize], key: u64, scores: &[f64]) -> Vec<usize> {
+        let takes = |pop: usize| {
+            let is_full = self.load(pop) > self.constants.load_ceiling;
+            let is_closed = fraction(key, pop) < self.reliefs[pop].closed;
+            pop != home && !is_closed && (!is_full || had.contains(&pop))
         };
-        let Some(home) = best(&|_| true) else {
-            return self.everyone();
-        };
-        let takes = |pop: usize| pop != home && self.takes(key, pop);
-        let refuge = self
-            .is_shed(key, home)
-            .then(|| best(&|pop| takes(pop)))
-            .flatten();
+        let mut guests: Vec<usize> = self.usable();
+        guests.retain(|pop| takes(*pop));
+        guests.sort_by(|a, b| scores[*a].total_cmp(&scores[*b]));
+        let mut guests = guests.into_iter();
+        let is_shed = fraction(key, home) < self.reliefs[home].shed;
+        let refuge = is_shed.then(|| guests.next()).flatten();
         let shown = refuge.unwrap_or(home);
-        let second = best(&|pop| takes(pop) && pop != shown);
-        let near = second.filter(|pop| scores[*pop] - scores[shown] <= self.constants.runner_up_ms);
-        Told {
-            pops: std::iter::once(shown).chain(near).collect(),
-            source,
-        }
+        let near = |pop: &usize| scores[*pop] - scores[shown] <= self.constants.runner_up_ms;
+        std::iter::once(shown)
+            .chain(guests.next().filter(near))
+            .collect()
     }
 
-    fn load_of(&self, pop: usize) -> f64 {
+    fn load(&self, pop: usize) -> f64 {
         self.inputs.load.get(pop).copied().unwrap_or(0.0)
     }
 
-    /// Whether a unit at home at a PoP is led elsewhere.
-    fn is_shed(&self, key: u64, home: usize) -> bool {
-        let over = (self.load_of(home) - self.constants.shed_from) / self.constants.shed_span;
-        let weight = self.inputs.weight.get(home).copied().unwrap_or(1.0);
-        let stands = fraction(key, home);
-        stands < over || stands < 1.0 - weight
-    }
-
-    /// Whether a PoP takes a unit from elsewhere.
-    fn takes(&self, key: u64, pop: usize) -> bool {
-        let (load, from, to) = (
-            self.load_of(pop),
-            self.constants.shed_from,
-            self.constants.load_ceiling,
-        );
-        let weight = self.inputs.weight.get(pop).copied().unwrap_or(1.0);
-        let stands = fraction(key, pop);
-        load <= to && stands >= (load - from) / (to - from) && stands >= 1.0 - weight
+    /// The PoP of the best score, but for some, and with load to spare if it must have.
+    fn best(&self, scores: &[f64], but: &[usize], roomy: bool) -> Option<usize> {
+        let mut best: Option<usize> = None;
+        for pop in self.usable() {
+            let has_room = self.load(pop) <= self.constants.load_ceiling;
+            let fits = !but.contains(&pop) && (!roomy || has_room);
+            if fits && best.is_none_or(|best| scores[pop] < scores[best]) {
+                best = Some(pop);
+            }
+        }
+        best
     }
 
     fn usable(&self) -> Vec<usize> {
@@ -360,5 +414,18 @@ impl<'a> Reference<'a> {
             },
             source: Source::NoneHealthy,
         }
+    }
+}
+
+/// What a PoP would do about its load if it could at once.
+fn wanted(inputs: &Inputs, pop: usize, constants: &Constants) -> Relief {
+    let load = inputs.load.get(pop).copied().unwrap_or(0.0);
+    let weight = inputs.weight.get(pop).copied().unwrap_or(1.0);
+    let over = load - constants.shed_from;
+    let room = constants.load_ceiling - constants.shed_from;
+    let part = |over: f64| over.clamp(0.0, 1.0).max(1.0 - weight);
+    Relief {
+        shed: part(over / constants.shed_span),
+        closed: part(over / room),
     }
 }

@@ -3,17 +3,22 @@
 //! One row a prefix and PoP. A new report is averaged with what is left of the old one, each by its
 //! weight; weights halve with time, so that what was measured yesterday hardly counts. Names of
 //! PoPs, not their indices, so that what is kept outlives a change of the configuration.
+//!
+//! Rows lie sorted in lists that never change ([`Rows`]), so that a map reads them where they are. What
+//! is new waits in a small tree and is merged into new lists now and then.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::constants::Constants;
-use super::space::{Family, Key};
+use super::rows::{At, Row, Rows};
+use super::space::Key;
 
-/// The most rows that are held: some 60 bytes each.
+/// The most rows that are held: some 24 bytes each.
 pub const MAX_SAMPLES: usize = 4_000_000;
 
 /// The longest round trip that is believed, in milliseconds.
@@ -23,7 +28,12 @@ pub const MAX_ROUND_TRIP_MS: f64 = 10_000.0;
 pub const MAX_WEIGHT: f64 = 1000.0;
 
 /// Rows that weigh less are forgotten.
-const FORGOTTEN: f64 = 0.05;
+pub(super) const FORGOTTEN: f64 = 0.05;
+
+/// Rows that may be new before they are merged: so many at least, and this part of all, so that
+/// taking in one after the other costs each a few steps and no more memory than that part.
+const FRESH: usize = 4096;
+const FRESH_PART: usize = 8;
 
 /// A report of a prefix's round trips to a PoP.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,35 +82,20 @@ impl SampleError {
 }
 
 /// Everything measured.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Samples {
     pops: Vec<String>,
-    rows: BTreeMap<(Family, Key, u16), Row>,
+    settled: Arc<Rows>,
+    /// What has come since; of a row that is settled too this one holds.
+    fresh: BTreeMap<At, Row>,
+    /// How many of these are of no settled row.
+    added: usize,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Row {
-    median_ms: f32,
-    n: f32,
-    at: u64,
-}
-
-impl Row {
-    fn weight(self, now: u64, half_life: f64) -> f64 {
-        let age = now.saturating_sub(self.at) as f64;
-        f64::from(self.n) * (-age / half_life).exp2()
+impl PartialEq for Samples {
+    fn eq(&self, other: &Self) -> bool {
+        self.pops == other.pops && self.all().eq(other.all())
     }
-}
-
-/// What is left of the samples of one prefix and PoP at some time.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Weighed {
-    pub(super) family: Family,
-    pub(super) key: Key,
-    /// An index into [`Samples::pops`].
-    pub(super) pop: u16,
-    pub(super) median_ms: f64,
-    pub(super) n: f64,
 }
 
 impl Samples {
@@ -116,35 +111,28 @@ impl Samples {
             return Err(SampleError::Count);
         }
         let (family, key) = Key::cut(sample.prefix);
-        let at = (family, key, self.pop(&sample.pop)?);
-        let full = self.rows.len() >= MAX_SAMPLES;
-        let Some(old) = self.rows.get_mut(&at) else {
-            if full {
-                return Err(SampleError::Full);
-            }
-            let row = Row {
-                median_ms: sample.median_ms as f32,
-                n: sample.n.min(MAX_WEIGHT) as f32,
-                at: sample.at,
-            };
-            self.rows.insert(at, row);
-            return Ok(());
+        let at = At {
+            family,
+            key,
+            pop: self.pop(&sample.pop)?,
         };
-        let now = sample.at.max(old.at);
-        let half_life = constants.half_life.as_secs_f64();
         let given = Row {
             median_ms: sample.median_ms as f32,
             n: sample.n.min(MAX_WEIGHT) as f32,
-            at: sample.at,
+            at: u32::try_from(sample.at).unwrap_or(u32::MAX),
+            pop: at.pop,
         };
-        let (before, new) = (old.weight(now, half_life), given.weight(now, half_life));
-        let sum = f64::from(old.median_ms) * before + f64::from(given.median_ms) * new;
-        if before + new > 0.0 {
-            *old = Row {
-                median_ms: (sum / (before + new)) as f32,
-                n: (before + new).min(MAX_WEIGHT) as f32,
-                at: now,
-            };
+        let fresh = self.fresh.get(&at).copied();
+        let known = fresh.or_else(|| self.settled.find(at));
+        if known.is_none() && self.len() >= MAX_SAMPLES {
+            return Err(SampleError::Full);
+        }
+        self.added += usize::from(known.is_none());
+        let half_life = constants.half_life.as_secs_f64();
+        let row = known.map_or(given, |known| known.averaged(given, half_life));
+        self.fresh.insert(at, row);
+        if self.fresh.len() > FRESH.max(self.settled.len() / FRESH_PART) {
+            self.settle(|_| true);
         }
         Ok(())
     }
@@ -162,30 +150,37 @@ impl Samples {
     /// Forgets what hardly counts any more at a time in seconds since 1970.
     pub fn forget(&mut self, now: u64, constants: &Constants) {
         let half_life = constants.half_life.as_secs_f64();
-        self.rows
-            .retain(|_, row| row.weight(now, half_life) >= FORGOTTEN);
+        self.settle(|row| row.weight(now, half_life) >= FORGOTTEN);
+    }
+
+    /// Merges what is new, and leaves out what isn't wanted.
+    fn settle(&mut self, wanted: impl Fn(&Row) -> bool) {
+        let rows = self.all().filter(|(_, row)| wanted(row));
+        self.settled = Arc::new(rows.collect());
+        self.fresh.clear();
+        self.added = 0;
     }
 
     /// Rows held.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.rows.len()
+        self.settled.len() + self.added
     }
 
     /// Whether nothing was measured.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.len() == 0
     }
 
     /// The rows, by prefix and then in the order in which PoPs were first named.
     pub fn iter(&self) -> impl Iterator<Item = Sample> + '_ {
-        self.rows.iter().map(|((family, key, pop), row)| Sample {
-            prefix: family.net(*key),
-            pop: self.pops[usize::from(*pop)].clone(),
+        self.all().map(|(at, row)| Sample {
+            prefix: at.family.net(at.key),
+            pop: self.pops[usize::from(at.pop)].clone(),
             median_ms: f64::from(row.median_ms),
             n: f64::from(row.n),
-            at: row.at,
+            at: row.at.into(),
         })
     }
 
@@ -193,24 +188,29 @@ impl Samples {
         &self.pops
     }
 
-    /// What still counts at a time, by family, prefix and PoP.
-    pub(super) fn weighed(
-        &self,
-        now: u64,
-        constants: &Constants,
-    ) -> impl Iterator<Item = Weighed> + '_ {
-        let half_life = constants.half_life.as_secs_f64();
-        let rows = self
-            .rows
-            .iter()
-            .map(move |((family, key, pop), row)| Weighed {
-                family: *family,
-                key: *key,
-                pop: *pop,
-                median_ms: f64::from(row.median_ms),
-                n: row.weight(now, half_life),
-            });
-        rows.filter(|row| row.n >= FORGOTTEN)
+    /// All rows, to keep.
+    pub(super) fn rows(&self) -> Arc<Rows> {
+        if self.fresh.is_empty() {
+            return self.settled.clone();
+        }
+        Arc::new(self.all().collect())
+    }
+
+    /// Settled and fresh rows in one order.
+    fn all(&self) -> impl Iterator<Item = (At, Row)> + '_ {
+        let mut settled = self.settled.iter().peekable();
+        let mut fresh = self.fresh.iter().map(|(at, row)| (*at, *row)).peekable();
+        std::iter::from_fn(move || match (settled.peek(), fresh.peek()) {
+            (Some((old, _)), Some((new, _))) if old < new => settled.next(),
+            (Some((old, _)), Some((new, _))) => {
+                if old == new {
+                    settled.next();
+                }
+                fresh.next()
+            }
+            (Some(_), None) => settled.next(),
+            (None, _) => fresh.next(),
+        })
     }
 }
 
@@ -222,13 +222,13 @@ impl Serialize for Samples {
 
 impl<'de> Deserialize<'de> for Samples {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(Rows)
+        deserializer.deserialize_seq(List)
     }
 }
 
-struct Rows;
+struct List;
 
-impl<'de> Visitor<'de> for Rows {
+impl<'de> Visitor<'de> for List {
     type Value = Samples;
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -241,6 +241,7 @@ impl<'de> Visitor<'de> for Rows {
             let added = samples.add(&row, &Constants::default());
             added.map_err(de::Error::custom)?;
         }
+        samples.settle(|_| true);
         Ok(samples)
     }
 }
@@ -273,11 +274,10 @@ mod tests {
     fn weights_halve_with_time_and_are_forgotten_in_the_end() {
         let constants = Constants::default();
         let mut samples = of(&[sample("192.0.2.0/24", "eu", 20.0, 8.0, 0)]);
-        let n = |samples: &Samples, now| samples.weighed(now, &constants).next().map(|w| w.n);
-        assert_eq!(n(&samples, 0), Some(8.0));
-        assert_eq!(n(&samples, HALF_LIFE), Some(4.0));
-        assert_eq!(n(&samples, 2 * HALF_LIFE), Some(2.0));
-        assert_eq!(n(&samples, 20 * HALF_LIFE), None);
+        let half_life = constants.half_life.as_secs_f64();
+        let n = |now| samples.rows().of(0)[0].weight(now, half_life);
+        assert_eq!([n(0), n(HALF_LIFE), n(2 * HALF_LIFE)], [8.0, 4.0, 2.0]);
+        assert!(n(20 * HALF_LIFE) < FORGOTTEN);
         samples.forget(2 * HALF_LIFE, &constants);
         assert_eq!(samples.len(), 1);
         samples.forget(20 * HALF_LIFE, &constants);

@@ -4,7 +4,8 @@
 //! answer. A block's TTL is the shortest in it, for a resolver keeps one answer for all of it; what
 //! decided may differ within, and is kept apart for logs and metrics.
 
-use super::space::{Family, Steps};
+use super::space::Family;
+use super::table::{Builder, Table};
 use super::{AnswerId, Source};
 
 /// What is decided about a stretch of addresses.
@@ -58,47 +59,64 @@ impl Leaf {
     }
 }
 
-/// The entries of a family, and how many scopes there are.
-pub(super) fn scoped(family: Family, leaves: &[(u64, Leaf)]) -> (Steps<u32>, usize) {
+/// Compiles a family: its stretches, each with the index of its leaf, to a table of entries.
+pub(super) fn scoped(family: Family, stretches: &[(u64, u32)], leaves: &[Leaf]) -> Scoped {
     let mut scopes = Scopes {
         cap: family.cap(),
-        entries: Steps::empty(),
+        leaves,
+        entries: Builder::default(),
         count: 0,
     };
-    scopes.block(leaves, 0, 0);
-    (scopes.entries, scopes.count)
+    scopes.block(stretches, 0, 0);
+    Scoped {
+        table: scopes.entries.finish(),
+        scopes: scopes.count,
+    }
 }
 
-struct Scopes {
+/// A family, compiled.
+pub(super) struct Scoped {
+    pub(super) table: Table,
+    /// How many scopes there are.
+    pub(super) scopes: usize,
+}
+
+struct Scopes<'a> {
     cap: u8,
-    entries: Steps<u32>,
+    leaves: &'a [Leaf],
+    entries: Builder,
     count: usize,
 }
 
-impl Scopes {
-    /// Takes the block of the first `depth` bits of `first`; the first leaf holds there, the others
-    /// begin in it.
-    fn block(&mut self, leaves: &[(u64, Leaf)], first: u64, depth: u8) {
-        let told = leaves[0].1.told();
-        if depth == self.cap || leaves.iter().all(|(_, leaf)| leaf.told() == told) {
-            return self.close(leaves, first, depth);
-        }
-        let middle = first | 1 << (63 - depth);
-        let upper = leaves.partition_point(|(start, _)| *start < middle);
-        let begins = leaves.get(upper).is_some_and(|(start, _)| *start == middle);
-        self.block(&leaves[..upper], first, depth + 1);
-        let upper = if begins { upper } else { upper - 1 };
-        self.block(&leaves[upper..], middle, depth + 1);
+impl Scopes<'_> {
+    fn leaf(&self, stretch: &(u64, u32)) -> Leaf {
+        self.leaves[stretch.1 as usize]
     }
 
-    fn close(&mut self, leaves: &[(u64, Leaf)], first: u64, depth: u8) {
+    /// Takes the block of the first `depth` bits of `first`; the first stretch holds there, the
+    /// others begin in it.
+    fn block(&mut self, stretches: &[(u64, u32)], first: u64, depth: u8) {
+        let told = self.leaf(&stretches[0]).told();
+        let same = |stretch| self.leaf(stretch).told() == told;
+        if depth == self.cap || stretches.iter().all(same) {
+            return self.close(stretches, first, depth);
+        }
+        let middle = first | 1 << (63 - depth);
+        let upper = stretches.partition_point(|(start, _)| *start < middle);
+        let begins = (stretches.get(upper)).is_some_and(|(start, _)| *start == middle);
+        self.block(&stretches[..upper], first, depth + 1);
+        let upper = if begins { upper } else { upper - 1 };
+        self.block(&stretches[upper..], middle, depth + 1);
+    }
+
+    fn close(&mut self, stretches: &[(u64, u32)], first: u64, depth: u8) {
         self.count += 1;
-        let classes = leaves.iter().map(|(_, leaf)| leaf.class);
+        let classes = stretches.iter().map(|stretch| self.leaf(stretch).class);
         let class = classes.min().unwrap_or(0);
-        for (start, leaf) in leaves {
+        for stretch in stretches {
             // Scope 0 would let a resolver keep it for the other family too (RFC 7871 §7.3.1).
-            let entry = Entry::new(*leaf, class, depth.max(1));
-            self.entries.put((*start).max(first), entry.0);
+            let entry = Entry::new(self.leaf(stretch), class, depth.max(1));
+            self.entries.put(stretch.0.max(first), entry.0);
         }
     }
 }

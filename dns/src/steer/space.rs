@@ -143,6 +143,11 @@ impl<T: Copy + PartialEq> Steps<T> {
         Self(Vec::new())
     }
 
+    /// Lets go of what was held to grow.
+    pub(super) fn shrink(&mut self) {
+        self.0.shrink_to_fit();
+    }
+
     pub(super) fn as_slice(&self) -> &[(u64, T)] {
         &self.0
     }

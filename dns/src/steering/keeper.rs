@@ -3,19 +3,21 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
+use modcdn_core::digest::Sha256;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout_at};
 
 use super::{Metrics, Steering};
+use crate::config;
 use crate::durable::{Folder, Versions};
 use crate::health::State;
-use crate::steer::Samples;
+use crate::steer::{Homes, Samples};
 
 /// The names of the files.
 const POPS: &str = "pops";
 const SAMPLES: &str = "samples";
+const HOMES: &str = "homes";
 
 /// What is kept of a PoP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,15 +40,23 @@ pub(super) fn read_samples(folder: &Folder) -> Samples {
     folder.read(SAMPLES).whole().unwrap_or_default()
 }
 
+/// Where units belonged. Blocks.
+pub(super) fn read_homes(folder: &Folder) -> Homes {
+    let kept = folder.read_as(HOMES, Homes::from_bytes);
+    kept.whole().unwrap_or_default()
+}
+
 impl Steering {
-    /// Writes what has changed: states at once, samples every `interval`; for ever.
-    pub(crate) async fn keep_for_ever(self: Arc<Self>, interval: Duration) {
+    /// Writes what has changed: states at once, the rest in its intervals; for ever.
+    pub(crate) async fn keep_for_ever(self: Arc<Self>, times: config::State) {
         if !self.folder.is_open() {
             return;
         }
-        let mut next = Instant::now() + interval;
+        let mut next = Instant::now() + *times.interval;
+        let mut homes = Instant::now() + *times.homes_interval;
         loop {
             let woken = timeout_at(next, self.keep.notified()).await.is_ok();
+            let homes_due = Instant::now() >= homes;
             let steering = self.clone();
             let keeping = tokio::task::spawn_blocking(move || {
                 steering.keep_ceiling();
@@ -54,12 +64,18 @@ impl Steering {
                 if !woken {
                     steering.keep_samples();
                 }
+                if homes_due {
+                    steering.keep_homes();
+                }
             });
             if let Err(error) = keeping.await {
                 tracing::error!(%error, "state couldn't be kept");
             }
             if !woken {
-                next = Instant::now() + interval;
+                next = Instant::now() + *times.interval;
+            }
+            if homes_due {
+                homes = Instant::now() + *times.homes_interval;
             }
         }
     }
@@ -69,6 +85,26 @@ impl Steering {
         self.keep_pops();
         self.learn();
         self.keep_samples();
+        self.keep_homes();
+    }
+
+    fn keep_homes(&self) {
+        let homes = self.snapshot().homes();
+        if homes.is_empty() {
+            return;
+        }
+        let bytes = homes.to_bytes();
+        let digest = Sha256::of(&bytes);
+        let mut kept = self.kept_homes.lock();
+        if *kept != digest
+            && noted(
+                &self.metrics,
+                HOMES,
+                &self.folder.write_bytes(HOMES, &bytes),
+            )
+        {
+            *kept = digest;
+        }
     }
 
     fn keep_samples(&self) {

@@ -196,6 +196,68 @@ fn what_was_measured_makes_the_next_map_and_outlives_the_process() {
     assert_eq!(answered(&after), ("ap".to_owned(), "measured"));
 }
 
+/// The PoP to which a measured prefix is led.
+fn led(steering: &Steering) -> String {
+    let client = crate::steer::Client {
+        subnet: Some([198, 51, 100, 0].into()),
+        resolver: [127, 0, 0, 1].into(),
+    };
+    let map = steering.snapshot();
+    let choice = map.choose(crate::steer::ViewId(0), &client, Instant::now());
+    map.pops()[map.answer(choice.answer).pops[0]].name.clone()
+}
+
+/// A server that led a prefix to `ap` until it learnt, just before its end, that `us` is far better.
+fn that_was_about_to_move(folder: &Path) {
+    let server = steering(Some(folder));
+    let told = |samples: &str| {
+        report(&server, &format!(r#"{{"pop":"ap","samples":[{samples}]}}"#));
+        server.compile();
+    };
+    told(
+        r#"{"prefix":"198.51.100.0/24","ms":40,"n":50},
+            {"prefix":"198.51.100.0/24","pop":"us","ms":90,"n":50},
+            {"prefix":"198.51.100.0/24","pop":"eu","ms":90,"n":50}"#,
+    );
+    told(r#"{"prefix":"198.51.100.0/24","pop":"us","ms":1,"n":1000}"#);
+    assert_eq!(led(&server), "ap", "it hasn't been better for long enough");
+    server.keep_all();
+}
+
+#[test]
+fn a_restarted_server_is_no_less_patient() {
+    let folder = tempfile::tempdir().unwrap();
+    that_was_about_to_move(folder.path());
+    let after = steering(Some(folder.path()));
+    assert_eq!(led(&after), "ap");
+    after.compile();
+    assert_eq!(led(&after), "ap");
+}
+
+#[test]
+fn homes_that_are_damaged_missing_or_of_pops_that_are_gone_are_done_without() {
+    let folder = tempfile::tempdir().unwrap();
+    that_was_about_to_move(folder.path());
+    let homes = folder.path().join("homes");
+    let whole = std::fs::read(&homes).unwrap();
+    let mut bytes = whole.clone();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&homes, bytes).unwrap();
+    assert_eq!(led(&steering(Some(folder.path()))), "us", "the best");
+    std::fs::remove_file(&homes).unwrap();
+    assert_eq!(led(&steering(Some(folder.path()))), "us");
+    // Whole, but nothing that belongs there.
+    Folder::new(Some(folder.path().to_owned()))
+        .write_bytes("homes", b"what?")
+        .unwrap();
+    assert_eq!(led(&steering(Some(folder.path()))), "us");
+    std::fs::write(&homes, whole).unwrap();
+    let metrics = Metrics::new(&Registry::new());
+    let others = setup(&THREE[..2]);
+    let after = Steering::open(others, Some(folder.path().to_owned()), metrics);
+    assert_eq!(led(&after), "us", "ap is not there any more");
+}
+
 #[test]
 fn damaged_state_is_ignored() {
     let folder = tempfile::tempdir().unwrap();
