@@ -190,3 +190,40 @@ pub fn code_label(code: u16) -> &'static str {
         _ => "other",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    /// All files below a folder, one after the other.
+    fn texts(folder: &Path) -> String {
+        let entries = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        let text = |path: &Path| {
+            if path.is_dir() {
+                texts(path)
+            } else {
+                fs::read_to_string(path).unwrap_or_default()
+            }
+        };
+        entries.map(|path| text(&path)).collect()
+    }
+
+    #[test]
+    fn what_the_runbooks_alarm_on_is_measured() {
+        let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let sources = texts(&package.join("src"));
+        let docs = texts(&package.join("../docs"));
+        let is_part = |c: char| c.is_ascii_lowercase() || c == '_';
+        let names = docs.split(|c: char| !is_part(c));
+        let ours: Vec<_> = names
+            .filter(|name| name.starts_with("modcdn_dns_"))
+            .collect();
+        assert!(ours.len() > 20);
+        for name in ours {
+            assert!(sources.contains(&format!("\"{name}\"")), "no metric {name}");
+        }
+    }
+}
