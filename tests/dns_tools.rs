@@ -228,7 +228,7 @@ fn what_the_node_kept_is_used_and_named_unless_it_is_left_out() {
     world.until_kept("pops", r#""drained":true"#);
     let by_node = until("the node to compile that", || {
         let by_node = world.by_node(client);
-        (by_node["answer"] == "eu" && by_node["source"] == "measured").then_some(by_node)
+        (by_node["home"] == "eu").then_some(by_node)
     });
     let by_config = world.by_config(client, &[]);
     assert_eq!(lasting(&by_node), lasting(&by_config));

@@ -174,7 +174,7 @@ fn config(dir: &Path, health: &Health, signed: bool) -> Outcome<Config> {
          geo: {{database: '{dir}/places.mmdb'}}\n\
          state: {{dir: '{dir}/state'}}\n\
          checks: {{interval: {INTERVAL}, timeout: 1s, fall: 1, rise: 1, damping: {{falls: 0}}}}\n\
-         steering: {{window: 1day}}\nudp: {{sockets: 1}}\nrates: {{answers: 0, errors: 0}}\n{keys}"
+         steering: {{window: 1day, map_age: 2days}}\nudp: {{sockets: 1}}\nrates: {{answers: 0, errors: 0}}\n{keys}"
     ))?)
 }
 
@@ -200,7 +200,7 @@ fn signing(config: &Config) -> Outcome<()> {
     let mut took = [0.0; 2];
     for took in &mut took {
         let began = Instant::now();
-        signing.prepare(&made.zones, &made.map, now);
+        signing.prepare(&made.zones, &[&made.map], now);
         *took = ms(began.elapsed());
     }
     let kept = registry.gather().into_iter();

@@ -69,6 +69,18 @@ pub(crate) enum Cut {
     NotAQuery,
 }
 
+impl Cut {
+    /// All of them.
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Connections,
+        Self::PerClient,
+        Self::NotRead,
+        Self::Stalled,
+        Self::TooLong,
+        Self::NotAQuery,
+    ];
+}
+
 /// Accepts until told to stop, then waits for open connections to end; dropped, it ends them. Limits
 /// are those of the snapshot in use.
 pub(crate) async fn serve(

@@ -1,7 +1,8 @@
 //! Any bytes to an answer: no panic, never longer than the asker takes, always decodable, and the
 //! same by the short way as by the long one.
 //!
-//! `cargo +nightly fuzz run respond corpus/respond seeds/respond` in the folder `dns/fuzz`.
+//! `mkdir -p corpus/respond && cargo +nightly fuzz run respond corpus/respond seeds/respond` in the
+//! folder `dns/fuzz`.
 
 #![no_main]
 

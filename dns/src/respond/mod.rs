@@ -100,6 +100,9 @@ pub enum Limited {
 }
 
 impl Limited {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Dropped, Self::Truncated, Self::BadCookie];
+
     /// Its name in logs and metrics.
     #[must_use]
     pub fn name(self) -> &'static str {

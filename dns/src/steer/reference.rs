@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use super::prior::{Line, lines};
 use super::space::{Family, Key, below, bits};
-use super::unit::{fraction, shedding};
+use super::unit::fraction;
 use super::{Client, Constants, Inputs, Place, Source, State, Via, cap, cut};
 pub(super) use history::History;
 
@@ -30,10 +30,19 @@ pub(super) struct Reference<'a> {
     constants: Constants,
     lines: Vec<Line>,
     rows: Vec<Row>,
-    /// Where those belong who don't belong to the PoP of the best score.
-    homes: HashMap<Who, usize>,
-    /// The part of each PoP's units that is led elsewhere.
-    shed: Vec<f64>,
+    /// Where those are led who are not led as if this were the first map.
+    led: HashMap<Who, Vec<usize>>,
+    /// What each PoP does about its load.
+    reliefs: Vec<Relief>,
+}
+
+/// What a PoP does about its load.
+#[derive(Clone, Copy)]
+struct Relief {
+    /// The part of those at home there who are led elsewhere.
+    shed: f64,
+    /// The part of all others that it doesn't take.
+    closed: f64,
 }
 
 /// Of whom the same is known, in words.
@@ -97,10 +106,10 @@ impl<'a> Reference<'a> {
         Self {
             inputs,
             lines: lines(&mut spots, &constants),
-            shed: (0..inputs.pops.len())
-                .map(|pop| shedding(inputs.load.get(pop).copied().unwrap_or(0.0), &constants))
+            reliefs: (0..inputs.pops.len())
+                .map(|pop| wanted(inputs, pop, &constants))
                 .collect(),
-            homes: HashMap::new(),
+            led: HashMap::new(),
             constants,
             rows,
         }
@@ -191,7 +200,7 @@ impl<'a> Reference<'a> {
                 scores,
                 source,
                 key,
-            } => self.led(self.homes.get(&who).copied(), key, &scores, source),
+            } => self.told_by_scores(&who, key, &scores, source),
             Ground::Unknown => self.unknown(),
         }
     }
@@ -272,7 +281,7 @@ impl<'a> Reference<'a> {
         own: Option<IpNet>,
         levels: &[Vec<&Row>; 3],
     ) -> f64 {
-        let n0 = self.constants.prior_samples;
+        let (n0, np) = (self.constants.prior_samples, self.constants.prior_prefixes);
         let mut inherited = 0.0;
         for level in levels {
             let mut residuals: Vec<(f64, f64)> = level
@@ -295,7 +304,7 @@ impl<'a> Reference<'a> {
             if let Some((median, _)) = middle {
                 // Levels hold what they say in single precision.
                 let [median, n] = [*median, n].map(|value| f64::from(value as f32));
-                inherited = (n0 * inherited + n * median) / (n0 + n);
+                inherited = (np * inherited + n * median) / (np + n);
             }
         }
         let mut expected = self.prior(pop, place) + inherited;
@@ -312,31 +321,45 @@ impl<'a> Reference<'a> {
         expected + self.inputs.bias.get(pop).unwrap_or(&0.0) + penalty
     }
 
-    fn led(&self, home: Option<usize>, key: u64, scores: &[f64], source: Source) -> Told {
-        let Some(home) = home.or_else(|| self.best(scores, &[], false)) else {
-            return self.everyone();
+    fn told_by_scores(&self, who: &Who, key: u64, scores: &[f64], source: Source) -> Told {
+        let as_first = || {
+            let home = self.best(scores, &[], false)?;
+            Some(self.lead(home, &[], key, scores))
         };
-        if !self.inputs.is_healthy(home) {
-            // Those whose PoPs may be answered have none that may not.
-            return self.everyone();
-        }
-        let sheds = fraction(key, home) < self.shed[home];
-        let refuge = sheds.then(|| self.best(scores, &[home], true)).flatten();
+        let pops = self.led.get(who).cloned().or_else(as_first);
+        pops.map_or_else(|| self.everyone(), |pops| Told { pops, source })
+    }
+
+    /// Where somebody is led who is at home at a PoP and was led to some others before.
+    fn lead(&self, home: usize, had: &[usize], key: u64, scores: &[f64]) -> Vec<usize> {
+        let takes = |pop: usize| {
+            let is_full = self.load(pop) > self.constants.load_ceiling;
+            let is_closed = fraction(key, pop) < self.reliefs[pop].closed;
+            pop != home && !is_closed && (!is_full || had.contains(&pop))
+        };
+        let mut guests: Vec<usize> = self.usable();
+        guests.retain(|pop| takes(*pop));
+        guests.sort_by(|a, b| scores[*a].total_cmp(&scores[*b]));
+        let mut guests = guests.into_iter();
+        let is_shed = fraction(key, home) < self.reliefs[home].shed;
+        let refuge = is_shed.then(|| guests.next()).flatten();
         let shown = refuge.unwrap_or(home);
-        let second = self.best(scores, &[shown, home], true);
-        let near = second.filter(|pop| scores[*pop] - scores[shown] <= self.constants.runner_up_ms);
-        Told {
-            pops: std::iter::once(shown).chain(near).collect(),
-            source,
-        }
+        let near = |pop: &usize| scores[*pop] - scores[shown] <= self.constants.runner_up_ms;
+        std::iter::once(shown)
+            .chain(guests.next().filter(near))
+            .collect()
+    }
+
+    fn load(&self, pop: usize) -> f64 {
+        self.inputs.load.get(pop).copied().unwrap_or(0.0)
     }
 
     /// The PoP of the best score, but for some, and with load to spare if it must have.
     fn best(&self, scores: &[f64], but: &[usize], roomy: bool) -> Option<usize> {
-        let load = |pop: usize| self.inputs.load.get(pop).copied().unwrap_or(0.0);
         let mut best: Option<usize> = None;
         for pop in self.usable() {
-            let fits = !but.contains(&pop) && (!roomy || load(pop) <= self.constants.load_ceiling);
+            let has_room = self.load(pop) <= self.constants.load_ceiling;
+            let fits = !but.contains(&pop) && (!roomy || has_room);
             if fits && best.is_none_or(|best| scores[pop] < scores[best]) {
                 best = Some(pop);
             }
@@ -391,5 +414,18 @@ impl<'a> Reference<'a> {
             },
             source: Source::NoneHealthy,
         }
+    }
+}
+
+/// What a PoP would do about its load if it could at once.
+fn wanted(inputs: &Inputs, pop: usize, constants: &Constants) -> Relief {
+    let load = inputs.load.get(pop).copied().unwrap_or(0.0);
+    let weight = inputs.weight.get(pop).copied().unwrap_or(1.0);
+    let over = load - constants.shed_from;
+    let room = constants.load_ceiling - constants.shed_from;
+    let part = |over: f64| over.clamp(0.0, 1.0).max(1.0 - weight);
+    Relief {
+        shed: part(over / constants.shed_span),
+        closed: part(over / room),
     }
 }

@@ -204,7 +204,7 @@ impl World {
         for level in Level::of(inputs, traits).into_iter().flatten() {
             for (pop, cell) in self.levels.cells(level) {
                 let inherited = &mut estimates[pop].inherited;
-                *inherited = drawn(*inherited, cell, n0);
+                *inherited = drawn(*inherited, cell, constants.prior_prefixes);
             }
         }
         for (pop, cell) in own.iter().flat_map(|own| self.own.cells(*own as usize)) {

@@ -4,9 +4,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
-use super::{Ground, Reference, Told, Who};
+use super::{Ground, Reference, Relief, Told, Who, wanted};
 use crate::steer::space::{Family, Key};
-use crate::steer::unit::shedding;
 use crate::steer::{Client, Constants, Inputs, Via};
 
 /// A map, and what the next one must know of it.
@@ -17,7 +16,7 @@ pub(in super::super) struct History {
     counted: Instant,
     /// Everybody, and how those stand who are led by scores.
     standings: HashMap<Who, Option<Standing>>,
-    shed: BTreeMap<String, f64>,
+    reliefs: BTreeMap<String, Relief>,
     /// Moves that are left.
     allowance: f64,
 }
@@ -26,6 +25,8 @@ pub(in super::super) struct History {
 #[derive(Clone)]
 struct Standing {
     home: String,
+    /// Where they are led.
+    led: Vec<String>,
     challenger: Option<String>,
     windows: u8,
 }
@@ -34,6 +35,7 @@ impl Standing {
     fn settled(home: &str) -> Self {
         Self {
             home: home.to_owned(),
+            led: vec![home.to_owned()],
             challenger: None,
             windows: 0,
         }
@@ -60,12 +62,12 @@ impl History {
             at: now,
             counted: counted.filter(|_| !counts).unwrap_or(now),
             standings: HashMap::new(),
-            shed: shed(inputs, before, constants, now),
+            reliefs: reliefs(inputs, before, constants, now),
             allowance: 0.0,
             inputs: inputs.clone(),
         };
         let mut wishes = Vec::new();
-        let mut scored = 0;
+        let mut scored = Vec::new();
         for (family, bits) in starts(&reference) {
             let address = family.net(Key {
                 first: bits,
@@ -76,8 +78,8 @@ impl History {
                 continue;
             }
             let standing = if let Ground::Scored { scores, key, .. } = ground {
-                scored += 1;
                 let was = before.and_then(|before| before.standing(&who, family, bits));
+                let had = was.as_ref().map_or(Vec::new(), |was| was.led.clone());
                 let (standing, gain) = stands(&reference, &scores, was, counts);
                 let wish = standing.as_ref().and_then(|standing| {
                     let lasts = standing.windows >= constants.windows;
@@ -89,13 +91,14 @@ impl History {
                     })
                 });
                 wishes.extend(wish);
+                scored.push((who.clone(), key, scores, had));
                 standing
             } else {
                 None
             };
             history.standings.insert(who, standing);
         }
-        let minute = f64::from(scored) * constants.moves_per_minute;
+        let minute = scored.len() as f64 * constants.moves_per_minute;
         let most = minute.max(1.0);
         history.allowance = before.map_or(most, |before| {
             let minutes = now.duration_since(before.at).as_secs_f64() / 60.0;
@@ -110,7 +113,29 @@ impl History {
             let moved = Some(Standing::settled(&wish.to));
             history.standings.insert(wish.who, moved);
         }
+        history.lead(scored);
         history
+    }
+
+    /// Leads everybody who is led by scores: who, their key, scores, and where they were led.
+    fn lead(&mut self, scored: Vec<(Who, u64, Vec<f64>, Vec<String>)>) {
+        let reference = self.reference();
+        let index = |name: &String| self.inputs.pops.iter().position(|pop| pop.name == *name);
+        let mut led = Vec::new();
+        for (who, key, scores, had) in scored {
+            let standing = self.standings[&who].as_ref();
+            let home = standing.and_then(|standing| index(&standing.home));
+            if let Some(home) = home.filter(|home| self.inputs.is_healthy(*home)) {
+                let had: Vec<_> = had.iter().filter_map(index).collect();
+                led.push((who, reference.lead(home, &had, key, &scores)));
+            }
+        }
+        for (who, pops) in led {
+            let names = pops.iter().map(|pop| self.inputs.pops[*pop].name.clone());
+            if let Some(Some(standing)) = self.standings.get_mut(&who) {
+                standing.led = names.collect();
+            }
+        }
     }
 
     /// What a client is told, via whom, and in which scope.
@@ -119,14 +144,17 @@ impl History {
     }
 
     fn reference(&self) -> Reference<'_> {
-        let index = |name: &str| self.inputs.pops.iter().position(|pop| pop.name == name);
-        let standings = self.standings.iter();
-        let homes = standings
-            .filter_map(|(who, standing)| Some((who.clone(), index(&standing.as_ref()?.home)?)));
+        let index = |name: &String| self.inputs.pops.iter().position(|pop| pop.name == *name);
+        let led = self.standings.iter().filter_map(|(who, standing)| {
+            let pops: Option<Vec<_>> = standing.as_ref()?.led.iter().map(index).collect();
+            // Those whose PoPs may be answered have none that may not.
+            let pops = pops.filter(|pops| self.inputs.is_healthy(pops[0]))?;
+            Some((who.clone(), pops))
+        });
         let pops = self.inputs.pops.iter();
         Reference {
-            homes: homes.collect(),
-            shed: pops.map(|pop| self.shed[&pop.name]).collect(),
+            led: led.collect(),
+            reliefs: pops.map(|pop| self.reliefs[&pop.name]).collect(),
             ..Reference::new(&self.inputs)
         }
     }
@@ -156,25 +184,37 @@ fn starts(reference: &Reference<'_>) -> Vec<(Family, u64)> {
     Family::ALL.into_iter().flat_map(of).collect()
 }
 
-/// A PoP's shed part goes a step towards what its load asks for; a step a window.
-fn shed(
+/// What a PoP does about its load goes a step towards what the load asks for; a step a window. Within a
+/// thousandth it is there.
+fn reliefs(
     inputs: &Inputs,
     before: Option<&History>,
     constants: &Constants,
     now: Instant,
-) -> BTreeMap<String, f64> {
-    let mut shed = BTreeMap::new();
+) -> BTreeMap<String, Relief> {
+    let mut reliefs = BTreeMap::new();
     for (index, pop) in inputs.pops.iter().enumerate() {
-        let load = inputs.load.get(index).copied().unwrap_or(0.0);
-        let wanted = shedding(load, constants);
-        let was = before.and_then(|before| Some((before.shed.get(&pop.name)?, before.at)));
-        let part = was.map_or(wanted, |(was, at)| {
+        let wanted = wanted(inputs, index, constants);
+        let was = before.and_then(|before| Some((before.reliefs.get(&pop.name)?, before.at)));
+        let relief = was.map_or(wanted, |(was, at)| {
             let windows = in_windows(now.duration_since(at), constants);
-            wanted + (was - wanted) * (1.0 - constants.shed_step).powf(windows)
+            let left = (1.0 - constants.shed_step).powf(windows);
+            let step = |was: f64, wanted: f64| {
+                let part = wanted + (was - wanted) * left;
+                if (part - wanted).abs() < 0.001 {
+                    wanted
+                } else {
+                    part
+                }
+            };
+            Relief {
+                shed: step(was.shed, wanted.shed),
+                closed: step(was.closed, wanted.closed),
+            }
         });
-        shed.insert(pop.name.clone(), part);
+        reliefs.insert(pop.name.clone(), relief);
     }
-    shed
+    reliefs
 }
 
 fn in_windows(time: Duration, constants: &Constants) -> f64 {
@@ -215,6 +255,7 @@ fn stands(
     let windows = if again { was.windows } else { 0 } + u8::from(counts);
     let standing = Standing {
         home: was.home,
+        led: was.led,
         challenger: Some(pops[challenger].name.clone()),
         windows: windows.min(constants.windows),
     };
