@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use mmdb_writer::Writer;
-use modcdn_dns::steer::{Asns, Constants, Place, Places, Point, Pop, Sample, Samples};
+use modcdn_dns::steer::{Asns, Constants, Continent, Place, Places, Point, Pop, Sample, Samples};
 use serde_json::json;
 
 const CITIES: usize = 4000;
 const COUNTRIES: usize = 90;
+const CONTINENTS: [Continent; 3] = [Continent::Africa, Continent::Asia, Continent::Europe];
 const SYSTEMS: u64 = 20_000;
 const NETWORKS: [usize; 2] = [250_000, 25_000];
 const NEAREST: usize = 3;
@@ -193,7 +194,7 @@ fn cities(rng: &mut Rng) -> Vec<Place> {
                 longitude: east + rng.part() * 20.0 - 10.0,
             },
             country: Some([b'A' + (index / 26) as u8, b'A' + (index % 26) as u8]),
-            continent: None,
+            continent: Some(CONTINENTS[index % CONTINENTS.len()]),
         }
     };
     (0..CITIES).map(city).collect()

@@ -88,8 +88,10 @@ impl Units {
             .as_ref()
             .map_or(&nothing, |asns| asns.steps(family));
 
-        let mut stretches = Steps::empty();
-        let mut walk = Walk::new([&pins, &measured, places, asns]);
+        let functions = [&pins, &measured, places, asns];
+        let most = functions.iter().map(|steps| steps.as_slice().len()).sum();
+        let mut stretches = Steps::with_capacity(most);
+        let mut walk = Walk::new(functions);
         while let Some((start, [pin, own, place, asn])) = walk.next() {
             let basis = if pin != 0 {
                 Basis::Pin(pin - 1)

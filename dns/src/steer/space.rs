@@ -104,7 +104,7 @@ impl<T: Copy + PartialEq> Steps<T> {
     /// prefixes the one with the higher rank wins, and of equal ranks the later.
     pub(super) fn of_prefixes(mut prefixes: Vec<(Key, u8, T)>, outside: T) -> Self {
         prefixes.sort_by_key(|(key, rank, _)| (*key, *rank));
-        let mut steps = Self(Vec::with_capacity(prefixes.len()));
+        let mut steps = Self::with_capacity(2 * prefixes.len() + 1);
         steps.put(0, outside);
         let mut open: Vec<(u64, T)> = Vec::new();
         for (key, _, value) in prefixes {
@@ -139,8 +139,9 @@ impl<T: Copy + PartialEq> Steps<T> {
         }
     }
 
-    pub(super) fn empty() -> Self {
-        Self(Vec::new())
+    /// No step yet, and room for some: growing leaves holes in memory behind.
+    pub(super) fn with_capacity(steps: usize) -> Self {
+        Self(Vec::with_capacity(steps))
     }
 
     /// Lets go of what was held to grow.
