@@ -34,8 +34,9 @@ const DAYS: u64 = 1;
 const DAY: u64 = 1440;
 const POPS: [usize; 2] = [12, 20];
 
-const CONTENDERS: [Contender; 9] = [
+const CONTENDERS: [Contender; 10] = [
     Contender::Oracle,
+    Contender::Hindsight,
     Contender::Distance,
     ours(0, Where::Around, false),
     ours(1, Where::Around, false),

@@ -22,6 +22,9 @@ const EPOCH: u64 = 1_800_000_000;
 /// Every unit is measured once in so many minutes.
 const ROUND: u64 = 360;
 
+/// Units take turns at being measured, one in each window.
+const TURNS: usize = (ROUND / WINDOW) as usize;
+
 /// What is counted begins after this many minutes: by then every unit was measured twice.
 pub(crate) const SETTLED: u64 = 720;
 
@@ -56,6 +59,9 @@ pub(crate) enum Contender {
     Oracle,
     /// The nearest PoP by great circle from where the geo database says that the asker is.
     Distance,
+    /// The PoP of the least round trip among those at which a unit is measured, as it was when it was:
+    /// what samples without noise would be worth.
+    Hindsight,
     /// A map, with so many samples a unit and PoP in every six hours.
     Ours {
         samples: usize,
@@ -111,6 +117,7 @@ fn capacities(world: &World) -> Vec<f64> {
 enum Steerer<'a> {
     Oracle(&'a World),
     Distance(Vec<Vec<usize>>),
+    Hindsight(&'a World),
     Ours(Box<Ours<'a>>),
 }
 
@@ -118,6 +125,7 @@ impl<'a> Steerer<'a> {
     fn new(world: &'a World, contender: Contender) -> Self {
         match contender {
             Contender::Oracle => Self::Oracle(world),
+            Contender::Hindsight => Self::Hindsight(world),
             Contender::Distance => {
                 let ranked = world.units.iter();
                 let ranked = ranked.map(|unit| world.nearest(world.seen_at(unit)));
@@ -135,6 +143,19 @@ impl<'a> Steerer<'a> {
             Self::Oracle(world) => {
                 let best = |unit| vec![world.best(unit, minute, up).0];
                 world.units.iter().map(best).collect()
+            }
+            Self::Hindsight(world) => {
+                let units = world.units.iter().enumerate();
+                let best = |(index, unit)| {
+                    let then = measured_at(index, minute);
+                    let trip = |pop: &usize| world.round_trip(unit, *pop, then);
+                    let near = measured_from(world, unit).into_iter();
+                    let best = near
+                        .filter(|pop| up[*pop])
+                        .min_by(|a, b| trip(a).total_cmp(&trip(b)));
+                    vec![best.expect("one of the nearest is up")]
+                };
+                units.map(best).collect()
             }
             Self::Distance(ranked) => {
                 let first = |pops: &Vec<usize>| pops.iter().find(|pop| up[**pop]).copied();
@@ -164,11 +185,7 @@ struct Ours<'a> {
 
 impl<'a> Ours<'a> {
     fn new(world: &'a World, samples: usize, at: Where, loads: bool) -> Self {
-        let nearest = world.units.iter().map(|unit| {
-            let mut pops = world.nearest(unit.city);
-            pops.truncate(NEAREST);
-            pops
-        });
+        let nearest = world.units.iter().map(|unit| measured_from(world, unit));
         Self {
             nearest: nearest.collect(),
             inputs: inputs(world),
@@ -206,10 +223,9 @@ impl<'a> Ours<'a> {
 
     /// Takes the samples of the units whose turn it is.
     fn measure(&mut self, minute: u64, up: &[bool], now: Instant) {
-        let windows = (ROUND / WINDOW) as usize;
-        let turn = (minute / WINDOW) as usize % windows;
+        let turn = (minute / WINDOW) as usize % TURNS;
         let units = self.world.units.iter().enumerate();
-        for (index, unit) in units.skip(turn).step_by(windows) {
+        for (index, unit) in units.skip(turn).step_by(TURNS) {
             let pops = match (self.at, &self.map) {
                 (Where::Around, _) => self.nearest[index].clone(),
                 (Where::Led, Some(map)) => answered(map, unit, now),
@@ -229,6 +245,20 @@ impl<'a> Ours<'a> {
         }
         self.inputs.samples = Arc::new(self.measured.clone());
     }
+}
+
+/// The PoPs at which a unit is measured, wherever it is led.
+fn measured_from(world: &World, unit: &Unit) -> Vec<usize> {
+    let mut pops = world.nearest(unit.city);
+    pops.truncate(NEAREST);
+    pops
+}
+
+/// The minute at which a unit was last measured.
+fn measured_at(unit: usize, minute: u64) -> u64 {
+    let (now, turn) = (minute / WINDOW, (unit % TURNS) as u64);
+    let turns = TURNS as u64;
+    now.saturating_sub((now + turns - turn) % turns) * WINDOW
 }
 
 fn answered(map: &Map, unit: &Unit, now: Instant) -> Vec<usize> {

@@ -82,6 +82,7 @@ pub(crate) fn json(worlds: &[World], rows: &[Row]) -> String {
 fn name(contender: Contender) -> String {
     match contender {
         Contender::Oracle => "oracle".to_owned(),
+        Contender::Hindsight => "best of what was measured".to_owned(),
         Contender::Distance => "nearest by distance".to_owned(),
         Contender::Ours { samples, at, loads } => {
             let measured = match (samples, at) {

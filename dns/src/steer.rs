@@ -68,7 +68,7 @@ use layout::{Basis, Layout};
 use scope::{Entry, Leaf};
 use space::{Family, bits};
 use table::Table;
-use unit::Verdict;
+use unit::{Relief, Verdict};
 use world::{Estimate, World};
 
 /// No scope of an IPv4 answer is longer: resolvers send no more than this.
@@ -241,6 +241,8 @@ pub struct Inputs {
     pub states: Vec<State>,
     /// The load of each PoP, 1.0 is full; what is missing is idle.
     pub load: Vec<f64>,
+    /// The part of the units at home at each PoP that it is given, 0 to 1; what is missing is 1.
+    pub weight: Vec<f64>,
     /// Milliseconds added to each PoP's score; what is missing is none.
     pub bias: Vec<f64>,
 }
@@ -261,8 +263,8 @@ pub struct Map {
     version: u64,
     answers: Answers,
     views: Vec<Arc<Led>>,
-    /// The part of each PoP's units that is led elsewhere.
-    shed: Vec<f64>,
+    /// What each PoP does about its load.
+    relief: Vec<Relief>,
     /// What it was made of, without the samples.
     inputs: Inputs,
     constants: Constants,

@@ -26,6 +26,8 @@ pub struct Steering {
     pub moves_per_minute: f64,
     /// Samples that the expected round trip is worth.
     pub prior_samples: f64,
+    /// Measured prefixes that what is known of a continent, of a country is worth to what lies in it.
+    pub prior_prefixes: f64,
     /// The time in which a sample loses half of its weight.
     pub half_life: Period,
     /// Round trip to a PoP next door, where nothing was measured.
@@ -42,7 +44,7 @@ pub struct Steering {
     pub shed_span: f64,
     /// How much of the way to the wanted part is gone in a window.
     pub shed_step: f64,
-    /// No clients are moved onto a PoP with more load.
+    /// No clients are moved onto a PoP with more load; from `shed_from` on it takes fewer and fewer.
     pub load_ceiling: f64,
     /// The second PoP of an answer is at most this much worse than the first.
     pub runner_up: Period,
@@ -52,6 +54,9 @@ pub struct Steering {
     pub ttl_most: Period,
     /// Milliseconds added to the round trips of PoPs, by name; negative: preferred.
     pub bias: BTreeMap<String, f64>,
+    /// The part of its clients, 0 to 1, that a PoP is given, by name; the rest is led elsewhere, as if
+    /// it were shed.
+    pub weight: BTreeMap<String, f64>,
 }
 
 impl Default for Steering {
@@ -64,6 +69,7 @@ impl Default for Steering {
             gain_part: constants.gain_part,
             moves_per_minute: constants.moves_per_minute,
             prior_samples: constants.prior_samples,
+            prior_prefixes: constants.prior_prefixes,
             half_life: Period::from(constants.half_life),
             base: milliseconds(constants.base_ms),
             ms_per_km: constants.ms_per_km,
@@ -77,6 +83,7 @@ impl Default for Steering {
             ttl_least: Period::from(constants.ttl_least),
             ttl_most: Period::from(constants.ttl_most),
             bias: BTreeMap::new(),
+            weight: BTreeMap::new(),
         }
     }
 }
@@ -97,6 +104,7 @@ impl Steering {
             gain_part: self.gain_part,
             moves_per_minute: self.moves_per_minute,
             prior_samples: self.prior_samples,
+            prior_prefixes: self.prior_prefixes,
             half_life: *self.half_life,
             base_ms: ms(self.base),
             ms_per_km: self.ms_per_km,
@@ -159,10 +167,20 @@ impl Steering {
             "must be from 0.01 to 100",
         );
         needs(
-            within(self.prior_samples, 0.01, 1e6),
-            "prior_samples",
-            "must be from 0.01 to 1000000",
+            self.load_ceiling >= self.shed_from,
+            "load_ceiling",
+            "must not be below shed_from",
         );
+        for (key, worth) in [
+            ("prior_samples", self.prior_samples),
+            ("prior_prefixes", self.prior_prefixes),
+        ] {
+            needs(
+                within(worth, 0.01, 1e6),
+                key,
+                "must be from 0.01 to 1000000",
+            );
+        }
         needs(
             within(self.ms_per_km, 0.001, 1.0),
             "ms_per_km",
@@ -185,6 +203,14 @@ impl Steering {
                 within(*bias, -10_000.0, 10_000.0),
                 "bias",
                 &format!("{pop}: must be from -10000 to 10000 milliseconds"),
+            );
+        }
+        for (pop, weight) in &self.weight {
+            needs(is_pop(pop), "weight", &format!("no pop is named {pop:?}"));
+            needs(
+                within(*weight, 0.0, 1.0),
+                "weight",
+                &format!("{pop}: must be from 0 to 1"),
             );
         }
     }
@@ -222,13 +248,18 @@ mod tests {
         refused("gain_part", |s| s.gain_part = f64::NAN);
         refused("moves_per_minute", |s| s.moves_per_minute = 1.1);
         refused("shed_span", |s| s.shed_span = 0.0);
+        refused("load_ceiling", |s| s.load_ceiling = 0.6);
         refused("prior_samples", |s| s.prior_samples = -1.0);
+        refused("prior_prefixes", |s| s.prior_prefixes = 0.0);
         refused("ttl_least", |s| s.ttl_least = Period::secs(121));
         refused("ttl_most", |s| s.ttl_most = Period::secs(86_401));
         refused("bias", |s| s.bias = [("xx".to_owned(), 1.0)].into());
         refused("bias", |s| {
             s.bias = [("eu".to_owned(), f64::INFINITY)].into();
         });
+        refused("weight", |s| s.weight = [("xx".to_owned(), 0.5)].into());
+        refused("weight", |s| s.weight = [("eu".to_owned(), 1.5)].into());
         assert_eq!(problems(|s| s.bias = [("eu".to_owned(), -3.0)].into()), "");
+        assert_eq!(problems(|s| s.weight = [("eu".to_owned(), 0.2)].into()), "");
     }
 }

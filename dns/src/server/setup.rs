@@ -47,6 +47,7 @@ fn inputs(config: &Config) -> Result<Inputs, Error> {
     let index = |name: &String| config.pop_index(name);
     let (pins, systems) = (config.pins.iter(), config.asn_pins.iter());
     let bias = |pop: &config::Pop| config.steering.bias.get(&pop.name).copied();
+    let weight = |pop: &config::Pop| config.steering.weight.get(&pop.name).copied();
     Ok(Inputs {
         views: config.views(),
         pops: config.pops.iter().map(pop).collect(),
@@ -63,6 +64,9 @@ fn inputs(config: &Config) -> Result<Inputs, Error> {
         asns: open(config.geo.asn.as_deref(), Asns::open)?,
         bias: (config.pops.iter())
             .map(|pop| bias(pop).unwrap_or(0.0))
+            .collect(),
+        weight: (config.pops.iter())
+            .map(|pop| weight(pop).unwrap_or(1.0))
             .collect(),
         ..Inputs::default()
     })

@@ -14,7 +14,7 @@ use super::samples::Samples;
 use super::scope::{CLASSES, Leaf, scoped};
 use super::space::Family;
 use super::trie::Trie;
-use super::unit::{Field, Memory, Verdict, shedding};
+use super::unit::{Field, Memory, Relief, Verdict};
 use super::world::{Estimate, World};
 use super::{Answer, AnswerId, Inputs, Led, Map, Source, State};
 
@@ -59,7 +59,7 @@ fn make(
         version: before.map_or(1, |map| map.version + 1),
         answers: Answers::new(&inputs),
         views: Vec::new(),
-        shed: shed(&inputs, before, constants, now),
+        relief: relief(&inputs, before, constants, now),
         // The world has taken what it needs of them, so who collects them needn't copy them.
         inputs: Inputs {
             samples: Arc::new(Samples::default()),
@@ -96,6 +96,7 @@ fn normalised(inputs: &Inputs) -> Inputs {
     let pops = inputs.pops.len();
     inputs.states.resize(pops, State::Up);
     inputs.load.resize(pops, 0.0);
+    inputs.weight.resize(pops, 1.0);
     inputs.bias.resize(pops, 0.0);
     inputs.order.retain(|pop| *pop < pops);
     for view in &mut inputs.views {
@@ -107,28 +108,28 @@ fn normalised(inputs: &Inputs) -> Inputs {
     inputs
 }
 
-/// The part of each PoP's units that is shed now: a step from what it was towards what the load
-/// asks for.
-fn shed(inputs: &Inputs, before: Option<&Map>, constants: &Constants, now: Instant) -> Vec<f64> {
-    let step = |map: &Map| {
+/// What each PoP does about its load now: a step from what it did towards what the load asks for.
+fn relief(
+    inputs: &Inputs,
+    before: Option<&Map>,
+    constants: &Constants,
+    now: Instant,
+) -> Vec<Relief> {
+    let past = before.map(|map| {
         let windows = now.saturating_duration_since(map.at).as_secs_f64()
             / constants.window.as_secs_f64().max(f64::EPSILON);
-        1.0 - (1.0 - constants.shed_step).powf(windows)
-    };
-    let pops = inputs.pops.iter().zip(&inputs.load);
-    pops.map(|(pop, load)| {
-        let wanted = shedding(*load, constants);
-        let last = before.and_then(|map| {
-            let index = map
-                .inputs
-                .pops
-                .iter()
-                .position(|old| old.name == pop.name)?;
-            Some((map.shed[index], step(map)))
+        (map, 1.0 - (1.0 - constants.shed_step).powf(windows))
+    });
+    let of = |pop: usize| {
+        let wanted = Relief::wanted(inputs.load[pop], inputs.weight[pop], constants);
+        let last = past.and_then(|(map, step)| {
+            let mut olds = map.inputs.pops.iter();
+            let index = olds.position(|old| old.name == inputs.pops[pop].name)?;
+            Some(map.relief[index].towards(wanted, step))
         });
-        last.map_or(wanted, |(was, step)| was + step * (wanted - was))
-    })
-    .collect()
+        last.unwrap_or(wanted)
+    };
+    (0..inputs.pops.len()).map(of).collect()
 }
 
 struct Window {
@@ -267,7 +268,7 @@ impl<'a> Making<'a> {
             constants: &self.map.constants,
             usable: &self.usable,
             roomy: &self.roomy,
-            shed: &self.map.shed,
+            relief: &self.map.relief,
             counts: self.counts,
         }
     }
@@ -292,11 +293,7 @@ impl<'a> Making<'a> {
         self.allowance -= granted.len() as f64;
         self.waiting = waiting;
         for wish in granted {
-            let memory = Memory {
-                home: wish.to,
-                challenger: None,
-                streak: 0,
-            };
+            let memory = Memory::settled(wish.to, wish.had);
             let unit = self.map.layout.units[wish.unit];
             self.map.estimate(unit, estimates);
             self.leaves[wish.unit] = self.settle(wish.unit, unit, memory, estimates);
@@ -338,6 +335,7 @@ impl<'a> Making<'a> {
                 key: self.map.key(unit),
                 unit: index,
                 to,
+                had: memory.had,
             });
         }
         self.settle(index, unit, memory, estimates)

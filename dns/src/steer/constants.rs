@@ -12,19 +12,23 @@ pub const WINDOWS: u8 = 3;
 pub const MAX_WINDOWS: u8 = 14;
 
 /// What must be gained by a move, in milliseconds.
-pub const GAIN_MS: f64 = 5.0;
+pub const GAIN_MS: f64 = 3.0;
 
 /// What must be gained by a move, as a part of the score; the larger of the two counts.
-pub const GAIN_PART: f64 = 0.1;
+pub const GAIN_PART: f64 = 0.05;
 
 /// The part of all units that may move in a minute.
 pub const MOVES_PER_MINUTE: f64 = 0.05;
 
 /// Samples that the prior is worth.
-pub const PRIOR_SAMPLES: f64 = 2.0;
+pub const PRIOR_SAMPLES: f64 = 0.5;
+
+/// Measured prefixes that what is known of a larger group is worth to a smaller one: of a continent to a
+/// country, of a country to a system in it.
+pub const PRIOR_PREFIXES: f64 = 2.0;
 
 /// The time in which a sample loses half of its weight.
-pub const HALF_LIFE: Duration = Duration::from_secs(6 * 3600);
+pub const HALF_LIFE: Duration = Duration::from_secs(4 * 3600);
 
 /// Round trip of a PoP next door, in milliseconds, where nothing was measured.
 pub const BASE_MS: f64 = 5.0;
@@ -45,15 +49,16 @@ pub const SHED_FROM: f64 = 0.7;
 /// The load above [`SHED_FROM`] over which shedding grows from none to all.
 pub const SHED_SPAN: f64 = 0.25;
 
-/// How much of the way to the wanted shedding is gone in a window: what is shed lowers the load,
-/// and following that at once would swing.
-pub const SHED_STEP: f64 = 0.2;
+/// How much of the way to the wanted shedding is gone in a window: what is shed lowers the load that
+/// asks for it, and that load is seen a window late, so following at once would swing.
+pub const SHED_STEP: f64 = 0.1;
 
-/// No unit is moved onto a PoP with more load.
+/// No unit is moved onto a PoP with more load. From [`SHED_FROM`] up to it, a PoP closes to units that
+/// are at home elsewhere.
 pub const LOAD_CEILING: f64 = 0.8;
 
 /// The second PoP of an answer is at most this much worse than the first, in milliseconds.
-pub const RUNNER_UP_MS: f64 = 10.0;
+pub const RUNNER_UP_MS: f64 = 3.0;
 
 /// The shortest TTL of a tailored answer.
 pub const TTL_LEAST: Duration = Duration::from_secs(20);
@@ -76,6 +81,8 @@ pub struct Constants {
     pub moves_per_minute: f64,
     /// See [`PRIOR_SAMPLES`].
     pub prior_samples: f64,
+    /// See [`PRIOR_PREFIXES`].
+    pub prior_prefixes: f64,
     /// See [`HALF_LIFE`].
     pub half_life: Duration,
     /// See [`BASE_MS`].
@@ -111,6 +118,7 @@ impl Default for Constants {
             gain_part: GAIN_PART,
             moves_per_minute: MOVES_PER_MINUTE,
             prior_samples: PRIOR_SAMPLES,
+            prior_prefixes: PRIOR_PREFIXES,
             half_life: HALF_LIFE,
             base_ms: BASE_MS,
             ms_per_km: MS_PER_KM,

@@ -67,8 +67,10 @@ pub struct Candidate {
     pub state: State,
     /// Its load; 1.0 is full.
     pub load: f64,
-    /// The part of its units that are led elsewhere.
+    /// The part of the units at home there that are led elsewhere.
     pub shed: f64,
+    /// The part of all others that it doesn't take.
+    pub closed: f64,
     /// What its score is made of; none if scores didn't decide.
     pub score: Option<Score>,
 }
@@ -224,7 +226,8 @@ impl Map {
             pop: self.inputs.pops[pop].name.clone(),
             state: self.inputs.state(pop),
             load: rounded(self.inputs.load[pop]),
-            shed: rounded(self.shed[pop]),
+            shed: rounded(self.relief[pop].shed),
+            closed: rounded(self.relief[pop].closed),
             score: estimates.get(pop).map(Score::new),
         })
         .collect()

@@ -194,11 +194,8 @@ impl<'a> Kept<'a> {
         let index = |unit| self.homes.keys.binary_search(&new.key(unit)).ok();
         let index = index(unit).or_else(|| index(around?))?;
         let home = self.homes.views.get(view)?[index];
-        Some(Memory {
-            home: (*self.pops.get(usize::from(home))?)?,
-            challenger: None,
-            streak: 0,
-        })
+        let home = (*self.pops.get(usize::from(home))?)?;
+        Some(Memory::settled(home, [None; 2]))
     }
 }
 

@@ -24,7 +24,7 @@ impl Map {
             version: self.version,
             answers: restated(&self.answers, &inputs),
             views: self.views.clone(),
-            shed: self.shed.clone(),
+            relief: self.relief.clone(),
             inputs,
             constants: self.constants.clone(),
             world: self.world.clone(),

@@ -33,6 +33,8 @@ pub(super) struct Wish {
     /// Its index.
     pub(super) unit: usize,
     pub(super) to: u16,
+    /// Where it was led before.
+    pub(super) had: [Option<u16>; 2],
 }
 
 impl Wish {
@@ -98,7 +100,7 @@ mod tests {
         ) {
             let mut wishes = Wishes::up_to(most);
             for (unit, gain) in gains.iter().enumerate() {
-                wishes.push(Wish { gain: (*gain).into(), key: unit as u64, unit, to: 0 });
+                wishes.push(Wish { gain: (*gain).into(), key: unit as u64, unit, to: 0, had: [None; 2] });
                 prop_assert!(wishes.list.len() <= 2 * most + SLACK);
             }
             let (granted, waiting) = wishes.granted();

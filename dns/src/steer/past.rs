@@ -39,6 +39,7 @@ impl<'a> Past<'a> {
         let challenger = verdict.challenger.and_then(now);
         Some(Memory {
             home: now(verdict.home)?,
+            had: [now(verdict.shown), verdict.second.and_then(now)],
             challenger,
             streak: challenger.map_or(0, |_| verdict.streak),
         })

@@ -6,6 +6,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::reference::{History, Reference};
+use super::unit::Relief;
 use super::*;
 
 const POPS: usize = 4;
@@ -94,13 +95,18 @@ fn any_load() -> impl Strategy<Value = Vec<f64>> {
     vec(prop_oneof![Just(0.0), 0.6..1.1], POPS)
 }
 
+fn any_weight() -> impl Strategy<Value = Vec<f64>> {
+    vec(prop_oneof![4 => Just(1.0), 1 => 0.0..1.0], POPS)
+}
+
 prop_compose! {
     fn any_world()(
         pins in vec((any_net(), 0..POPS), 0..6),
         places in vec((any_net(), any_place()), 0..20),
         asns in vec((any_net(), 1u32..5), 0..10),
         asn_pins in vec((1u32..9, 0..POPS), 0..2),
-        (samples, states, load) in (any_samples(), any_states(), any_load()),
+        (samples, states) in (any_samples(), any_states()),
+        (load, weight) in (any_load(), any_weight()),
         order in vec(0..POPS, 0..3),
         bias in vec(-20.0..20.0, POPS),
         clock in 0u64..100_000,
@@ -117,6 +123,7 @@ prop_compose! {
             clock,
             states,
             load,
+            weight,
             bias,
         }
     }
@@ -200,6 +207,7 @@ fn without(world: &Inputs, gone: usize) -> Inputs {
         ),
         states: indices.iter().map(|pop| world.states[*pop]).collect(),
         load: indices.iter().map(|pop| world.load[*pop]).collect(),
+        weight: indices.iter().map(|pop| world.weight[*pop]).collect(),
         bias: indices.iter().map(|pop| world.bias[*pop]).collect(),
         ..world.clone()
     }
@@ -324,6 +332,57 @@ proptest! {
     }
 
     #[test]
+    fn above_the_ceiling_nobody_new_comes(
+        world in any_world(), load in any_load(), clients in vec(any_client(), 20),
+    ) {
+        let constants = Constants::default();
+        let before = first(&world);
+        let later = Inputs { load: load.clone(), ..world };
+        let after = compile(&later, Some(&before), &constants, before.at + constants.window).0;
+        for client in clients {
+            let (had, (has, choice)) = (told(&before, &client).0, told(&after, &client));
+            let home = after.explain(ViewId::default(), &client).home;
+            let Some(home) = home.filter(|_| choice.source.is_scored()) else { continue };
+            for pop in has {
+                let is_new = after.pops()[pop].name != home && !had.contains(&pop);
+                prop_assert!(!is_new || load[pop] <= constants.load_ceiling);
+            }
+        }
+    }
+
+    /// A PoP whose clients ask for `demand` of what it can do reports what is left to it, a window or
+    /// two late, and is steered by that.
+    #[test]
+    fn shedding_settles(demand in 0.0f64..2.0, late in 1usize..=2) {
+        let constants = Constants::default();
+        let mut relief = Relief::default();
+        let mut loads = vec![demand; late];
+        for window in 0..200 {
+            let wanted = Relief::wanted(loads[window], 1.0, &constants);
+            relief = relief.towards(wanted, constants.shed_step);
+            loads.push(demand * (1.0 - relief.shed));
+        }
+        let end = &loads[loads.len() - 10..];
+        prop_assert!(end.iter().all(|load| (load - end[0]).abs() < 0.01), "{:?}", end);
+        prop_assert!(end[0] < 0.9 && end[0] >= demand.min(constants.shed_from) - 0.01, "{:?}", end);
+    }
+
+    #[test]
+    fn less_weight_leads_more_elsewhere_and_never_others(
+        world in any_world(), pop in 0..POPS, less in 0.0..1.0, addresses in vec(any_address(), 30),
+    ) {
+        let mut lighter = world.clone();
+        lighter.weight[pop] *= less;
+        let (before, after) = (first(&world), first(&lighter));
+        for address in addresses {
+            let client = of_subnet(address);
+            let (before, after) = (told(&before, &client), told(&after, &client).0);
+            let leads = |pops: &[usize]| pops.len() <= 2 && pops[0] == pop;
+            prop_assert!(!leads(&after) || leads(&before.0), "{:?} to {:?}", before, after);
+        }
+    }
+
+    #[test]
     fn no_answer_holds_a_dead_pop_while_another_lives(
         world in any_world(), states in any_states(), clients in vec(any_client(), 20),
     ) {
@@ -349,7 +408,7 @@ proptest! {
         world in any_world(), rounds in vec((any_samples(), 1u64..180), 1..12),
     ) {
         let constants = Constants::default();
-        let world = Inputs { states: vec![], load: vec![], ..world };
+        let world = Inputs { states: vec![], load: vec![], weight: vec![], ..world };
         let mut map = first(&world);
         let started = map.at;
         let (mut now, mut moved, mut most) = (map.at, 0.0, 1.0f64);

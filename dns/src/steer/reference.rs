@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use super::prior::{Line, lines};
 use super::space::{Family, Key, below, bits};
-use super::unit::{fraction, shedding};
+use super::unit::fraction;
 use super::{Client, Constants, Inputs, Place, Source, State, Via, cap, cut};
 pub(super) use history::History;
 
@@ -30,10 +30,24 @@ pub(super) struct Reference<'a> {
     constants: Constants,
     lines: Vec<Line>,
     rows: Vec<Row>,
-    /// Where those belong who don't belong to the PoP of the best score.
-    homes: HashMap<Who, usize>,
-    /// The part of each PoP's units that is led elsewhere.
-    shed: Vec<f64>,
+    /// Of those whom a map before led: where they belong, and more.
+    homes: HashMap<Who, Homed>,
+    relief: Vec<Relief>,
+}
+
+/// Where somebody belongs, and the PoPs that they were answered.
+struct Homed {
+    home: usize,
+    had: Vec<usize>,
+}
+
+/// What a PoP does about its load.
+#[derive(Clone, Copy)]
+struct Relief {
+    /// The part of those who belong there that are led elsewhere.
+    shed: f64,
+    /// The part of all others that it doesn't take.
+    closed: f64,
 }
 
 /// Of whom the same is known, in words.
@@ -94,16 +108,16 @@ impl<'a> Reference<'a> {
                 spots[row.pop].push((km, row.median));
             }
         }
-        Self {
+        let mut reference = Self {
             inputs,
             lines: lines(&mut spots, &constants),
-            shed: (0..inputs.pops.len())
-                .map(|pop| shedding(inputs.load.get(pop).copied().unwrap_or(0.0), &constants))
-                .collect(),
+            relief: Vec::new(),
             homes: HashMap::new(),
             constants,
             rows,
-        }
+        };
+        reference.relief = reference.asked();
+        reference
     }
 
     /// What a client is told, via whom, and in which scope.
@@ -191,7 +205,7 @@ impl<'a> Reference<'a> {
                 scores,
                 source,
                 key,
-            } => self.led(self.homes.get(&who).copied(), key, &scores, source),
+            } => self.led(self.homes.get(&who), key, &scores, source),
             Ground::Unknown => self.unknown(),
         }
     }
@@ -272,7 +286,7 @@ impl<'a> Reference<'a> {
         own: Option<IpNet>,
         levels: &[Vec<&Row>; 3],
     ) -> f64 {
-        let n0 = self.constants.prior_samples;
+        let (n0, np) = (self.constants.prior_samples, self.constants.prior_prefixes);
         let mut inherited = 0.0;
         for level in levels {
             let mut residuals: Vec<(f64, f64)> = level
@@ -295,7 +309,7 @@ impl<'a> Reference<'a> {
             if let Some((median, _)) = middle {
                 // Levels hold what they say in single precision.
                 let [median, n] = [*median, n].map(|value| f64::from(value as f32));
-                inherited = (n0 * inherited + n * median) / (n0 + n);
+                inherited = (np * inherited + n * median) / (np + n);
             }
         }
         let mut expected = self.prior(pop, place) + inherited;
@@ -312,18 +326,22 @@ impl<'a> Reference<'a> {
         expected + self.inputs.bias.get(pop).unwrap_or(&0.0) + penalty
     }
 
-    fn led(&self, home: Option<usize>, key: u64, scores: &[f64], source: Source) -> Told {
-        let Some(home) = home.or_else(|| self.best(scores, &[], false)) else {
+    fn led(&self, homed: Option<&Homed>, key: u64, scores: &[f64], source: Source) -> Told {
+        let home = homed.map(|homed| homed.home);
+        let Some(home) = home.or_else(|| self.best(scores, |_| true)) else {
             return self.everyone();
         };
         if !self.inputs.is_healthy(home) {
             // Those whose PoPs may be answered have none that may not.
             return self.everyone();
         }
-        let sheds = fraction(key, home) < self.shed[home];
-        let refuge = sheds.then(|| self.best(scores, &[home], true)).flatten();
+        let has = |pop: usize| homed.is_some_and(|homed| homed.had.contains(&pop));
+        let is_open = |pop: usize| fraction(key, pop) >= self.relief[pop].closed;
+        let takes = |pop: usize| pop != home && is_open(pop) && (has(pop) || self.is_roomy(pop));
+        let sheds = fraction(key, home) < self.relief[home].shed;
+        let refuge = sheds.then(|| self.best(scores, takes)).flatten();
         let shown = refuge.unwrap_or(home);
-        let second = self.best(scores, &[shown, home], true);
+        let second = self.best(scores, |pop| takes(pop) && pop != shown);
         let near = second.filter(|pop| scores[*pop] - scores[shown] <= self.constants.runner_up_ms);
         Told {
             pops: std::iter::once(shown).chain(near).collect(),
@@ -331,17 +349,41 @@ impl<'a> Reference<'a> {
         }
     }
 
-    /// The PoP of the best score, but for some, and with load to spare if it must have.
-    fn best(&self, scores: &[f64], but: &[usize], roomy: bool) -> Option<usize> {
-        let load = |pop: usize| self.inputs.load.get(pop).copied().unwrap_or(0.0);
+    /// The PoP of the best score, of those that fit.
+    fn best(&self, scores: &[f64], fits: impl Fn(usize) -> bool) -> Option<usize> {
         let mut best: Option<usize> = None;
-        for pop in self.usable() {
-            let fits = !but.contains(&pop) && (!roomy || load(pop) <= self.constants.load_ceiling);
-            if fits && best.is_none_or(|best| scores[pop] < scores[best]) {
+        for pop in self.usable().into_iter().filter(|pop| fits(*pop)) {
+            if best.is_none_or(|best| scores[pop] < scores[best]) {
                 best = Some(pop);
             }
         }
         best
+    }
+
+    /// Whether a PoP has load to spare.
+    fn is_roomy(&self, pop: usize) -> bool {
+        let load = self.inputs.load.get(pop).copied().unwrap_or(0.0);
+        load <= self.constants.load_ceiling
+    }
+
+    /// What each PoP's load and weight ask for.
+    fn asked(&self) -> Vec<Relief> {
+        let Constants {
+            shed_from,
+            shed_span,
+            load_ceiling,
+            ..
+        } = self.constants;
+        let of = |pop: usize| {
+            let load = self.inputs.load.get(pop).copied().unwrap_or(0.0);
+            let weight = self.inputs.weight.get(pop).copied().unwrap_or(1.0);
+            let part = |over: f64, span: f64| (over / span).max(1.0 - weight).clamp(0.0, 1.0);
+            Relief {
+                shed: part(load - shed_from, shed_span),
+                closed: part(load - shed_from, load_ceiling - shed_from),
+            }
+        };
+        (0..self.inputs.pops.len()).map(of).collect()
     }
 
     fn usable(&self) -> Vec<usize> {

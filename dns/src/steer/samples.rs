@@ -268,7 +268,7 @@ mod tests {
         samples
     }
 
-    const HOURS: u64 = 3600;
+    const HALF_LIFE: u64 = super::super::constants::HALF_LIFE.as_secs();
 
     #[test]
     fn weights_halve_with_time_and_are_forgotten_in_the_end() {
@@ -276,11 +276,11 @@ mod tests {
         let mut samples = of(&[sample("192.0.2.0/24", "eu", 20.0, 8.0, 0)]);
         let half_life = constants.half_life.as_secs_f64();
         let n = |now| samples.rows().of(0)[0].weight(now, half_life);
-        assert_eq!([n(0), n(6 * HOURS), n(12 * HOURS)], [8.0, 4.0, 2.0]);
-        assert!(n(100 * HOURS) < FORGOTTEN);
-        samples.forget(12 * HOURS, &constants);
+        assert_eq!([n(0), n(HALF_LIFE), n(2 * HALF_LIFE)], [8.0, 4.0, 2.0]);
+        assert!(n(20 * HALF_LIFE) < FORGOTTEN);
+        samples.forget(2 * HALF_LIFE, &constants);
         assert_eq!(samples.len(), 1);
-        samples.forget(100 * HOURS, &constants);
+        samples.forget(20 * HALF_LIFE, &constants);
         assert!(samples.is_empty());
     }
 
@@ -288,20 +288,20 @@ mod tests {
     fn a_report_is_averaged_with_what_is_left_of_the_last() {
         let samples = of(&[
             sample("192.0.2.0/24", "eu", 20.0, 8.0, 0),
-            sample("192.0.2.7/32", "eu", 50.0, 4.0, 6 * HOURS),
+            sample("192.0.2.7/32", "eu", 50.0, 4.0, HALF_LIFE),
         ]);
         let rows: Vec<_> = samples.iter().collect();
-        assert_eq!(rows, [sample("192.0.2.0/24", "eu", 35.0, 8.0, 6 * HOURS)]);
+        assert_eq!(rows, [sample("192.0.2.0/24", "eu", 35.0, 8.0, HALF_LIFE)]);
     }
 
     #[test]
     fn an_old_report_that_comes_late_counts_for_less() {
         let samples = of(&[
-            sample("192.0.2.0/24", "eu", 20.0, 4.0, 6 * HOURS),
+            sample("192.0.2.0/24", "eu", 20.0, 4.0, HALF_LIFE),
             sample("192.0.2.0/24", "eu", 50.0, 8.0, 0),
         ]);
         let rows: Vec<_> = samples.iter().collect();
-        assert_eq!(rows, [sample("192.0.2.0/24", "eu", 35.0, 8.0, 6 * HOURS)]);
+        assert_eq!(rows, [sample("192.0.2.0/24", "eu", 35.0, 8.0, HALF_LIFE)]);
     }
 
     #[test]

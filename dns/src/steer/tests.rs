@@ -102,7 +102,7 @@ fn places() -> Option<Arc<Places>> {
         (net("81.0.0.0/16"), place(b"DE", 52.5, 13.5)),
         (net("82.0.0.0/16"), place(b"US", 40.5, -74.0)),
         (net("83.0.0.0/16"), place(b"JP", 35.5, 139.5)),
-        (net("84.0.0.0/16"), place(b"GL", 52.0, -36.0)),
+        (net("84.0.0.0/16"), place(b"GL", 52.0, -38.0)),
     ])))
 }
 
@@ -288,6 +288,8 @@ fn a_system_is_pinned_where_no_prefix_is() {
 fn what_was_measured_beats_the_distance() {
     let map = made_of(&Inputs {
         samples: samples(&[
+            ("81.0.6.0/24", "eu", 12.0, 9.0),
+            ("81.0.6.0/24", "us", 95.0, 9.0),
             ("81.0.7.0/24", "eu", 180.0, 9.0),
             ("81.0.7.0/24", "us", 90.0, 9.0),
         ]),
@@ -296,11 +298,12 @@ fn what_was_measured_beats_the_distance() {
     let (pops, choice) = choose(&map, &subnet("81.0.7.0"));
     assert_eq!((pops, choice.source), (vec![US], Source::Measured));
     assert_eq!(choice.scope, 24);
+    assert_eq!(choose(&map, &subnet("81.0.6.0")).0, [EU]);
 }
 
 #[test]
 fn a_single_sample_is_weighed_against_what_is_expected() {
-    // Expected are some 11 ms: (2·11 + 1·60)/3 is still far below 90 ms over the ocean.
+    // Expected are some 11 ms: (0.5·11 + 1·60)/1.5 is still far below 90 ms over the ocean.
     let map = made_of(&Inputs {
         samples: samples(&[("81.0.7.0/24", "eu", 60.0, 1.0)]),
         ..placed()

@@ -3,8 +3,9 @@
 //!
 //! Three steps. The *home* of a unit is the PoP it belongs to: at first the one of the best score;
 //! later it moves only for a gain that lasts, or at once if the home may not be answered. *Shedding*
-//! leads a part of an overloaded home's units elsewhere without moving their homes, so they come
-//! back by themselves. The *runner-up* joins the answer if it is about as near.
+//! leads a part of a loaded home's units elsewhere without moving their homes, so they come back by
+//! themselves; a loaded PoP also closes to others' units, a part at a time. The *runner-up* joins the
+//! answer if it is about as near and open to the unit.
 
 use super::constants::Constants;
 use super::world::Estimate;
@@ -28,8 +29,65 @@ pub(super) struct Verdict {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Memory {
     pub(super) home: u16,
+    /// Where it was led, and what was second: they have it already.
+    pub(super) had: [Option<u16>; 2],
     pub(super) challenger: Option<u16>,
     pub(super) streak: u8,
+}
+
+impl Memory {
+    /// A unit that belongs to `home` and has no wish to move.
+    pub(super) fn settled(home: u16, had: [Option<u16>; 2]) -> Self {
+        Self {
+            home,
+            had,
+            challenger: None,
+            streak: 0,
+        }
+    }
+}
+
+/// What a PoP does about its load.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Relief {
+    /// The part of the units at home there that are led elsewhere.
+    pub(super) shed: f64,
+    /// The part of all others that it doesn't take: as a refuge for what is shed, or as the second of
+    /// an answer.
+    pub(super) closed: f64,
+}
+
+/// A part that is within so much of none or all is none or all: steps alone would never get there.
+const SNAP: f64 = 0.001;
+
+impl Relief {
+    /// What a PoP's load and weight ask for.
+    pub(super) fn wanted(load: f64, weight: f64, constants: &Constants) -> Self {
+        let ramp = |from: f64, span: f64| ((load - from) / span.max(f64::EPSILON)).clamp(0.0, 1.0);
+        let spared = 1.0 - weight.clamp(0.0, 1.0);
+        let room = constants.load_ceiling - constants.shed_from;
+        Self {
+            shed: ramp(constants.shed_from, constants.shed_span).max(spared),
+            closed: ramp(constants.shed_from, room).max(spared),
+        }
+    }
+
+    /// A part of the way from here to what is wanted.
+    pub(super) fn towards(self, wanted: Self, part: f64) -> Self {
+        let go = |from: f64, to: f64| {
+            let at = from + part * (to - from);
+            if (at - to).abs() < SNAP { to } else { at }
+        };
+        Self {
+            shed: go(self.shed, wanted.shed),
+            closed: go(self.closed, wanted.closed),
+        }
+    }
+
+    /// Whether it does anything.
+    pub(super) fn is_any(self) -> bool {
+        self.shed > 0.0 || self.closed > 0.0
+    }
 }
 
 /// The PoPs as they are, for the units of one view.
@@ -39,8 +97,8 @@ pub(super) struct Field<'a> {
     pub(super) usable: &'a [usize],
     /// Those of them with load to spare.
     pub(super) roomy: &'a [usize],
-    /// The part of each PoP's units that are led elsewhere.
-    pub(super) shed: &'a [f64],
+    /// What each PoP does about its load.
+    pub(super) relief: &'a [Relief],
     /// Whether evidence counts: a window has ended since it last did.
     pub(super) counts: bool,
 }
@@ -52,29 +110,25 @@ impl Field<'_> {
         estimates: &[Estimate],
         memory: Option<Memory>,
     ) -> Option<(Memory, f64)> {
-        let settled = |home: usize| Memory {
-            home: home as u16,
-            challenger: None,
-            streak: 0,
-        };
+        let had = memory.map_or([None; 2], |memory| memory.had);
+        let settled = |home: usize| (Memory::settled(home as u16, had), 0.0);
         let Some(memory) = memory else {
-            let home = best(self.usable, estimates, None)?;
-            return Some((settled(home), 0.0));
+            return best(self.usable, estimates, None).map(settled);
         };
         let home = usize::from(memory.home);
         if !self.usable.contains(&home) {
             let home = best(self.roomy, estimates, None);
-            let home = home.or_else(|| best(self.usable, estimates, None))?;
-            return Some((settled(home), 0.0));
+            let home = home.or_else(|| best(self.usable, estimates, None));
+            return home.map(settled);
         }
         let Some(challenger) = best(self.roomy, estimates, Some(home)) else {
-            return Some((settled(home), 0.0));
+            return Some(settled(home));
         };
         let (now, then) = (estimates[home].score(), estimates[challenger].score());
         let gain = now - then;
         let wanted = self.constants.gain_ms.max(self.constants.gain_part * now);
         if gain < wanted {
-            return Some((settled(home), 0.0));
+            return Some(settled(home));
         }
         let same = memory.challenger == Some(challenger as u16);
         let streak = match (same, self.counts) {
@@ -83,9 +137,9 @@ impl Field<'_> {
             (false, counts) => u8::from(counts),
         };
         let memory = Memory {
-            home: memory.home,
             challenger: Some(challenger as u16),
             streak,
+            ..memory
         };
         Some((memory, gain))
     }
@@ -100,15 +154,17 @@ impl Field<'_> {
     /// What a unit is answered.
     pub(super) fn verdict(&self, key: u64, memory: Memory, estimates: &[Estimate]) -> Verdict {
         let home = usize::from(memory.home);
-        let sheds = fraction(key, home) < self.shed[home];
-        let refuge = if sheds {
-            best(self.roomy, estimates, Some(home))
+        let guests = || {
+            let others = self.usable.iter().copied().filter(|pop| *pop != home);
+            others.filter(|pop| self.takes(*pop, key, memory.had))
+        };
+        let refuge = if fraction(key, home) < self.relief[home].shed {
+            best_of(guests(), estimates)
         } else {
             None
         };
         let shown = refuge.unwrap_or(home);
-        let others = self.roomy.iter().copied().filter(|pop| *pop != shown);
-        let others = others.filter(|pop| refuge.is_none() || *pop != home);
+        let others = guests().filter(|pop| *pop != shown);
         let second = best_of(others, estimates).filter(|second| {
             let behind = estimates[*second].score() - estimates[shown].score();
             behind <= self.constants.runner_up_ms
@@ -122,18 +178,21 @@ impl Field<'_> {
         }
     }
 
+    /// Whether a PoP takes a unit that isn't at home there. Those that it has leave little by little
+    /// as it closes; above the ceiling no others come.
+    fn takes(&self, pop: usize, key: u64, had: [Option<u16>; 2]) -> bool {
+        let has = had.contains(&Some(pop as u16));
+        fraction(key, pop) >= self.relief[pop].closed && (has || self.roomy.contains(&pop))
+    }
+
     /// Windows until the answer could change by what is known now.
     pub(super) fn windows_left(&self, verdict: Verdict) -> u8 {
-        let home = usize::from(verdict.home);
-        let by_load = self.shed[home] > 0.0 || !self.roomy.contains(&home);
+        let pops = [Some(verdict.home), Some(verdict.shown), verdict.second];
+        let is_busy = |pop: &u16| self.relief[usize::from(*pop)].is_any();
+        let by_load = pops.iter().flatten().any(is_busy);
         let by_score = self.constants.windows - verdict.streak.min(self.constants.windows);
         if by_load { by_score.min(1) } else { by_score }
     }
-}
-
-/// The part of a PoP's units to lead elsewhere at a load.
-pub(super) fn shedding(load: f64, constants: &Constants) -> f64 {
-    ((load - constants.shed_from) / constants.shed_span).clamp(0.0, 1.0)
 }
 
 fn best(pops: &[usize], estimates: &[Estimate], but: Option<usize>) -> Option<usize> {

@@ -188,6 +188,7 @@ impl World {
         estimates: &mut Vec<Estimate>,
     ) {
         let n0 = constants.prior_samples;
+        let np = constants.prior_prefixes;
         estimates.clear();
         estimates.extend((0..inputs.pops.len()).map(|pop| {
             let degraded = inputs.state(pop) == State::Degraded;
@@ -204,7 +205,7 @@ impl World {
         for level in Level::of(inputs, traits).into_iter().flatten() {
             for (pop, cell) in self.levels.cells(level) {
                 let inherited = &mut estimates[pop].inherited;
-                *inherited = drawn(*inherited, cell, n0);
+                *inherited = drawn(*inherited, cell, np);
             }
         }
         for (pop, cell) in own.iter().flat_map(|own| self.own.cells(*own as usize)) {
