@@ -6,9 +6,11 @@ use std::path::Path;
 use std::time::Instant;
 
 use modcdn_core::config;
+use modcdn_dns::Config;
 use modcdn_dns::replay::{Replay, Report, World};
 
 use crate::cli::ReplayArgs;
+use crate::explain::{known, made};
 use crate::failure::Failure;
 use crate::terminal::print;
 
@@ -25,23 +27,23 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<(), Failure> {
             "--most: write percent, from 0 to 100".to_owned(),
         ));
     }
-    let (old, new) = (world(&args.config)?, world(&args.map)?);
+    let (old, new): (Config, Config) = (config::load(&args.config)?, config::load(&args.map)?);
+    let known = known(&old, args.known.sources(false))?;
+    let world = |file, config| made(file, config, &known).map(World::new);
+    let (old, new) = (world(&args.config, &old)?, world(&args.map, &new)?);
     let mut replay = Replay::new(&old, &new, Instant::now());
     read(&args.log, |line| replay.take(line))
         .map_err(|error| Failure::doing(format_args!("reading {}", args.log.display()), error))?;
     let report = replay.report(args.top);
     print(text(&report, args.json)?.trim_end());
     match args.most {
+        _ if report.queries == 0 => Err(Failure::Failed(format!(
+            "{} has no query of a name that both configurations steer: nothing was compared",
+            args.log.display()
+        ))),
         Some(most) if report.percent() > most => Err(Failure::Blocked),
         _ => Ok(()),
     }
-}
-
-fn world(file: &Path) -> Result<World, Failure> {
-    let config: modcdn_dns::Config = config::load(file)?;
-    let (zones, map) = modcdn_dns::offline(&config)
-        .map_err(|error| Failure::Config(format!("{}: {error}", file.display())))?;
-    Ok(World::new(&zones, map))
 }
 
 fn text(report: &Report, json: bool) -> Result<String, Failure> {

@@ -148,6 +148,8 @@ fn another_zone_is_refused() {
     let cluster = cluster();
     let answer = dig(&cluster).ask(&["example.com", "A"]);
     assert_eq!(answer.status, "REFUSED", "{}", answer.text);
+    let why = "EDE: 20 (Not Authoritative)";
+    assert!(answer.text.contains(why), "{}", answer.text);
 }
 
 #[test]

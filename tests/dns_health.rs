@@ -19,6 +19,7 @@ use harness::{until, until_true};
 const EU: &str = "127.0.0.11";
 const US: &str = "127.0.0.12";
 const TOKEN: &str = "a-token-of-the-reporters";
+const EU_TOKEN: &str = "a-token-that-speaks-for-eu";
 
 /// A PoP's health endpoint, which can be made to fail, and to answer nothing at all.
 struct Pop {
@@ -77,7 +78,7 @@ struct World {
 impl World {
     fn start(overrides: &str) -> World {
         let (eu, us, scratch) = (Pop::start(), Pop::start(), Scratch::new("dns-health"));
-        let token = scratch.file("token", TOKEN);
+        let token = scratch.file("token", &format!("{TOKEN}\n{EU_TOKEN} pop=eu node=ns2\n"));
         let pop = |name: &str, address: &str, pop: &Pop| {
             let health = &pop.address;
             format!(
@@ -113,24 +114,18 @@ impl World {
 
     /// Waits until every PoP was checked.
     fn ready(&self) {
+        until_true("the first checks", || self.readyz().0 == 200);
+    }
+
+    /// Whether it wants traffic, and what it says of that.
+    fn readyz(&self) -> (u16, String) {
         let admin = Client::h1(&format!("http://{}", self.dns.admin()));
-        until_true("the first checks", || admin.get("/readyz").status == 200);
+        let reply = admin.get("/readyz");
+        (reply.status, reply.text())
     }
 
     fn post(&self, path: &str, token: &str, body: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(self.dns.admin()).expect("the admin listener");
-        write!(
-            stream,
-            "POST {path} HTTP/1.1\r\nhost: dns\r\nconnection: close\r\n\
-             authorization: Bearer {token}\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        )
-        .expect("a request");
-        let mut text = String::new();
-        stream.read_to_string(&mut text).expect("an answer");
-        let status = text.split(' ').nth(1).and_then(|code| code.parse().ok());
-        let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-        (status.expect("a status"), body.to_owned())
+        self.dns.post(path, token, body)
     }
 
     fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
@@ -255,6 +250,41 @@ fn who_may_not_report_and_what_is_no_report_is_refused() {
 }
 
 #[test]
+fn a_token_that_speaks_for_some_is_refused_for_others() {
+    let mut world = World::start("");
+    world.ready();
+    let up = |pop: &str| format!(r#"{{"pop":"{pop}","state":"up"}}"#);
+    let drain = |pop: &str| format!(r#"{{"pop":"{pop}","drain":true}}"#);
+    let seen = r#"{"node":"ns2","views":[{"pop":"us","up":true}]}"#;
+    assert_eq!(world.post("/reports", EU_TOKEN, &up("eu")).0, 200);
+    assert_eq!(world.post("/reports", EU_TOKEN, seen).0, 200);
+    let sample = r#"{"pop":"eu","samples":[{"prefix":"192.0.2.0/24","pop":"us","ms":1,"n":9}]}"#;
+    let node = seen.replace("ns2", "ns3");
+    let us = up("us");
+    for body in [&us, sample, &node] {
+        let (status, said) = world.post("/reports", EU_TOKEN, body);
+        assert_eq!(status, 403, "{body}: {said}");
+        assert!(
+            said.starts_with("foreign: this token doesn't speak for"),
+            "{said}"
+        );
+        assert!(!said.contains(EU_TOKEN), "{said}");
+    }
+    assert_eq!(world.post("/drain", EU_TOKEN, &drain("us")).0, 403);
+    let foreign = [("outcome", "foreign")];
+    assert_eq!(world.metric("modcdn_dns_reports_total", &foreign), 3.0);
+    let log = until("the reason in the log", || {
+        let log = world.dns.log();
+        log.contains(r#""reason":"foreign""#).then_some(log)
+    });
+    assert!(!log.contains(EU_TOKEN), "{log}");
+    assert_eq!(world.answers(), [EU], "nobody drains yet");
+    assert_eq!(world.post("/drain", EU_TOKEN, &drain("eu")).0, 200);
+    world.until_answered("eu to drain", &[US]);
+    assert_eq!(world.post("/reports", TOKEN, &us).0, 200);
+}
+
+#[test]
 fn reports_come_from_a_file_too() {
     let scratch = Scratch::new("dns-reports");
     let file = scratch.file("reports.jsonl", "");
@@ -283,6 +313,12 @@ fn a_restarted_server_answers_from_the_last_known_map_with_every_pop_out_of_reac
     world.dns.kill();
     world.dns.start();
     assert_eq!(world.answers(), [US], "no check has ended yet");
+    let (status, said) = world.readyz();
+    assert_eq!(status, 503, "{said}");
+    assert!(
+        said.contains("warning: kept-state: ") && said.contains("eu, us"),
+        "{said}"
+    );
     assert!(world.metric("modcdn_dns_map_version", &[]) > before);
     world.dns.kill();
     let pops = world.state().join("pops");
@@ -291,6 +327,26 @@ fn a_restarted_server_answers_from_the_last_known_map_with_every_pop_out_of_reac
     world.dns.start();
     assert_eq!(world.answers(), [EU], "damaged state is ignored");
     assert!(world.dns.log().contains("kept state is ignored"));
+}
+
+#[test]
+fn a_node_that_is_cut_off_says_so_and_goes_on_answering() {
+    let world = World::start("reports: {age: 1h}");
+    world.ready();
+    assert_eq!(world.readyz(), (200, "ready\n".to_owned()));
+    let seen = r#"{"node":"ns2","views":[{"pop":"eu","up":true},{"pop":"us","up":true}]}"#;
+    assert_eq!(world.post("/reports", TOKEN, seen).0, 200);
+    world.eu.set_sick(true);
+    world.us.set_sick(true);
+    until_true("the warning", || {
+        let (status, said) = world.readyz();
+        assert_eq!(status, 200, "{said}");
+        said.contains("warning: distrusted: ")
+    });
+    assert!(!world.answers().is_empty());
+    world.eu.set_sick(false);
+    world.us.set_sick(false);
+    until_true("the end of it", || world.readyz().1 == "ready\n");
 }
 
 #[test]
@@ -311,8 +367,8 @@ fn a_reload_is_whole_or_not_at_all() {
             "/nonexistent",
         ),
         (
-            "{order: [eu, us], tcp: {idle: 3s}}",
-            "tcp.idle: needs a restart",
+            "{order: [eu, us], udp: {sockets: 7}}",
+            "udp.sockets: needs a restart",
         ),
     ]
     .into_iter()

@@ -9,6 +9,7 @@ use harness::dig::Dig;
 use harness::node::Node;
 use harness::observe::Metrics;
 use harness::scratch::Scratch;
+use harness::until_true;
 use harness::validators::{Validators, Verdict};
 use serde_json::Value;
 
@@ -269,7 +270,7 @@ fn a_zone_without_keys_has_no_signatures() {
 }
 
 #[test]
-fn a_key_is_changed_without_a_moment_in_which_nothing_validates() {
+fn a_key_is_changed_by_reloads_without_a_moment_in_which_nothing_validates() {
     let (old, new) = (Key::new(&[]), Key::new(&[]));
     // The stages of docs/dnssec.md, and the DS records that caches may hold in each.
     let stages = [
@@ -277,9 +278,16 @@ fn a_key_is_changed_without_a_moment_in_which_nothing_validates() {
         (["active", "active"], [true, true]),
         (["retired", "active"], [false, true]),
     ];
-    for (states, trusted) in stages {
+    let mut node = server(&[old.config("csk", "active")]);
+    for (done, (states, trusted)) in stages.into_iter().enumerate() {
         let keys = [old.config("csk", states[0]), new.config("csk", states[1])];
-        let node = server(&keys);
+        node.configure(&serde_json::json!({ "dnssec": { "keys": keys } }).to_string());
+        node.signal(libc::SIGHUP);
+        until_true("the reload", || {
+            let metrics = Metrics::scrape(node.admin());
+            let applied = [("outcome", "applied")];
+            metrics.value("modcdn_dns_reloads_total", &applied) == (done + 1) as f64
+        });
         for (key, trusted) in [&old, &new].into_iter().zip(trusted) {
             let verdict = if trusted {
                 Verdict::Secure
@@ -299,6 +307,29 @@ fn a_key_is_changed_without_a_moment_in_which_nothing_validates() {
         let offered = states.iter().filter(|state| **state != "retired").count();
         assert_eq!(dig.ask(&["go.test", "CDS"]).answers.len(), offered);
     }
+}
+
+#[test]
+fn a_zone_that_goes_unsigned_asks_its_parent_first_and_validates_until_then() {
+    let key = Key::new(&[]);
+    let mut node = server(&[key.config("csk", "active")]);
+    node.configure("dnssec: {delete_ds: [go.test.]}");
+    node.signal(libc::SIGHUP);
+    let dig = Dig::at(node.address());
+    until_true("the deletion", || {
+        dig.ask(&["go.test", "CDS"]).answers == ["0 0 0 00"]
+    });
+    assert_eq!(dig.ask(&["go.test", "CDNSKEY"]).answers, ["0 3 0 AA=="]);
+    let validators = Validators::new(node.address(), key.ds());
+    for (name, kind) in [("go.test.", "A"), ("go.test.", "CDS"), ("no.go.test.", "A")] {
+        assert_delv(&validators, name, kind);
+        assert_unbound(&validators, name, kind);
+    }
+    node.configure("dnssec: {keys: [], delete_ds: []}");
+    node.signal(libc::SIGHUP);
+    until_true("no more keys", || {
+        dig.ask(&["go.test", "DNSKEY"]).answers.is_empty()
+    });
 }
 
 #[test]

@@ -13,6 +13,7 @@ use harness::cluster::{Cluster, Options};
 use harness::go::Go;
 use harness::http::Client;
 use harness::modules::{LARGE, Modules};
+use harness::observe::Metrics;
 use harness::process::{failed, is_running, kill_pid, send_signal};
 use harness::scratch::Scratch;
 use harness::{MODCDN, ports, repository, until, until_true};
@@ -234,7 +235,7 @@ fn ctrl_c_stops_all_and_ends_well() {
 }
 
 #[test]
-fn a_second_up_on_the_same_data_is_refused_and_later_finds_the_same_ca() {
+fn a_second_up_on_the_same_data_is_refused_and_later_starts_from_what_was_kept() {
     let scratch = Scratch::new("kept");
     let options = || Options {
         data: Some(scratch.folder("data")),
@@ -252,9 +253,17 @@ fn a_second_up_on_the_same_data_is_refused_and_later_finds_the_same_ca() {
     assert!(failed(second.status), "{:?}", second.status);
     assert!(stderr(&second).contains("--data"), "{}", stderr(&second));
 
+    let map = |cluster: &Cluster| {
+        Metrics::scrape(&cluster.node("dns").admin).expect("modcdn_dns_map_version", &[])
+    };
+    let last = map(&first);
     first.up().signal(libc::SIGTERM);
     first.up().wait("the end of `up`");
     let again = Cluster::with(&options());
+    assert!(
+        map(&again) > last,
+        "its DNS server starts from what was known: versions of maps only rise"
+    );
     assert_eq!(
         fs::read(again.ca()).expect("the CA file"),
         ca,

@@ -20,8 +20,11 @@ pub const MIN_TOKEN: usize = 16;
 /// A token file is no longer than this, in bytes.
 pub const MAX_FILE: usize = 64 * 1024;
 
-/// The tokens that are valid.
-pub struct Tokens(Vec<Sha256>);
+/// The tokens that are valid, and what each is good for.
+pub struct Tokens<G = ()>(Vec<(Sha256, G)>);
+
+/// What the text behind a token says that it is good for; else what it should have been.
+pub type Grant<G> = fn(&str) -> Result<G, &'static str>;
 
 /// Names a token in logs without giving it away: the first 8 hexadecimal digits of its SHA-256.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +50,14 @@ pub enum TokenError {
         "line {0}: a token has at least {MIN_TOKEN} characters, out of A-Z a-z 0-9 - . _ ~ + / ="
     )]
     Line(usize),
+    /// What stands behind a token says nothing.
+    #[error("line {line}: behind the token {expected}")]
+    Grant {
+        /// The line.
+        line: usize,
+        /// What should be there.
+        expected: &'static str,
+    },
 }
 
 /// Why a token file can't be used, with its name.
@@ -76,7 +87,7 @@ pub enum FileError {
 /// The file can't be used.
 pub fn own(path: &Path) -> Result<String, FileError> {
     let text = read(path)?;
-    check(path, &text)?;
+    check(path, &text, nothing)?;
     Ok(lines(&text)
         .map(|(token, _)| token)
         .next()
@@ -104,9 +115,7 @@ pub enum Denied {
 /// # Errors
 /// Why he isn't let in.
 pub fn admit(file: Option<&Path>, authorization: Option<&[u8]>) -> Result<Fingerprint, Denied> {
-    let tokens = Tokens::load(file.ok_or(Denied::Closed)?)?;
-    let token = authorization.and_then(|field| tokens.admit(field));
-    token.ok_or(Denied::Unauthorized)
+    admit_for(file, authorization, nothing).map(|(token, ())| token)
 }
 
 /// As [`admit`], for a request with these header fields; reads the file where that may block.
@@ -117,13 +126,46 @@ pub async fn admit_request(
     file: Option<PathBuf>,
     headers: &HeaderMap,
 ) -> Result<Fingerprint, Denied> {
+    let admitted = admit_request_for(file, headers, nothing).await;
+    admitted.map(|(token, ())| token)
+}
+
+/// As [`admit_request`], and says what the token is good for.
+///
+/// # Errors
+/// Why he isn't let in.
+pub async fn admit_request_for<G: Clone + Send + 'static>(
+    file: Option<PathBuf>,
+    headers: &HeaderMap,
+    grant: Grant<G>,
+) -> Result<(Fingerprint, G), Denied> {
     let field = headers.get(AUTHORIZATION).cloned();
     let admitting = tokio::task::spawn_blocking(move || {
         let field = field.as_ref().map(HeaderValue::as_bytes);
-        admit(file.as_deref(), field)
+        admit_for(file.as_deref(), field, grant)
     });
     // An error is a panic in there, which the runtime has reported.
     admitting.await.unwrap_or(Err(Denied::Unauthorized))
+}
+
+fn admit_for<G: Clone>(
+    file: Option<&Path>,
+    authorization: Option<&[u8]>,
+    grant: Grant<G>,
+) -> Result<(Fingerprint, G), Denied> {
+    let path = file.ok_or(Denied::Closed)?;
+    let tokens = check(path, &read(path)?, grant)?;
+    let token = authorization.and_then(|field| tokens.admit_for(field));
+    let (token, grant) = token.ok_or(Denied::Unauthorized)?;
+    Ok((token, grant.clone()))
+}
+
+/// Of a token that is good for whatever its file is for.
+fn nothing(behind: &str) -> Result<(), &'static str> {
+    match behind {
+        "" => Ok(()),
+        _ => Err("nothing is expected"),
+    }
 }
 
 fn read(path: &Path) -> Result<String, FileError> {
@@ -139,8 +181,8 @@ fn read(path: &Path) -> Result<String, FileError> {
     })
 }
 
-fn check(path: &Path, text: &str) -> Result<Tokens, FileError> {
-    Tokens::parse(text).map_err(|error| FileError::Wrong {
+fn check<G>(path: &Path, text: &str, grant: Grant<G>) -> Result<Tokens<G>, FileError> {
+    Tokens::parse_for(text, grant).map_err(|error| FileError::Wrong {
         path: path.to_owned(),
         error,
     })
@@ -158,7 +200,7 @@ impl Tokens {
     /// # Errors
     /// It can't be read, or a line of it is no token.
     pub fn load(path: &Path) -> Result<Self, FileError> {
-        check(path, &read(path)?)
+        check(path, &read(path)?, nothing)
     }
 
     /// Reads a file's text.
@@ -166,34 +208,62 @@ impl Tokens {
     /// # Errors
     /// One wrong line spoils the file: it may be the token that was meant to be valid.
     pub fn parse(text: &str) -> Result<Self, TokenError> {
-        if text.len() > MAX_FILE {
-            return Err(TokenError::TooLong);
-        }
-        let digests = lines(text).map(|(token, number)| {
-            let fits = token.len() >= MIN_TOKEN && token.bytes().all(is_token68);
-            let digest = || Sha256::of(token.as_bytes());
-            fits.then(digest).ok_or(TokenError::Line(number))
-        });
-        let digests: Vec<_> = digests.collect::<Result<_, _>>()?;
-        match digests.is_empty() {
-            true => Err(TokenError::None),
-            false => Ok(Self(digests)),
-        }
+        Self::parse_for(text, nothing)
     }
 
     /// The token of an `Authorization` field, if it is valid.
     #[must_use]
     pub fn admit(&self, authorization: &[u8]) -> Option<Fingerprint> {
+        self.admit_for(authorization).map(|(token, ())| token)
+    }
+}
+
+impl<G> Tokens<G> {
+    /// As [`Tokens::parse`], with what each token is good for.
+    ///
+    /// # Errors
+    /// One wrong line spoils the file.
+    pub fn parse_for(text: &str, grant: Grant<G>) -> Result<Self, TokenError> {
+        if text.len() > MAX_FILE {
+            return Err(TokenError::TooLong);
+        }
+        let tokens = lines(text).map(|(line, number)| {
+            let (token, behind) = line.split_once([' ', '\t']).unwrap_or((line, ""));
+            if token.len() < MIN_TOKEN || !token.bytes().all(is_token68) {
+                return Err(TokenError::Line(number));
+            }
+            let grant = grant(behind.trim()).map_err(|expected| TokenError::Grant {
+                line: number,
+                expected,
+            })?;
+            Ok((Sha256::of(token.as_bytes()), grant))
+        });
+        let tokens: Vec<_> = tokens.collect::<Result<_, _>>()?;
+        match tokens.is_empty() {
+            true => Err(TokenError::None),
+            false => Ok(Self(tokens)),
+        }
+    }
+
+    /// The token of an `Authorization` field and what it is good for, if it is valid. Of a token that
+    /// is there twice the first line counts.
+    #[must_use]
+    pub fn admit_for(&self, authorization: &[u8]) -> Option<(Fingerprint, &G)> {
         let (scheme, token) = authorization.split_at_checked(7)?;
         if !scheme.eq_ignore_ascii_case(b"bearer ") {
             return None;
         }
         let digest = Sha256::of(token.trim_ascii());
-        let same =
-            |known: &&Sha256| verify_slices_are_equal(known.as_bytes(), digest.as_bytes()).is_ok();
         // All are looked at: how long it takes says nothing of which it was.
-        let valid = self.0.iter().filter(same).count() > 0;
-        valid.then(|| Fingerprint(digest.to_string()[..8].to_owned()))
+        let mut valid = None;
+        for (known, grant) in &self.0 {
+            let same = verify_slices_are_equal(known.as_bytes(), digest.as_bytes()).is_ok();
+            if same && valid.is_none() {
+                valid = Some(grant);
+            }
+        }
+        let fingerprint = Fingerprint(digest.to_string()[..8].to_owned());
+        valid.map(|grant| (fingerprint, grant))
     }
 }
 
@@ -276,5 +346,43 @@ mod tests {
             refused(&"x".repeat(MAX_FILE + 1)),
             Some(TokenError::TooLong)
         );
+    }
+
+    #[test]
+    fn a_token_may_say_what_it_is_good_for() {
+        fn colour(behind: &str) -> Result<Option<String>, &'static str> {
+            match behind {
+                "" => Ok(None),
+                "red" | "blue" => Ok(Some(behind.to_owned())),
+                _ => Err("comes red, blue, or nothing"),
+            }
+        }
+        let tokens = Tokens::parse_for(&format!("{ONE} \t red\n{TWO}\n{ONE} blue"), colour);
+        let tokens = tokens.unwrap();
+        let of = |token: &str| {
+            let field = format!("Bearer {token}");
+            let admitted = tokens.admit_for(field.as_bytes());
+            admitted.map(|(_, colour)| colour.clone())
+        };
+        assert_eq!(of(ONE), Some(Some("red".to_owned())));
+        assert_eq!(of(TWO), Some(None));
+        assert_eq!(of("0000000000000000"), None);
+        for field in [format!("Bearer {ONE} red"), format!("Bearer {ONE}\tred")] {
+            assert!(tokens.admit_for(field.as_bytes()).is_none(), "{field}");
+        }
+        let wrong = Tokens::parse_for(&format!("# tokens\n{ONE} green"), colour)
+            .err()
+            .unwrap();
+        let said = wrong.to_string();
+        assert!(
+            said.contains("line 2") && said.contains("red, blue"),
+            "{said}"
+        );
+        assert!(!said.contains("green") && !said.contains(ONE), "{said}");
+        let plain = Tokens::parse(&format!("{ONE} red"))
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(plain.contains("nothing is expected"), "{plain}");
     }
 }

@@ -8,19 +8,16 @@ use arc_swap::{ArcSwap, Guard};
 use modcdn_core::telemetry::timestamp;
 use serde::Serialize;
 
-use crate::fast::{Fast, Ground, Table, Tally};
+use crate::config::Tcp;
+use crate::fast::{Fast, Table, Tally};
 use crate::metrics::{Metrics, code_label, type_label};
 use crate::querylog::QueryLog;
-use crate::respond::{Ask, Limited, Moment, Note, Responder, Transport};
-use crate::steer::Map;
-use crate::steering::Steering;
-use crate::zone::Zones;
+use crate::respond::{Ask, Limited, Moment, Note, Transport};
+use crate::snapshot::{Published, Snapshot};
 
-/// Answers queries with the map in use.
+/// Answers queries with the snapshot in use.
 pub(crate) struct Answerer {
-    pub(crate) node: String,
-    pub(crate) responder: Responder,
-    pub(crate) steering: Arc<Steering>,
+    pub(crate) published: Arc<Published>,
     pub(crate) metrics: Metrics,
     pub(crate) access_log: ArcSwap<QueryLog>,
     pub(crate) fast: Fast,
@@ -42,11 +39,11 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Begins to answer what has come at one time: with one map, and counted together.
+    /// Begins to answer what has come at one time: with one snapshot, and counted together.
     pub(crate) fn round(&mut self) -> Round<'_> {
         Round {
-            map: self.answerer.steering.current(),
-            zones: self.answerer.responder.zones(),
+            snapshot: self.answerer.published.load(),
+            access_log: self.answerer.access_log.load(),
             at: Moment::now(),
             table: self.answerer.fast.table(),
             answerer: self.answerer,
@@ -64,8 +61,8 @@ impl<'a> Worker<'a> {
 pub(crate) struct Round<'a> {
     answerer: &'a Answerer,
     transport: Transport,
-    map: Guard<Arc<Map>>,
-    zones: Arc<Zones>,
+    snapshot: Guard<Arc<Snapshot>>,
+    access_log: Guard<Arc<QueryLog>>,
     at: Moment,
     table: Guard<Arc<Table>>,
     tally: &'a mut Tally,
@@ -89,18 +86,14 @@ impl Round<'_> {
             transport: self.transport,
             at: self.at,
         };
-        let on = Ground {
-            responder: &answerer.responder,
-            zones: &self.zones,
-            map: &self.map,
-        };
+        let on = &*self.snapshot;
         // A line of the log tells more than is known on the short way.
-        let access_log = answerer.access_log.load();
-        if access_log.takes() {
-            let note = answerer.answer(query, &ask, on.map, out);
+        if self.access_log.takes() {
+            let note = answerer.answer(query, &ask, on, out);
             if let Some(note) = &note {
-                let line = answerer.line(note, &ask, on.map, out.len());
-                access_log.write(&line);
+                let sample = self.access_log.sample();
+                let line = Line::of(note, &ask, on, out.len(), sample);
+                self.access_log.write(&line);
             }
             return note.is_some() && !out.is_empty();
         }
@@ -108,7 +101,7 @@ impl Round<'_> {
             self.tally.count(hit);
             return true;
         }
-        let Some(note) = answerer.answer(query, &ask, on.map, out) else {
+        let Some(note) = answerer.answer(query, &ask, on, out) else {
             return false;
         };
         let answer = (&note, out.as_slice());
@@ -116,7 +109,7 @@ impl Round<'_> {
             .fast
             .learn(query, &ask, on, answer, &answerer.metrics)
         {
-            self.settle();
+            self.tally.settle(&self.table, self.transport);
             self.table = answerer.fast.table();
         }
         // Nothing is there to send if the asker's network had its share.
@@ -139,41 +132,22 @@ impl Answerer {
         &self.metrics
     }
 
+    /// Limits of TCP connections, now.
+    pub(crate) fn tcp(&self) -> Tcp {
+        self.published.load().responder.settings().tcp
+    }
+
     /// The long way.
-    fn answer(&self, query: &[u8], ask: &Ask, map: &Map, out: &mut Vec<u8>) -> Option<Note> {
-        let Some(note) = self.responder.respond(query, ask, map, out) else {
+    fn answer(&self, query: &[u8], ask: &Ask, on: &Snapshot, out: &mut Vec<u8>) -> Option<Note> {
+        let Some(note) = on.respond(query, ask, out) else {
             self.metrics.ignored.inc();
             return None;
         };
         let picked = note
             .choice
-            .map(|choice| map.answer(choice.answer).name.as_str());
+            .map(|choice| on.map.answer(choice.answer).name.as_str());
         self.metrics.answered(ask.transport, &note, picked);
         Some(note)
-    }
-
-    fn line<'a>(&'a self, note: &Note, ask: &Ask, map: &'a Map, bytes: usize) -> Line<'a> {
-        let question = note.question.as_ref();
-        let choice = note.choice.as_ref();
-        Line {
-            ts: timestamp(),
-            role: "dns",
-            name: &self.node,
-            client: ask.peer.to_string(),
-            protocol: ask.transport.name(),
-            subnet: note.subnet.map(|subnet| subnet.to_string()),
-            query: question.map(|q| q.name.to_ascii()),
-            kind: question.map(|q| type_label(q.kind.into())),
-            rcode: code_label(note.code.into()),
-            bytes,
-            limited: note.limited.map(Limited::name),
-            pop: choice.map(|choice| map.answer(choice.answer).name.as_str()),
-            why: choice.map(|choice| choice.source.name()),
-            via: choice.map(|choice| choice.via.name()),
-            scope: choice.map(|choice| choice.scope),
-            map: choice.map(|_| map.version()),
-            sample: self.access_log.load().sample(),
-        }
     }
 }
 
@@ -207,4 +181,35 @@ struct Line<'a> {
     map: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sample: Option<u32>,
+}
+
+impl<'a> Line<'a> {
+    fn of(note: &Note, ask: &Ask, on: &'a Snapshot, bytes: usize, sample: Option<u32>) -> Self {
+        let question = note.question.as_ref();
+        let choice = note.choice.as_ref();
+        Self {
+            ts: timestamp(),
+            role: "dns",
+            name: on
+                .responder
+                .settings()
+                .identity
+                .as_deref()
+                .unwrap_or_default(),
+            client: ask.peer.to_string(),
+            protocol: ask.transport.name(),
+            subnet: note.subnet.map(|subnet| subnet.to_string()),
+            query: question.map(|q| q.name.to_ascii()),
+            kind: question.map(|q| type_label(q.kind.into())),
+            rcode: code_label(note.code.into()),
+            bytes,
+            limited: note.limited.map(Limited::name),
+            pop: choice.map(|choice| on.map.answer(choice.answer).name.as_str()),
+            why: choice.map(|choice| choice.source.name()),
+            via: choice.map(|choice| choice.via.name()),
+            scope: choice.map(|choice| choice.scope),
+            map: choice.map(|_| on.map.version()),
+            sample,
+        }
+    }
 }

@@ -45,7 +45,7 @@ pub const DEFAULT_ADMIN: &str = "127.0.0.1:9053";
 /// The zone unless told otherwise: `.test` never exists in public (RFC 6761).
 pub const DEFAULT_ZONE: &str = "go.test.";
 
-/// How long a resolver may keep addresses of PoPs: what a lost PoP costs on top of its detection.
+/// How long a resolver may keep what isn't tailored of a steered name.
 pub const DEFAULT_TTL: Period = Period::secs(20);
 
 /// How long a resolver may keep SOA, NS and addresses of name servers.
@@ -121,7 +121,8 @@ pub struct Config {
     pub zones: Vec<ZoneConfig>,
     /// Records that come and go while the server runs.
     pub dynamic: Dynamic,
-    /// How long resolvers may keep addresses of PoPs.
+    /// How long resolvers may keep the addresses of `all.` names and the texts of `why.` names; of what is
+    /// tailored [`Steering`] says how long.
     pub ttl: Period,
     /// How long resolvers may keep SOA, NS and addresses of name servers.
     pub fixed_ttl: Period,
@@ -230,7 +231,7 @@ pub struct Udp {
 }
 
 /// Limits of TCP.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Tcp {
     /// Connections at once.

@@ -47,7 +47,7 @@ use self::canonical::Canonical;
 use self::signature::{Life, sign};
 use self::store::{Known, Signed, Store};
 use crate::query::Question;
-use crate::respond::content::{Content, Denial};
+use crate::respond::content::{Content, Denial, ExtendedError};
 use crate::steer::Map;
 use crate::zone::Zones;
 
@@ -56,7 +56,7 @@ use crate::zone::Zones;
 const LEAST_ORIGINAL_TTL: u32 = 120;
 
 /// How signatures are made and kept.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
     /// Seconds for which a signature counts from when it is made; it is replaced after half of them.
     pub validity: u32,
@@ -73,15 +73,24 @@ pub struct ZoneKeys {
     pub zone: Name,
     /// Its keys, each with where it is in its life.
     pub keys: Vec<(Key, State)>,
+    /// Whether the zone above is asked to forget them all: before the zone is unsigned.
+    pub delete_ds: bool,
 }
 
 impl ZoneKeys {
+    /// The keys that sign.
+    fn active(&self) -> impl Iterator<Item = &Key> {
+        let active = self.keys.iter();
+        active.filter_map(|(key, state)| (*state == State::Active).then_some(key))
+    }
+
     /// The keys that the zone above should know.
     fn offered(&self) -> impl Iterator<Item = &Key> {
         let offered = self
             .keys
             .iter()
-            .filter(|(key, state)| key.role().is_entry_point() && *state != State::Retired);
+            .filter(|(key, state)| key.role().is_entry_point() && *state != State::Retired)
+            .filter(|_| !self.delete_ds);
         offered.map(|(key, _)| key)
     }
 }
@@ -136,6 +145,29 @@ impl Signing {
         }
     }
 
+    /// The same with what another one signed, if the same keys sign on the same terms: for zones that
+    /// take the place of its zones. The other one goes on as if nothing were.
+    #[must_use]
+    pub fn knowing(self, other: &Self) -> Self {
+        if self.terms != other.terms || self.signers() != other.signers() {
+            return self;
+        }
+        Self {
+            store: self.store.knowing(&other.store),
+            ..self
+        }
+    }
+
+    /// What signs each zone.
+    fn signers(&self) -> HashMap<&Name, Vec<(Role, RData)>> {
+        let zones = self.zones.iter();
+        let signers = |keys: &ZoneKeys| {
+            let active = keys.active();
+            active.map(|key| (key.role(), key.dnskey())).collect()
+        };
+        zones.map(|(zone, keys)| (zone, signers(keys))).collect()
+    }
+
     /// Shows in the metrics what is kept.
     fn report(&self, now: u32) {
         let (ahead, online) = self.store.len();
@@ -163,6 +195,9 @@ impl Signing {
         for key in keys.offered() {
             data.extend([key.cds(zone), key.cdnskey()]);
         }
+        if keys.delete_ds {
+            data.extend(key::deletion());
+        }
         data
     }
 
@@ -186,7 +221,10 @@ impl Signing {
         .try_for_each(|section| self.sign_section(keys, section, now));
         if let Err(reason) = signed {
             self.metrics.unsigned(reason);
-            *content = Content::error(ResponseCode::ServFail);
+            *content = Content {
+                extended: Some(ExtendedError::Unsigned(reason)),
+                ..Content::error(ResponseCode::ServFail)
+            };
             return;
         }
         match (question.kind, wanted.dnssec_ok) {
@@ -202,16 +240,16 @@ impl Signing {
         }
     }
 
-    /// Signs all that these zones can answer with this map, and can be known ahead; what was signed
-    /// ahead before and isn't among it is forgotten. Signatures with three quarters of their life
+    /// Signs all that these zones can answer with one of these maps, and can be known ahead; what was
+    /// signed ahead before and isn't among it is forgotten. Signatures with three quarters of their life
     /// left are kept.
-    pub fn prepare(&self, zones: &Zones, map: &Map, now: u32) {
+    pub fn prepare(&self, zones: &Zones, maps: &[&Map], now: u32) {
         let mut ahead = HashMap::new();
         for zone in zones.all() {
             let Some(keys) = self.zones.get(zone.origin()) else {
                 continue;
             };
-            for set in foreseen::sets(zone, map) {
+            for set in maps.iter().flat_map(|map| foreseen::sets(zone, map)) {
                 let Ok(set) = canonical(&set) else { continue };
                 if !ahead.contains_key(&set)
                     && let Some(signed) = self.ahead(keys, &set, now)
@@ -274,11 +312,8 @@ impl Signing {
 
     fn sign(&self, keys: &ZoneKeys, set: &Canonical, now: u32) -> Result<Signed, Unsigned> {
         let life = Life::from(now, self.terms.validity);
-        let signers = keys
-            .keys
-            .iter()
-            .filter(|(key, state)| *state == State::Active && key.role().signs(set.kind()));
-        let rrsigs = signers.map(|(key, _)| {
+        let signers = keys.active().filter(|key| key.role().signs(set.kind()));
+        let rrsigs = signers.map(|key| {
             sign(&keys.zone, key, set, life).map_err(|error| {
                 tracing::error!(zone = %keys.zone, key = key.tag(), %error, "cannot sign");
                 Unsigned::Failed

@@ -16,6 +16,7 @@ use std::error::Error;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use modcdn_core::digest::Sha256;
 use modcdn_core::durable;
@@ -39,17 +40,36 @@ pub(crate) struct Folder(Option<PathBuf>);
 
 /// Why a file isn't used.
 #[derive(Debug, thiserror::Error)]
-enum Unusable {
+pub(crate) enum Unusable {
+    /// It can't be read.
     #[error("{0}")]
     Read(#[from] io::Error),
+    /// It is longer than any of ours.
     #[error("longer than {MAX_FILE} bytes")]
     TooLong,
+    /// It doesn't begin as one of ours, of that name.
     #[error("not a file of ours, or damaged at its head")]
     Head,
+    /// It isn't what was written.
     #[error("damaged: its bytes have another checksum")]
     Checksum,
+    /// It is whole, and something else.
     #[error("not what belongs there: {0}")]
     Content(Box<dyn Error + Send + Sync>),
+}
+
+impl Unusable {
+    /// Whether there is no such file.
+    pub(crate) fn is_missing(&self) -> bool {
+        matches!(self, Self::Read(error) if error.kind() == io::ErrorKind::NotFound)
+    }
+}
+
+/// What was kept, and when it was written.
+#[derive(Debug)]
+pub(crate) struct Written<T> {
+    pub(crate) kept: T,
+    pub(crate) at: SystemTime,
 }
 
 /// What became of reading a file.
@@ -99,8 +119,8 @@ impl Folder {
         };
         let path = dir.join(name);
         match read(&path, name, parse) {
-            Ok(kept) => Kept::Whole(kept),
-            Err(Unusable::Read(error)) if error.kind() == io::ErrorKind::NotFound => Kept::Nothing,
+            Ok(written) => Kept::Whole(written.kept),
+            Err(why) if why.is_missing() => Kept::Nothing,
             Err(why) => {
                 tracing::warn!(file = %path.display(), %why, "kept state is ignored");
                 Kept::Damaged
@@ -139,28 +159,37 @@ fn head(name: &str, body: &[u8]) -> String {
     format!("{MAGIC} {name} {} {}\n", body.len(), Sha256::of(body))
 }
 
-fn read<T, E: Error + Send + Sync + 'static>(
+/// Whether a file that begins so is one that was kept under a name.
+pub(crate) fn is_kept(begin: &[u8], name: &str) -> bool {
+    begin.starts_with(format!("{MAGIC} {name} ").as_bytes())
+}
+
+/// Reads a file that was kept under a name, wherever it lies now. Blocks.
+///
+/// # Errors
+/// If it can't be read, or isn't whole.
+pub(crate) fn read<T, E: Error + Send + Sync + 'static>(
     path: &Path,
     name: &str,
     parse: impl FnOnce(&[u8]) -> Result<T, E>,
-) -> Result<T, Unusable> {
+) -> Result<Written<T>, Unusable> {
     let mut bytes = Vec::new();
-    File::open(path)?
-        .take(MAX_FILE + 1)
-        .read_to_end(&mut bytes)?;
+    let file = File::open(path)?;
+    let at = file.metadata()?.modified()?;
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_FILE {
         return Err(Unusable::TooLong);
     }
     let start = bytes.iter().take(MAX_HEAD).position(|byte| *byte == b'\n');
     let (found, body) = bytes.split_at(start.ok_or(Unusable::Head)? + 1);
-    let of_ours = format!("{MAGIC} {name} ");
-    if !found.starts_with(of_ours.as_bytes()) {
+    if !is_kept(found, name) {
         return Err(Unusable::Head);
     }
     if found != head(name, body).as_bytes() {
         return Err(Unusable::Checksum);
     }
-    parse(body).map_err(|why| Unusable::Content(why.into()))
+    let kept = parse(body).map_err(|why| Unusable::Content(why.into()))?;
+    Ok(Written { kept, at })
 }
 
 #[cfg(test)]

@@ -20,9 +20,9 @@ use http_body_util::Full;
 use modcdn_core::admin::{Endpoint, json, text};
 use serde::Serialize;
 
-use crate::respond::Published;
+use crate::snapshot::Published;
 use crate::steer::{Candidate, Client, Explanation, Map, Score, ViewId};
-use crate::steering::Steering;
+use crate::steering::known::Account;
 use crate::zone::Zones;
 
 /// The path of [`ExplainEndpoint`].
@@ -80,6 +80,9 @@ pub struct Explained {
     /// What led to them.
     #[serde(flatten)]
     pub explanation: Explanation,
+    /// What besides the configuration, where no node was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub known: Option<Account>,
 }
 
 /// Explains what a map answers.
@@ -102,6 +105,7 @@ pub fn explain(zones: &Zones, map: &Map, asked: &Asked, now: Instant) -> Result<
         addresses: v4.map(IpAddr::from).chain(v6.map(IpAddr::from)).collect(),
         ttl: choice.ttl,
         explanation: map.explain(view, &client),
+        known: None,
     })
 }
 
@@ -189,16 +193,12 @@ impl Asked {
 
 /// `GET /explain`.
 pub(crate) struct ExplainEndpoint {
-    steering: Arc<Steering>,
-    zones: Published,
+    published: Arc<Published>,
 }
 
 impl ExplainEndpoint {
-    pub(crate) fn new(steering: &Arc<Steering>, zones: Published) -> Self {
-        Self {
-            steering: steering.clone(),
-            zones,
-        }
+    pub(crate) fn new(published: Arc<Published>) -> Self {
+        Self { published }
     }
 }
 
@@ -215,8 +215,9 @@ impl Endpoint for ExplainEndpoint {
     async fn answer(&self, request: Request<Bytes>) -> Response<Full<Bytes>> {
         let explained =
             parse(request.uri().query().unwrap_or_default()).and_then(|(asked, format)| {
-                let map = self.steering.snapshot();
-                let explained = explain(&self.zones.load(), &map, &asked, Instant::now())?;
+                let now = self.published.load_full();
+                let zones = now.responder.zones();
+                let explained = explain(zones, &now.map, &asked, Instant::now())?;
                 Ok((explained, format))
             });
         match explained {
@@ -236,6 +237,7 @@ pub fn table(explained: &Explained) -> String {
         addresses,
         ttl,
         explanation: it,
+        known,
     } = explained;
     let mut facts = vec![("name", name.clone())];
     let subnet = match it.subnet {
@@ -244,7 +246,11 @@ pub fn table(explained: &Explained) -> String {
     };
     facts.push(("client", subnet));
     let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-    facts.push(("answer", format!("{}: {}", it.answer, addresses.join(", "))));
+    let addresses = match addresses.as_slice() {
+        [] => "no address".to_owned(),
+        some => some.join(", "),
+    };
+    facts.push(("answer", format!("{}: {addresses}", it.answer)));
     let scope = match it.subnet {
         Some(_) => format!("every address with the same first {} bits", it.scope),
         None => "whoever asks this resolver".to_owned(),
@@ -266,7 +272,10 @@ pub fn table(explained: &Explained) -> String {
     if let Some((pop, windows)) = &it.challenger {
         facts.push(("challenger", format!("{pop}, better for {windows} windows")));
     }
-    facts.push(("map", it.map.to_string()));
+    match known {
+        None => facts.push(("map", it.map.to_string())),
+        Some(account) => facts.extend(account.facts()),
+    }
     let mut out = String::new();
     for (what, said) in facts {
         let _ = writeln!(out, "{what:<11}{said}");
@@ -369,8 +378,9 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::Config;
     use crate::config::{Pop, SteeredName};
+    use crate::steering::known::Known;
+    use crate::{Config, Offline};
 
     fn config() -> Config {
         let pop = |name: &str, last: u8| Pop {
@@ -389,7 +399,7 @@ mod tests {
     }
 
     fn ask(config: &Config, query: &str) -> Result<Explained, No> {
-        let (zones, map) = crate::offline(config).unwrap();
+        let Offline { zones, map, .. } = crate::offline(config, &Known::nothing()).unwrap();
         let (asked, _) = parse(query)?;
         assert_eq!(
             parse(&asked.query()).map(|(again, _)| again),

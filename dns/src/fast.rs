@@ -4,9 +4,8 @@
 //! Such an answer depends on the query's bytes, on the PoPs chosen and on the scope. So it is made
 //! by choosing on the map and copying bytes that were kept, without decoding, encoding or
 //! allocating. The bytes kept are learnt from the responder's own answers, each when it is first
-//! asked for, and forgotten when another map is in use or
-//! the zones moved. Everything else takes the long way, and
-//! whatever is answered here is, byte for byte, what the responder would have answered.
+//! asked for, and forgotten with the snapshot that they were learnt of. Everything else takes the
+//! long way, and whatever is answered here is, byte for byte, what the responder would have answered.
 
 mod plain;
 mod rendered;
@@ -18,8 +17,9 @@ use hickory_proto::rr::RecordType;
 
 use crate::ecs::ClientSubnet;
 use crate::metrics::{Counters, Metrics};
-use crate::respond::{Ask, Note, Responder, SubnetUse, Transport};
-use crate::steer::{AnswerId, Choice, Client, Map, ViewId};
+use crate::respond::{Ask, Note, SubnetUse, Transport};
+use crate::snapshot::Snapshot;
+use crate::steer::{AnswerId, Choice, Client, ViewId};
 use crate::zone::{Found, Role, Zones};
 pub use plain::{Plain, PlainEdns};
 use rendered::{Rendered, Terms};
@@ -27,29 +27,17 @@ use rendered::{Rendered, Terms};
 /// Types whose answers depend on nothing but the PoPs chosen.
 const KINDS: [RecordType; 3] = [RecordType::A, RecordType::AAAA, RecordType::HTTPS];
 
-/// What was learnt for the map in use; shared by all that answer.
+/// What was learnt for the snapshot in use; shared by all that answer.
 #[derive(Debug, Default)]
 pub struct Fast {
     table: ArcSwap<Table>,
 }
 
-/// What answers stand on.
-#[derive(Clone, Copy)]
-pub struct Ground<'a> {
-    /// Who gives the answers.
-    pub responder: &'a Responder,
-    /// Its zones, as they are when the query is answered.
-    pub zones: &'a Arc<Zones>,
-    /// The map in use.
-    pub map: &'a Arc<Map>,
-}
-
-/// What was learnt for one map and one state of the zones.
+/// What was learnt for one snapshot.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
     /// Only compared, never used: so an old map's memory isn't kept.
-    map: Weak<Map>,
-    zones: Weak<Zones>,
+    of: Weak<Snapshot>,
     /// By their hashes, of which few are the same.
     questions: Vec<Question>,
     /// What questions point at.
@@ -87,22 +75,19 @@ impl Fast {
         self.table.load()
     }
 
-    /// Learns from an answer that the responder gave on this ground. False: there was nothing to
-    /// learn.
+    /// Learns from an answer that this snapshot gave. False: there was nothing to learn.
     pub fn learn(
         &self,
         query: &[u8],
         ask: &Ask,
-        on: Ground<'_>,
+        on: &Arc<Snapshot>,
         (note, answer): (&Note, &[u8]),
         metrics: &Metrics,
     ) -> bool {
         let Some((plain, choice)) = Plain::read(query).zip(note.choice) else {
             return false;
         };
-        // Zones that were replaced meanwhile may have given it or not.
-        let same_zones = Arc::ptr_eq(on.zones, &on.responder.zones());
-        let Some(view) = view(on.zones, note).filter(|_| same_zones) else {
+        let Some(view) = view(on.responder.zones(), note) else {
             return false;
         };
         let Some(rendered) = Rendered::learn(&plain, answer, terms(ask, on, choice)) else {
@@ -116,8 +101,7 @@ impl Fast {
         let mut table = Arc::unwrap_or_clone(self.table.load_full());
         if !table.is_of(on) {
             table = Table {
-                map: Arc::downgrade(on.map),
-                zones: Arc::downgrade(on.zones),
+                of: Arc::downgrade(on),
                 ..Table::default()
             };
         }
@@ -142,7 +126,7 @@ fn view(zones: &Zones, note: &Note) -> Option<ViewId> {
     }
 }
 
-fn terms(ask: &Ask, on: Ground<'_>, choice: Choice) -> Terms {
+fn terms(ask: &Ask, on: &Snapshot, choice: Choice) -> Terms {
     Terms {
         transport: ask.transport,
         scope: choice.scope,
@@ -159,7 +143,7 @@ impl Table {
         &self,
         query: &[u8],
         ask: &Ask,
-        on: Ground<'_>,
+        on: &Arc<Snapshot>,
         out: &mut Vec<u8>,
     ) -> Option<Hit> {
         let plain = Plain::read(query)?;
@@ -191,9 +175,8 @@ impl Table {
         self.entries.is_empty()
     }
 
-    fn is_of(&self, on: Ground<'_>) -> bool {
-        std::ptr::eq(self.map.as_ptr(), Arc::as_ptr(on.map))
-            && std::ptr::eq(self.zones.as_ptr(), Arc::as_ptr(on.zones))
+    fn is_of(&self, on: &Arc<Snapshot>) -> bool {
+        std::ptr::eq(self.of.as_ptr(), Arc::as_ptr(on))
     }
 
     fn question(&self, plain: &Plain<'_>) -> Option<&Question> {

@@ -5,7 +5,7 @@
 //!
 //! - [`config`]: the role's YAML; [`server`]: binding, starting and stopping; [`reload`]: SIGHUP.
 //! - `udp` and `tcp`: sockets and connections, with their limits; `answer`: what both share, with
-//!   metrics and the access log.
+//!   metrics and the access log. [`snapshot`]: all that an answer is made of, taken as one.
 //! - [`fast`]: the short way from a plain query to its answer, byte for byte the one that [`respond`]
 //!   would give.
 //! - [`respond`]: bytes of a query to bytes of its answer, a pure function. Within it [`query`]
@@ -45,6 +45,7 @@ pub mod replay;
 pub mod reports;
 pub mod respond;
 pub mod server;
+pub mod snapshot;
 pub mod steer;
 pub mod steering;
 pub mod zone;
@@ -58,5 +59,5 @@ mod tcp;
 mod udp;
 
 pub use config::Config;
-pub use server::{Dns, Error, offline, run};
+pub use server::{Dns, Error, Offline, offline, run};
 pub use sockets::BindError;

@@ -3,7 +3,17 @@
 use modcdn_core::telemetry::register;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
-use crate::respond::{Note, SubnetUse, Transport};
+use crate::respond::{Limited, Note, SubnetUse, Transport};
+use crate::tcp::Cut;
+
+/// These counters, those of these values of their label begun at zero: who alarms on a rise sees the
+/// first one too.
+pub(crate) fn begun(counters: IntCounterVec, values: &[impl AsRef<str>]) -> IntCounterVec {
+    for value in values {
+        let _ = counters.with_label_values(&[value.as_ref()]);
+    }
+    counters
+}
 
 /// The metrics of one DNS server.
 #[derive(Clone)]
@@ -55,20 +65,26 @@ impl Metrics {
                 "Queries answered, by what their cookie was worth",
                 &["state"],
             ),
-            limited: counters(
-                "modcdn_dns_limited_total",
-                "Answers over the rate of their asker's network, by what became of them",
-                &["action"],
+            limited: begun(
+                counters(
+                    "modcdn_dns_limited_total",
+                    "Answers over the rate of their asker's network, by what became of them",
+                    &["action"],
+                ),
+                &Limited::ALL.map(Limited::name),
             ),
             truncated: counter("modcdn_dns_truncated_total", "Answers cut, with TC set"),
             ignored: counter("modcdn_dns_ignored_total", "Messages that got no answer"),
             send_errors: counter("modcdn_dns_send_errors_total", "Answers not sent"),
             panics: counter("modcdn_dns_panics_total", "Panics while answering, caught"),
             tcp_connections: gauge("modcdn_dns_tcp_connections", "TCP connections open"),
-            tcp_cut: counters(
-                "modcdn_dns_tcp_cut_total",
-                "TCP connections not taken or cut off, by why",
-                &["reason"],
+            tcp_cut: begun(
+                counters(
+                    "modcdn_dns_tcp_cut_total",
+                    "TCP connections not taken or cut off, by why",
+                    &["reason"],
+                ),
+                &Cut::ALL.map(|cut| cut.to_string()),
             ),
         }
     }
@@ -188,5 +204,57 @@ pub fn code_label(code: u16) -> &'static str {
         16 => "BADVERS",
         23 => "BADCOOKIE",
         _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    /// All files below a folder, one after the other.
+    fn texts(folder: &Path) -> String {
+        let entries = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        let text = |path: &Path| {
+            if path.is_dir() {
+                texts(path)
+            } else {
+                fs::read_to_string(path).unwrap_or_default()
+            }
+        };
+        entries.map(|path| text(&path)).collect()
+    }
+
+    #[test]
+    fn what_is_alarmed_on_begins_at_zero() {
+        let registry = prometheus::Registry::new();
+        let _metrics = super::Metrics::new(&registry);
+        let families = registry.gather();
+        for (name, series) in [("limited", 3), ("tcp_cut", 6)] {
+            let name = format!("modcdn_dns_{name}_total");
+            let family = families.iter().find(|family| family.name() == name);
+            let metrics = family.unwrap().get_metric();
+            assert_eq!(metrics.len(), series, "{name}");
+            let zero = |metric: &prometheus::proto::Metric| metric.get_counter().get_value() == 0.0;
+            assert!(metrics.iter().all(zero), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_the_runbooks_alarm_on_is_measured() {
+        let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let sources = texts(&package.join("src"));
+        let docs = texts(&package.join("../docs"));
+        let is_part = |c: char| c.is_ascii_lowercase() || c == '_';
+        let names = docs.split(|c: char| !is_part(c));
+        let ours: Vec<_> = names
+            .filter(|name| name.starts_with("modcdn_dns_"))
+            .collect();
+        assert!(ours.len() > 20);
+        for name in ours {
+            assert!(sources.contains(&format!("\"{name}\"")), "no metric {name}");
+        }
     }
 }

@@ -1,14 +1,15 @@
 //! SIGHUP: the configuration is read again and applied, whole or not at all.
 //!
 //! Everything that can fail is done first: the file is read and checked, what may not change is
-//! compared, geo databases, authorities and the access log are opened, the zone is made and a map is
-//! compiled. Only then anything is changed. Failure rule: an error is logged (with file, line and
-//! column where the file is at fault) and counted, and the server goes on as if there had been no
-//! signal.
+//! compared, geo databases, authorities, keys, secrets and the access log are opened, the zones are
+//! made, a map is compiled, and what can be known ahead is signed. Then all that answers is replaced at
+//! one time ([`crate::snapshot`]). Failure rule: an error is logged (with file, line and column where
+//! the file is at fault) and counted, and the server goes on as if there had been no signal.
 //!
-//! What is known of PoPs whose names stay is kept: health, reports, samples, who drains. Databases and
-//! the access log are opened anew each time, so that a signal is all that a new database or a rotated
-//! log needs.
+//! What is known of PoPs whose names stay is kept: health, reports, samples, who drains; so is who had
+//! how many answers, where the limits stay, and what was signed, where the keys do. Databases, keys,
+//! secrets and the access log are opened anew each time, so that a signal is all that a new database or
+//! a rotated log needs.
 
 use modcdn_core::config::{ConfigError, changed, is_within};
 
@@ -19,25 +20,40 @@ use crate::server::Error;
 pub type Loader<'a> = dyn Fn() -> Result<Config, ConfigError> + 'a;
 
 /// Keys, and sections with all their keys, that may change while a server runs. What isn't named here
-/// needs a restart: a key that nobody thought of is refused, not ignored.
+/// needs a restart (sockets, their threads, and where things are kept): a key that nobody thought of is
+/// refused, not ignored.
 const LIVE: &[&str] = &[
     "access_log",
     "access_log_sample",
     "asn_pins",
     "checks",
+    "cookies",
+    "dnssec",
     "draining",
+    "dynamic.any_name",
+    "dynamic.lifetime",
+    "dynamic.token_file",
+    "dynamic.ttl",
+    "dynamic.values",
     "fixed_ttl",
     "geo",
+    "grace",
+    "name",
     "nameservers",
     "order",
     "pins",
     "pops",
+    "rates",
     "records",
     "reports",
     "soa",
+    "state.homes_interval",
+    "state.interval",
     "steered",
     "steering",
+    "tcp",
     "ttl",
+    "udp.payload",
     "zone",
     "zones",
 ];
@@ -48,8 +64,8 @@ pub enum ReloadError {
     /// It is wrong: file, line and column.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// It changes what can't be changed while the server runs: listeners, their limits, the folder of
-    /// what is kept.
+    /// It changes what can't be changed while the server runs: sockets, their threads, and where things
+    /// are kept.
     #[error("{}: needs a restart", keys.join(", "))]
     Restart {
         /// The dotted names of these keys.
@@ -91,11 +107,11 @@ mod tests {
         let new = "{zone: go2.test., ttl: 30s, checks: {fall: 3}, reports: {age: 20s}}";
         let changed = between("{}", new).unwrap();
         assert_eq!(changed, ["checks.fall", "reports.age", "ttl", "zone"]);
-        let fixed = "{ttl: 30s, admin: '127.0.0.1:1', udp: {sockets: 3}, tcp: {idle: 1s}, \
-                     listen: ['127.0.0.1:2'], state: {dir: /x}}";
+        let fixed = "{ttl: 30s, admin: '127.0.0.1:1', udp: {sockets: 3, payload: 1400}, \
+                     tcp: {idle: 1s}, listen: ['127.0.0.1:2'], state: {dir: /x}}";
         assert_eq!(
             between("{}", fixed).unwrap_err(),
-            "admin, listen, state.dir, tcp.idle, udp.sockets: needs a restart"
+            "admin, listen, state.dir, udp.sockets: needs a restart"
         );
     }
 
@@ -108,14 +124,40 @@ mod tests {
         assert_eq!(between(&with, "{}").unwrap(), changed);
     }
 
-    #[test]
-    fn live_keys_exist() {
-        let all = serde_json::to_value(Config::default()).unwrap();
-        for key in LIVE {
-            let mut value = &all;
-            for part in key.split('.') {
-                value = value.get(part).unwrap_or_else(|| panic!("no key {key}"));
-            }
+    /// All keys of a configuration that are no section themselves, or an empty one.
+    fn keys(at: &str, value: &serde_json::Value, all: &mut Vec<String>) {
+        match value.as_object().filter(|object| !object.is_empty()) {
+            Some(object) => object.iter().for_each(|(key, value)| {
+                let separator = if at.is_empty() { "" } else { "." };
+                keys(&format!("{at}{separator}{key}"), value, all);
+            }),
+            None => all.push(at.to_owned()),
         }
+    }
+
+    #[test]
+    fn only_sockets_and_places_where_things_are_kept_need_a_restart() {
+        let mut all = Vec::new();
+        let config = serde_json::to_value(Config::default()).unwrap();
+        keys("", &config, &mut all);
+        for live in LIVE {
+            assert!(
+                all.iter().any(|key| is_within(key, &[live])),
+                "no key {live}"
+            );
+        }
+        all.retain(|key| !is_within(key, LIVE));
+        all.sort_unstable();
+        let fixed = [
+            "admin",
+            "dynamic.file",
+            "listen",
+            "state.dir",
+            "udp.batch",
+            "udp.pin",
+            "udp.receive_buffer",
+            "udp.sockets",
+        ];
+        assert_eq!(all, fixed);
     }
 }

@@ -2,8 +2,8 @@
 //! would change.
 //!
 //! Pure. Lines are those of the access log; each stands for as many queries as its `sample` says.
-//! Both maps are asked for the same clients at the same time, with every PoP up, so that only the
-//! configurations differ.
+//! Both maps are asked for the same clients at the same time, and are made of what one node knew, so
+//! that only the configurations differ.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
@@ -15,13 +15,16 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::explain::columns;
-use crate::steer::{Client, Explanation, Map, ViewId};
-use crate::zone::{Zone, Zones};
+use crate::server::Offline;
+use crate::steer::{Client, Explanation, Map, Score, ViewId};
+use crate::steering::known::Account;
+use crate::zone::Zone;
 
 /// What a configuration comes to: its names and its map.
 pub struct World {
     names: HashMap<Name, ViewId>,
     map: Map,
+    account: Account,
 }
 
 /// What of a line of the access log matters here.
@@ -31,7 +34,9 @@ struct Line {
     #[serde(default)]
     subnet: Option<IpNet>,
     query: String,
-    /// Only steered names have it.
+    #[serde(rename = "type", default)]
+    kind: Option<String>,
+    /// Only steered names have it, and those that explain them.
     #[serde(default)]
     pop: Option<String>,
     #[serde(default)]
@@ -58,6 +63,8 @@ pub struct Replay<'a> {
 /// Who would be led elsewhere.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Report {
+    /// What the maps are made of besides their configurations.
+    pub known: Option<Grounds>,
     /// Lines read.
     pub lines: u64,
     /// Lines that are no lines of an access log.
@@ -80,6 +87,15 @@ pub struct Report {
     pub top: Vec<Row>,
 }
 
+/// What both maps are made of besides their configurations.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Grounds {
+    /// The old one.
+    pub old: Account,
+    /// The new one: a configuration that drains PoPs makes the only difference.
+    pub new: Account,
+}
+
 /// A number of moves, and what they change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Moved {
@@ -89,7 +105,9 @@ pub struct Moved {
     pub askers: u64,
     /// Queries of which both round trips can be estimated.
     pub estimated: u64,
-    /// Of these, what a round trip changes by on average, in milliseconds: below zero is nearer.
+    /// Queries of which both were measured from the asker's own prefix.
+    pub measured: u64,
+    /// Of those estimated, what a round trip changes by on average, in milliseconds: below zero is nearer.
     pub change_ms: Option<f64>,
     #[serde(skip)]
     sum_ms: f64,
@@ -120,11 +138,12 @@ pub struct Way {
 impl World {
     /// The names and the map of a configuration.
     #[must_use]
-    pub fn new(zones: &Zones, map: Map) -> Self {
-        let names = zones.all().iter().flat_map(Zone::steered_names);
+    pub fn new(made: Offline) -> Self {
+        let names = made.zones.all().iter().flat_map(Zone::steered_names);
         Self {
             names: names.map(|(name, view, _)| (name.clone(), view)).collect(),
-            map,
+            map: made.map,
+            account: made.account,
         }
     }
 
@@ -165,7 +184,7 @@ impl<'a> Replay<'a> {
 
     fn ask(&mut self, line: &Line) {
         let queries = line.sample.unwrap_or(1);
-        if line.pop.is_none() {
+        if line.pop.is_none() || line.kind.as_deref() == Some("TXT") {
             self.report.untailored += 1;
             return;
         }
@@ -197,6 +216,10 @@ impl<'a> Replay<'a> {
             askers,
             mut report,
         } = self;
+        report.known = Some(Grounds {
+            old: old.account.clone(),
+            new: new.account.clone(),
+        });
         report.askers = askers.len() as u64;
         let mut by_pop: BTreeMap<Way, Moved> = BTreeMap::new();
         let mut by_country: BTreeMap<String, Moved> = BTreeMap::new();
@@ -204,7 +227,7 @@ impl<'a> Replay<'a> {
             let Some(step) = Step::of(old, new, asker, now) else {
                 continue;
             };
-            let add = |moved: &mut Moved| moved.add(*queries, step.change_ms);
+            let add = |moved: &mut Moved| moved.add(*queries, step.change);
             add(&mut report.moved);
             add(by_pop.entry(step.way.clone()).or_default());
             add(by_country.entry(step.country).or_default());
@@ -247,7 +270,16 @@ impl<'a> Replay<'a> {
 struct Step {
     way: Way,
     country: String,
-    change_ms: Option<f64>,
+    change: Option<Change>,
+}
+
+/// What a move changes, where that can be estimated.
+#[derive(Clone, Copy)]
+struct Change {
+    /// In milliseconds.
+    ms: f64,
+    /// Whether both round trips were measured from the asker's own prefix.
+    measured: bool,
 }
 
 impl Step {
@@ -268,21 +300,33 @@ impl Step {
             old.map.explain(before, &client),
             new.map.explain(after, &client),
         );
-        // One map's estimates are compared with each other as far as it knows both PoPs.
-        let from = estimate(&after, &way.from).or_else(|| estimate(&before, &way.from));
-        let to = estimate(&after, &way.to).or_else(|| estimate(&before, &way.to));
+        let scores = (
+            [&after, &before].map(|map| score(map, &way.from)),
+            [&after, &before].map(|map| score(map, &way.to)),
+        );
         Some(Self {
             country: after.country.unwrap_or_else(|| "??".to_owned()),
-            change_ms: from.zip(to).map(|(from, to)| to - from),
+            change: change(scores.0, scores.1),
             way,
         })
     }
 }
 
-fn estimate(explanation: &Explanation, pop: &str) -> Option<f64> {
+/// What is between two PoPs, each by what the new map and the old one know of it. A map that knows both
+/// is believed before two that know one each, and the new one before the old: a client that is pinned,
+/// or a PoP that comes or goes, is known to one of them.
+fn change(from: [Option<Score>; 2], to: [Option<Score>; 2]) -> Option<Change> {
+    let [new, old] = [0, 1].map(|map| from[map].zip(to[map]));
+    let (from, to) = new.or(old).or_else(|| from[1].zip(to[0]))?;
+    Some(Change {
+        ms: to.estimate - from.estimate,
+        measured: from.median.is_some() && to.median.is_some(),
+    })
+}
+
+fn score(explanation: &Explanation, pop: &str) -> Option<Score> {
     let mut candidates = explanation.candidates.iter();
-    let candidate = candidates.find(|candidate| candidate.pop == pop)?;
-    candidate.score.map(|score| score.estimate)
+    candidates.find(|candidate| candidate.pop == pop)?.score
 }
 
 impl Asker {
@@ -295,11 +339,12 @@ impl Asker {
 }
 
 impl Moved {
-    fn add(&mut self, queries: u64, change_ms: Option<f64>) {
+    fn add(&mut self, queries: u64, change: Option<Change>) {
         self.queries += queries;
         self.askers += 1;
-        if let Some(ms) = change_ms {
+        if let Some(Change { ms, measured }) = change {
             self.estimated += queries;
+            self.measured += if measured { queries } else { 0 };
             self.sum_ms += ms * queries as f64;
         }
     }
@@ -326,7 +371,7 @@ impl Report {
     /// The report as tables for a terminal.
     #[must_use]
     pub fn table(&self) -> String {
-        let mut out = String::new();
+        let mut out = self.known.as_ref().map_or_else(String::new, Grounds::text);
         let _ = writeln!(
             out,
             "asked again  {} queries of {} askers, from {} lines",
@@ -354,6 +399,10 @@ impl Report {
         if let Some(ms) = self.moved.change_ms {
             let _ = write!(out, ", {}", nearer(ms));
         }
+        if self.moved.measured > 0 {
+            let part = 100.0 * self.moved.measured as f64 / self.moved.queries as f64;
+            let _ = write!(out, " ({part:.0} % measured from their own prefixes)");
+        }
         out.push('\n');
         for (head, rows) in [
             ("from → to", &self.by_pop),
@@ -366,6 +415,21 @@ impl Report {
             }
         }
         out
+    }
+}
+
+impl Grounds {
+    fn text(&self) -> String {
+        let (mut lines, then) = (self.old.facts(), self.new.facts());
+        if let Some((what, states)) = then.into_iter().find(|(what, _)| *what == "states")
+            && !lines.contains(&(what, states.clone()))
+        {
+            lines.insert(1, ("then", states));
+        }
+        let lines = lines
+            .iter()
+            .map(|(what, said)| format!("{what:<13}{said}\n"));
+        lines.collect()
     }
 }
 
@@ -406,8 +470,13 @@ mod tests {
     use super::*;
     use crate::Config;
     use crate::config::Pop;
+    use crate::steering::known::{Known, Sources};
 
     fn world(pins: &[(&str, &str)]) -> World {
+        world_of(pins, &Known::nothing())
+    }
+
+    fn world_of(pins: &[(&str, &str)], known: &Known) -> World {
         let pop = |name: &str, last: u8| Pop {
             name: name.to_owned(),
             addresses: vec![IpAddr::from([127, 0, 0, last])],
@@ -424,8 +493,7 @@ mod tests {
             order: vec!["eu".to_owned()],
             ..Config::default()
         };
-        let (zones, map) = crate::offline(&config).unwrap();
-        World::new(&zones, map)
+        World::new(crate::offline(&config, known).unwrap())
     }
 
     fn replayed(old: &World, new: &World, lines: &[&str]) -> Report {
@@ -434,11 +502,12 @@ mod tests {
         replay.report(1)
     }
 
-    const LOG: [&str; 6] = [
+    const LOG: [&str; 7] = [
         r#"{"client":"198.51.100.1","subnet":"192.0.2.0/24","query":"GO.test.","type":"A","pop":"eu","sample":10}"#,
         r#"{"client":"198.51.100.1","subnet":"192.0.2.0/24","query":"go.test.","type":"AAAA","pop":"eu"}"#,
         r#"{"client":"203.0.113.1","query":"go.test.","type":"A","pop":"eu"}"#,
         r#"{"client":"203.0.113.1","query":"ns1.go.test.","type":"A"}"#,
+        r#"{"client":"203.0.113.1","query":"why.go.test.","type":"TXT","pop":"eu"}"#,
         r#"{"client":"203.0.113.1","query":"other.test.","type":"A","pop":"eu","sample":3}"#,
         "no line",
     ];
@@ -447,8 +516,8 @@ mod tests {
     fn who_moves_is_counted_by_queries_and_shown_by_way() {
         let (old, new) = (world(&[]), world(&[("192.0.2.0/24", "us")]));
         let report = replayed(&old, &new, &LOG);
-        assert_eq!((report.lines, report.unreadable), (6, 1));
-        assert_eq!((report.untailored, report.unsteered), (1, 3));
+        assert_eq!((report.lines, report.unreadable), (7, 1));
+        assert_eq!((report.untailored, report.unsteered), (2, 3));
         assert_eq!((report.queries, report.askers), (12, 2));
         assert_eq!((report.moved.queries, report.moved.askers), (11, 1));
         let way = Way {
@@ -467,6 +536,39 @@ mod tests {
         ] {
             assert!(table.contains(text), "no {text:?} in\n{table}");
         }
+    }
+
+    #[test]
+    fn what_a_move_changes_is_by_what_was_measured_even_where_a_pin_decides() {
+        let samples = tempfile::NamedTempFile::new().unwrap();
+        let measured = r#"{"node":"n","samples":[
+            {"prefix":"192.0.2.0/24","pop":"eu","ms":10,"n":1000},
+            {"prefix":"192.0.2.0/24","pop":"us","ms":50,"n":1000}]}"#;
+        std::fs::write(samples.path(), measured.replace('\n', "")).unwrap();
+        let sources = Sources {
+            state: false,
+            samples: Some(samples.path()),
+            homes: false,
+        };
+        let now = std::time::SystemTime::now();
+        let known = Known::read(&Config::default(), sources, now).unwrap();
+        let pin = [("192.0.2.0/24", "us")];
+        let (old, new) = (world_of(&[], &known), world_of(&pin, &known));
+        let report = replayed(&old, &new, &LOG);
+        assert_eq!((report.moved.queries, report.moved.measured), (11, 11));
+        let there = report.moved.change_ms.unwrap();
+        assert!((39.0..=40.0).contains(&there), "{there}");
+        let back = replayed(&new, &old, &LOG).moved.change_ms.unwrap();
+        assert!((there + back).abs() < 0.1, "{there} and {back}");
+        let table = report.table();
+        assert!(
+            table.contains("ms farther on average (100 % measured from their own prefixes)"),
+            "{table}"
+        );
+        assert!(
+            table.contains("samples      2, the newest 0s old (from "),
+            "{table}"
+        );
     }
 
     #[test]

@@ -4,10 +4,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use modcdn_core::admin::{self, Admin, Endpoint};
+use modcdn_core::admin::{self, Admin, Endpoint, Notice};
 use modcdn_core::config::{Config as _, Problem};
 use prometheus::Registry;
 use tokio::net::TcpListener;
@@ -18,30 +18,32 @@ use tokio::time::timeout;
 
 use crate::answer::Answerer;
 use crate::config::Config;
-use crate::cookie::{Jar, SecretError};
+use crate::cookie::SecretError;
+use crate::dnssec;
 use crate::dnssec::file::FileError;
-use crate::dnssec::{self, Signing};
-use crate::dynamic::{Dynamic, StoreError, TxtEndpoint, unix_now};
+use crate::dynamic::{Dynamic, StoreError, TxtEndpoint};
 use crate::explain::ExplainEndpoint;
 use crate::fast::Fast;
 use crate::metrics::Metrics;
-use crate::probe::{Authorities, FirstRound, Probes, TlsError};
-use crate::querylog::QueryLog;
-use crate::rates::Rates;
+use crate::probe::{FirstRound, Probes, TlsError};
 use crate::reload::{Loader, ReloadError, changes};
 use crate::reports::endpoint::{DrainEndpoint, PopsEndpoint, ReportsEndpoint};
 use crate::reports::file::ReportsFile;
-use crate::respond::{Moment, Responder, Settings};
+use crate::snapshot::Snapshot;
 use crate::sockets::{BindError, Bound, bind};
-use crate::steer::{GeoError, Map, compile};
-use crate::steering::{self, Setup, Steering};
-use crate::zone::{Zone, Zones};
+use crate::steer::{GeoError, Map};
+use crate::steering::known::{Account, Known};
+use crate::steering::{self, Steering};
+use crate::zone::Zones;
 use crate::{tcp, udp, zone};
 
+use open::{Before, open, put_in_use, zones};
+
+mod open;
 mod setup;
 
-/// On top of the grace period, for tasks to notice that it is over.
-const STOP_MARGIN: Duration = Duration::from_secs(1);
+#[cfg(test)]
+pub(crate) use setup::of as setup;
 
 /// Why a DNS server can't start.
 #[derive(Debug, thiserror::Error)]
@@ -129,9 +131,10 @@ pub struct Dns {
     admin_address: SocketAddr,
     admin: Arc<Admin>,
     answerer: Arc<Answerer>,
+    steering: Arc<Steering>,
     dynamic: Arc<Dynamic>,
-    /// Of zones that have keys.
-    signing: Option<Arc<Signing>>,
+    /// Of whatever signs.
+    signing: dnssec::Metrics,
     stop: watch::Sender<bool>,
     /// The configuration in use.
     config: Config,
@@ -144,13 +147,6 @@ pub struct Dns {
     reports: JoinSet<()>,
 }
 
-/// What a configuration names, opened.
-struct Opened {
-    authorities: Authorities,
-    access_log: QueryLog,
-    setup: Setup,
-}
-
 impl Dns {
     /// Binds all addresses and starts answering; readiness follows when every PoP was checked.
     ///
@@ -160,30 +156,41 @@ impl Dns {
         config.check().map_err(first)?;
         let registry = Registry::new();
         let metrics = Metrics::new(&registry);
-        let (opened, config) = blocking(move || Ok((open(&config)?, config))).await?;
-        let (dir, of_map) = (config.state.dir.clone(), steering::Metrics::new(&registry));
-        let setup = opened.setup;
+        let signing = dnssec::Metrics::new(&registry);
+        let (of_keys, of_map) = (signing.clone(), steering::Metrics::new(&registry));
+        let (opened, config) =
+            blocking(move || Ok((open(&config, None, of_keys)?, config))).await?;
+        let (setup, dir) = (opened.setup, config.state.dir.clone());
         let steering = blocking(move || Ok(Arc::new(Steering::open(setup, dir, of_map)))).await?;
+        let published = steering.published().clone();
         let bound = bind_all(&config)?;
         let addresses: Vec<_> = bound.iter().map(|bound| bound.address).collect();
-        let signing = dnssec::load(&config.dnssec, dnssec::Metrics::new(&registry))?;
-        let signing = signing.map(Arc::new);
-        let dynamic = Dynamic::start(
-            config.dynamic.clone(),
-            zones(&config, &addresses, signing.as_deref())?,
-            unix_now(),
-        )?;
+        let settings = opened.settings;
+        let zones = zones(&config, &addresses, settings.signing.as_deref())?;
+        let dynamic = Dynamic::open(config.dynamic.clone(), published.clone())?;
         let admin = Admin::with("dns", registry, endpoints(&steering, &dynamic));
         let admin_listener = bind_admin(config.admin).await?;
         let admin_address = admin_listener.local_addr()?;
         let answerer = Arc::new(Answerer {
-            node: config.name.clone(),
-            responder: Responder::new(dynamic.published(), settings(&config, signing.clone())?),
-            steering: steering.clone(),
+            published: published.clone(),
             metrics,
             access_log: ArcSwap::from_pointee(opened.access_log),
             fast: Fast::default(),
         });
+        let (config, dynamic) = blocking(move || {
+            let map = published.load().map.clone();
+            put_in_use(
+                (&config, &dynamic),
+                zones,
+                settings,
+                &map.clone(),
+                |responder| {
+                    published.replace(Snapshot { responder, map });
+                },
+            );
+            Ok((config, dynamic))
+        })
+        .await?;
         let (stop, stopped) = watch::channel(false);
         let (probes, first_round) = Probes::start(&config, &opened.authorities, &steering);
         let mut dns = Self {
@@ -191,29 +198,19 @@ impl Dns {
             admin_address,
             admin,
             answerer,
+            steering,
             dynamic,
+            signing,
             stop,
+            config,
             serving: JoinSet::new(),
             watching: JoinSet::new(),
             probes,
             reports: JoinSet::new(),
-            signing,
-            config,
         };
-        if let Some(signing) = &dns.signing {
-            signing.prepare(
-                &dns.answerer.responder.zones(),
-                &dns.map(),
-                Moment::now().unix,
-            );
-            let (zones, steering) = (dns.dynamic.published(), dns.steering().clone());
-            let keeping = dnssec::keep(signing.clone(), zones, steering);
-            dns.watching.spawn(keeping);
-        }
         dns.serve(bound, &stopped)?;
         dns.watch(admin_listener, first_round);
         dns.read_reports();
-        dns.watching.spawn(dns.dynamic.clone().keep_expiring());
         tracing::info!(addresses = ?dns.addresses, zone = %dns.config.zone, "answering");
         Ok(dns)
     }
@@ -225,7 +222,7 @@ impl Dns {
     /// Why everything stays as it was.
     pub async fn reload(&mut self, again: &Loader<'_>) -> Result<(), ReloadError> {
         let reloaded = self.try_reload(again).await;
-        self.steering().metrics().reloaded(reloaded.is_ok());
+        self.steering.metrics().reloaded(reloaded.is_ok());
         match &reloaded {
             Ok(changed) => tracing::info!(?changed, "configuration reloaded"),
             Err(why) => tracing::error!(%why, "configuration not reloaded, the old one stays"),
@@ -236,19 +233,30 @@ impl Dns {
     async fn try_reload(&mut self, again: &Loader<'_>) -> Result<Vec<String>, ReloadError> {
         let config = again()?;
         let changed = changes(&self.config, &config)?;
-        let zones = zones(&config, &self.addresses, self.signing.as_deref())?;
-        let steering = self.steering().clone();
-        let (opened, map, config) = blocking(move || {
-            let opened = open(&config)?;
+        let (old, addresses) = (self.config.clone(), self.addresses.clone());
+        let (steering, dynamic) = (self.steering.clone(), self.dynamic.clone());
+        let (answerer, metrics) = (self.answerer.clone(), self.signing.clone());
+        let (config, authorities) = blocking(move || {
+            let published = steering.published();
+            let current = published.load_full();
+            let before = Before {
+                config: &old,
+                settings: current.responder.settings(),
+            };
+            let opened = open(&config, Some(&before), metrics)?;
+            let settings = opened.settings;
+            let zones = zones(&config, &addresses, settings.signing.as_deref())?;
             let map = steering.prepare(&opened.setup);
-            Ok((opened, map, config))
+            // From here on nothing can fail.
+            put_in_use((&config, &dynamic), zones, settings, &map, |responder| {
+                let publish = |map| published.replace(Snapshot { responder, map });
+                steering.adopt(opened.setup, &map, publish);
+            });
+            answerer.access_log.store(Arc::new(opened.access_log));
+            Ok((config, opened.authorities))
         })
         .await?;
-        // From here on nothing can fail.
-        self.steering().adopt(opened.setup, &map);
-        self.dynamic.replace(zones, unix_now());
-        self.answerer.access_log.store(Arc::new(opened.access_log));
-        let (probes, _) = Probes::start(&config, &opened.authorities, self.steering());
+        let (probes, _) = Probes::start(&config, &authorities, &self.steering);
         self.probes = probes;
         let before = std::mem::replace(&mut self.config, config).reports;
         if !self.config.reports.reads_as(&before) {
@@ -278,11 +286,7 @@ impl Dns {
     /// The map in use.
     #[must_use]
     pub fn map(&self) -> Arc<Map> {
-        self.steering().snapshot()
-    }
-
-    fn steering(&self) -> &Arc<Steering> {
-        &self.answerer.steering
+        self.steering.snapshot()
     }
 
     /// Stops accepting, answers what has arrived, lets TCP connections end within the grace period.
@@ -291,19 +295,17 @@ impl Dns {
         // Nobody left to be told is fine too.
         let _ = self.stop.send(true);
         let ended = async { while self.serving.join_next().await.is_some() {} };
-        if timeout(*self.config.grace + STOP_MARGIN, ended)
-            .await
-            .is_err()
-        {
+        if timeout(*self.config.grace, ended).await.is_err() {
             tracing::warn!("some connections were cut off at the end of the grace period");
         }
-        let steering = self.steering().clone();
+        self.serving.shutdown().await;
+        let steering = self.steering.clone();
         let _ = tokio::task::spawn_blocking(move || steering.keep_all()).await;
     }
 
     fn serve(&mut self, bound: Vec<Bound>, stopped: &watch::Receiver<bool>) -> io::Result<()> {
         let (config, answerer) = (&self.config, &self.answerer);
-        let limits = tcp::Limits::new(&config.tcp, *config.grace);
+        let clients = Arc::<tcp::Clients>::default();
         for Bound { tcp, udp, .. } in bound {
             for (index, socket) in udp.into_iter().enumerate() {
                 let setup = udp::Setup {
@@ -313,7 +315,7 @@ impl Dns {
                 let serving = udp::start(socket, setup, answerer.clone(), stopped.clone())?;
                 self.serving.spawn(serving);
             }
-            let serving = tcp::serve(tcp, answerer.clone(), limits.clone(), stopped.clone());
+            let serving = tcp::serve(tcp, answerer.clone(), clients.clone(), stopped.clone());
             self.serving.spawn(serving);
         }
         Ok(())
@@ -324,20 +326,27 @@ impl Dns {
             tracing::warn!("no pops are configured: the steered name has no addresses");
         }
         let admin = self.admin.clone();
-        admin
-            .readiness()
-            .set_unready("checking the pops for the first time");
+        let notices = notices(&self.steering);
+        let first = "checking the pops for the first time";
+        admin.readiness().set_unready(match notices() {
+            Some(notice) => format!("{first}\nwarning: {notice}"),
+            None => first.to_owned(),
+        });
+        admin.set_notice(notices);
         self.watching.spawn(async move {
             first_round.over().await;
             admin.readiness().set_ready();
         });
-        let steering = self.steering().clone();
+        let steering = self.steering.clone();
         self.watching.spawn(steering.compile_for_ever());
-        let steering = self.steering().clone();
+        let steering = self.steering.clone();
         self.watching.spawn(steering.tick_for_ever());
-        let steering = self.steering().clone();
-        self.watching
-            .spawn(steering.keep_for_ever(self.config.state.clone()));
+        let steering = self.steering.clone();
+        self.watching.spawn(steering.keep_for_ever());
+        let published = self.steering.published().clone();
+        let keeping = dnssec::keep(published, self.signing.clone());
+        self.watching.spawn(keeping);
+        self.watching.spawn(self.dynamic.clone().keep_expiring());
         let admin = self.admin.clone();
         self.watching
             .spawn(admin::serve(listener, admin, std::future::pending()));
@@ -349,7 +358,7 @@ impl Dns {
         let reports = &self.config.reports;
         if let Some(path) = &reports.file {
             let file = ReportsFile::new(path, reports.file_size.as_u64());
-            let reading = file.watch(self.answerer.steering.clone(), *reports.look);
+            let reading = file.watch(self.steering.clone(), *reports.look);
             self.reports.spawn(reading);
         }
     }
@@ -363,27 +372,32 @@ async fn blocking<T: Send + 'static>(
     done.map_err(io::Error::other)?
 }
 
-/// Opens the files that a configuration names. Blocks.
-fn open(config: &Config) -> Result<Opened, Error> {
-    Ok(Opened {
-        authorities: Authorities::load(config)?,
-        access_log: open_access_log(config)?,
-        setup: setup::of(config)?,
-    })
+/// What a configuration comes to without a server that runs.
+pub struct Offline {
+    /// Its zones.
+    pub zones: Zones,
+    /// Its map. It has no version: nobody published it.
+    pub map: Map,
+    /// What the map was made of besides the configuration.
+    pub account: Account,
 }
 
-/// What a configuration comes to without a server: its zones, and the map with every PoP up and
-/// nothing measured. Reads the files that it names.
+/// Makes what a server of this configuration would make, knowing what is `known`. Reads the files that
+/// the configuration names.
 ///
 /// # Errors
 /// If the configuration makes no sense or a file can't be used.
-pub fn offline(config: &Config) -> Result<(Zones, Map), Error> {
+pub fn offline(config: &Config, known: &Known) -> Result<Offline, Error> {
     config.check().map_err(first)?;
     let bound: Vec<_> = config.listen.iter().map(SocketAddr::ip).collect();
     let zones = zone::build::zones(config, &bound).map_err(Error::Config)?;
     let setup = setup::of(config)?;
-    let (map, _) = compile(&setup.inputs, None, &setup.constants, Instant::now());
-    Ok((Zones::new(zones), map))
+    let map = known.map(&setup, Instant::now());
+    Ok(Offline {
+        zones: Zones::new(zones),
+        account: known.account(map.states()),
+        map: map.numbered(0),
+    })
 }
 
 fn first(problems: Vec<Problem>) -> Error {
@@ -397,8 +411,17 @@ fn endpoints(steering: &Arc<Steering>, dynamic: &Arc<Dynamic>) -> Vec<Box<dyn En
         Box::new(DrainEndpoint(steering.clone())),
         Box::new(PopsEndpoint(steering.clone())),
         Box::new(TxtEndpoint::new(dynamic.clone())),
-        Box::new(ExplainEndpoint::new(steering, dynamic.published())),
+        Box::new(ExplainEndpoint::new(steering.published().clone())),
     ]
+}
+
+fn notices(steering: &Arc<Steering>) -> Notice {
+    let steering = steering.clone();
+    Box::new(move || {
+        let notices = steering.notices(Instant::now());
+        let texts: Vec<_> = notices.iter().map(ToString::to_string).collect();
+        (!texts.is_empty()).then(|| texts.join("\nwarning: "))
+    })
 }
 
 fn bind_all(config: &Config) -> Result<Vec<Bound>, BindError> {
@@ -419,41 +442,4 @@ async fn bind_admin(address: SocketAddr) -> Result<TcpListener, Error> {
     TcpListener::bind(address)
         .await
         .map_err(|error| Error::Admin { address, error })
-}
-
-fn open_access_log(config: &Config) -> Result<QueryLog, Error> {
-    QueryLog::open(&config.access_log, config.access_log_sample).map_err(|error| Error::AccessLog {
-        target: config.access_log.to_string(),
-        error,
-    })
-}
-
-fn zones(
-    config: &Config,
-    bound: &[SocketAddr],
-    signing: Option<&Signing>,
-) -> Result<Vec<Zone>, Error> {
-    let bound: Vec<_> = bound.iter().map(SocketAddr::ip).collect();
-    let mut zones = zone::build::zones(config, &bound).map_err(Error::Config)?;
-    if let Some(signing) = signing {
-        dnssec::publish(&mut zones, signing);
-    }
-    Ok(zones)
-}
-
-fn settings(config: &Config, signing: Option<Arc<Signing>>) -> Result<Settings, Error> {
-    let cookies = match (&config.cookies.enabled, &config.cookies.secret_file) {
-        (false, _) => None,
-        (true, Some(path)) => Some(Jar::open(path)?),
-        (true, None) => Some(Jar::random()?),
-    };
-    let limits = config.rates.is_on().then(|| config.rates.clone());
-    Ok(Settings {
-        payload: config.udp.payload,
-        identity: Some(config.name.clone()),
-        idle: *config.tcp.idle,
-        cookies,
-        rates: limits.map(|limits| Rates::new(limits, Instant::now())),
-        signing,
-    })
 }

@@ -429,6 +429,12 @@ impl Map {
         &self.inputs.pops
     }
 
+    /// Every PoP's name, with the state that the map takes it to have.
+    pub fn states(&self) -> impl Iterator<Item = (&str, State)> {
+        let pops = self.inputs.pops.iter().enumerate();
+        pops.map(|(index, pop)| (pop.name.as_str(), self.inputs.state(index)))
+    }
+
     /// Whether a PoP may be chosen: it is neither down nor draining.
     #[must_use]
     pub fn is_healthy(&self, pop: usize) -> bool {
@@ -505,7 +511,9 @@ impl Map {
         if index < self.views.len() { index } else { 0 }
     }
 
-    fn view(&self, view: ViewId) -> &[usize] {
+    /// The PoPs among which a view chooses: indices into [`Map::pops`].
+    #[must_use]
+    pub fn view(&self, view: ViewId) -> &[usize] {
         &self.inputs.views[self.view_index(view)]
     }
 

@@ -10,7 +10,9 @@
 
 mod desk;
 mod keeper;
+pub mod known;
 mod metrics;
+mod notice;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -18,7 +20,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use arc_swap::{ArcSwap, Guard};
 use modcdn_core::digest::Sha256;
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -28,11 +29,14 @@ use crate::durable::Folder;
 use crate::health::{Change, Damping, Rule, State};
 use crate::probe::{Observe, Outcome};
 use crate::reports::{Refused, Report, Rules, Taken};
+use crate::respond::Moment;
+use crate::snapshot::Published;
 use crate::steer::{Constants, Inputs, Map, Samples, compile, resume};
 
 use desk::Desk;
 use keeper::KeptPop;
 pub use metrics::Metrics;
+pub use notice::Notice;
 
 /// Time between two looks at what grows old.
 const TICK: Duration = Duration::from_secs(1);
@@ -58,6 +62,12 @@ pub struct Setup {
     pub draining: BTreeSet<String>,
     /// Geo databases by name, and when their files were last changed.
     pub databases: Vec<(&'static str, SystemTime)>,
+    /// Time between two writes of samples.
+    pub interval: Duration,
+    /// Time between two writes of where clients belong.
+    pub homes_interval: Duration,
+    /// From this age of the map on there is something wrong.
+    pub map_age: Duration,
 }
 
 /// No PoP of that name is configured.
@@ -78,6 +88,9 @@ pub struct PopView {
     load: Option<f64>,
     peers_up: usize,
     peers_down: usize,
+    /// Whether its state is what was kept of the process before.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    kept: bool,
     addresses: Vec<IpAddr>,
 }
 
@@ -89,9 +102,9 @@ struct Learnt {
     kept: bool,
 }
 
-/// A handle to the map in use.
+/// Who makes the map in use.
 pub struct Steering {
-    map: ArcSwap<Map>,
+    published: Arc<Published>,
     desk: Mutex<Desk>,
     /// What was measured; the desk's lock is never asked for while this one is held.
     learnt: Mutex<Learnt>,
@@ -130,7 +143,7 @@ impl Steering {
             metrics.set_state(&pop.name, verdict);
         }
         Self {
-            map: ArcSwap::from_pointee(map),
+            published: Arc::new(Published::new(Arc::new(map))),
             desk: Mutex::new(desk),
             learnt: Mutex::new(learnt),
             work: Notify::new(),
@@ -142,16 +155,16 @@ impl Steering {
         }
     }
 
-    /// The map now, for the length of one answer.
+    /// What is in use, the map among it.
     #[must_use]
-    pub fn current(&self) -> Guard<Arc<Map>> {
-        self.map.load()
+    pub fn published(&self) -> &Arc<Published> {
+        &self.published
     }
 
     /// The map now, to keep.
     #[must_use]
     pub fn snapshot(&self) -> Arc<Map> {
-        self.map.load_full()
+        self.published.load().map.clone()
     }
 
     /// Takes a report in.
@@ -233,7 +246,7 @@ impl Steering {
 
     /// Puts the map in use as it is for the states and addresses now.
     fn republish(&self, desk: &mut Desk) -> u64 {
-        let map = self.map.load().restated(&desk.inputs);
+        let map = self.published.load().map.restated(&desk.inputs);
         self.publish(desk, map)
     }
 
@@ -247,10 +260,15 @@ impl Steering {
         }
     }
 
-    /// Puts a map in use. The desk's lock is held, so versions only rise.
+    /// Puts a map in use.
     fn publish(&self, desk: &mut Desk, map: Map) -> u64 {
+        self.publish_by(desk, map, |map| self.published.set_map(map))
+    }
+
+    /// Has a map put in use. The desk's lock is held, so versions only rise.
+    fn publish_by(&self, desk: &mut Desk, map: Map, publish: impl FnOnce(Arc<Map>)) -> u64 {
         let version = desk.versions.take();
-        self.map.store(Arc::new(map.numbered(version)));
+        publish(Arc::new(map.numbered(version)));
         desk.published = Instant::now();
         self.metrics.published(version);
         version
@@ -285,6 +303,7 @@ impl Steering {
         let (map, changes) = compile(&inputs, Some(&before), &constants, began);
         drop(inputs);
         self.metrics.compiled(began.elapsed());
+        self.foresee(&map);
         let mut desk = self.desk.lock();
         if desk.epoch != epoch {
             // Reloaded in the meantime, with a map of its own.
@@ -295,6 +314,16 @@ impl Steering {
         let version = self.publish(&mut desk, map);
         drop(desk);
         tracing::debug!(map = version, ?changes, "map compiled");
+    }
+
+    /// Has all that a map may answer signed before it is in use, beside what is answered until then. Who
+    /// waits for a map that was compiled waits for some milliseconds more.
+    fn foresee(&self, next: &Map) {
+        let now = self.published.load_full();
+        if let Some(signing) = &now.responder.settings().signing {
+            let zones = now.responder.zones();
+            signing.prepare(zones, &[&now.map, next], Moment::now().unix);
+        }
     }
 
     /// Takes in what was measured since the last time.
@@ -354,13 +383,13 @@ impl Steering {
     }
 
     /// Takes another configuration up, with the map that was made for it; what is known of PoPs that
-    /// stay is kept.
-    pub(crate) fn adopt(&self, setup: Setup, map: &Map) {
+    /// stay is kept. `publish` puts it in use, with all else that goes with it.
+    pub(crate) fn adopt(&self, setup: Setup, map: &Map, publish: impl FnOnce(Arc<Map>)) {
         let now = Instant::now();
         let mut desk = self.desk.lock();
         desk.adopt(setup, now);
         let map = map.restated(&desk.inputs);
-        self.publish(&mut desk, map);
+        self.publish_by(&mut desk, map, publish);
         self.metrics.forget();
         for (pop, verdict) in desk.inputs.pops.iter().zip(desk.board.verdicts()) {
             self.metrics.set_state(&pop.name, verdict);

@@ -16,14 +16,14 @@ use std::time::Duration;
 
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::answer::{Answerer, Worker};
 use crate::config::Tcp;
 use crate::respond::Transport;
-use clients::Clients;
+pub(crate) use clients::Clients;
 
 /// A message's length stands before it in as many bytes.
 const LENGTH: usize = 2;
@@ -45,26 +45,6 @@ const PROGRESS_BYTES: usize = 16 * 1024;
 
 /// After an accept error (out of descriptors), so that the loop doesn't spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
-
-/// What all connections of a server share.
-#[derive(Clone)]
-pub(crate) struct Limits {
-    places: Arc<Semaphore>,
-    clients: Arc<Clients>,
-    tcp: Tcp,
-    grace: Duration,
-}
-
-impl Limits {
-    pub(crate) fn new(tcp: &Tcp, grace: Duration) -> Self {
-        Self {
-            places: Arc::new(Semaphore::new(tcp.connections)),
-            clients: Arc::new(Clients::new(tcp.per_client)),
-            tcp: tcp.clone(),
-            grace,
-        }
-    }
-}
 
 /// Why a connection isn't taken, or is cut off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -89,11 +69,24 @@ pub(crate) enum Cut {
     NotAQuery,
 }
 
-/// Accepts until told to stop, then lets open connections end within the grace period.
+impl Cut {
+    /// All of them.
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Connections,
+        Self::PerClient,
+        Self::NotRead,
+        Self::Stalled,
+        Self::TooLong,
+        Self::NotAQuery,
+    ];
+}
+
+/// Accepts until told to stop, then waits for open connections to end; dropped, it ends them. Limits
+/// are those of the snapshot in use.
 pub(crate) async fn serve(
     listener: TcpListener,
     answerer: Arc<Answerer>,
-    limits: Limits,
+    clients: Arc<Clients>,
     mut stop: watch::Receiver<bool>,
 ) {
     let mut connections = JoinSet::new();
@@ -104,12 +97,11 @@ pub(crate) async fn serve(
         };
         while connections.try_join_next().is_some() {}
         match accepted {
-            Ok((stream, peer)) => match places(&limits, peer.ip()) {
-                Ok(places) => {
+            Ok((stream, peer)) => match clients.enter(peer.ip(), &answerer.tcp()) {
+                Ok(place) => {
                     let connection = Connection {
                         stream,
                         peer: peer.ip(),
-                        limits: limits.tcp.clone(),
                         stop: stop.clone(),
                         inbox: Vec::new(),
                         outbox: Vec::new(),
@@ -119,7 +111,7 @@ pub(crate) async fn serve(
                     let answerer = answerer.clone();
                     connections.spawn(async move {
                         connection.counted(&answerer).await;
-                        drop(places);
+                        drop(place);
                     });
                 }
                 Err(cut) => answerer.metrics().tcp_cut(&cut.to_string()),
@@ -131,24 +123,12 @@ pub(crate) async fn serve(
         }
     }
     drop(listener);
-    let _ = timeout(limits.grace, async {
-        while connections.join_next().await.is_some() {}
-    })
-    .await;
-}
-
-/// A connection's places, among all and among those of its client, until they are dropped.
-fn places(limits: &Limits, peer: IpAddr) -> Result<impl Send + 'static, Cut> {
-    let all = limits.places.clone().try_acquire_owned();
-    let all = all.map_err(|_| Cut::Connections)?;
-    let own = limits.clients.enter(peer).ok_or(Cut::PerClient)?;
-    Ok((all, own))
+    while connections.join_next().await.is_some() {}
 }
 
 struct Connection {
     stream: TcpStream,
     peer: IpAddr,
-    limits: Tcp,
     stop: watch::Receiver<bool>,
     /// Queries that aren't answered, the last perhaps not whole.
     inbox: Vec<u8>,
@@ -203,14 +183,14 @@ impl Connection {
     async fn talk(mut self, answerer: &Answerer) -> io::Result<()> {
         let _ = self.stream.set_nodelay(true);
         let mut worker = Worker::new(answerer, Transport::Tcp);
-        let mut patience = Patience::Idle(Instant::now() + *self.limits.idle);
+        let mut patience = Patience::Idle(Instant::now() + *answerer.tcp().idle);
         let mut written = 0;
         loop {
             let queries = self.answer(&mut worker)?;
             if self.outbox.is_empty() && self.ended {
                 return self.stream.shutdown().await;
             }
-            patience = self.patience(patience, Done { queries, written });
+            patience = self.patience(patience, Done { queries, written }, answerer.tcp());
             match self.exchange(patience).await? {
                 Some(bytes) => written = bytes,
                 None => return self.stream.shutdown().await,
@@ -241,23 +221,23 @@ impl Connection {
         Ok(count)
     }
 
-    fn patience(&self, before: Patience, done: Done) -> Patience {
+    fn patience(&self, before: Patience, done: Done, limits: Tcp) -> Patience {
         let within = |period: Duration| Instant::now() + period;
         if !self.outbox.is_empty() {
             return match before {
                 Patience::Answers(until, more) if more > done.written => {
                     Patience::Answers(until, more - done.written)
                 }
-                _ => Patience::Answers(within(*self.limits.stall), PROGRESS_BYTES),
+                _ => Patience::Answers(within(*limits.stall), PROGRESS_BYTES),
             };
         }
         match before {
             Patience::Query(until) if !self.inbox.is_empty() && done.queries == 0 => {
                 Patience::Query(until)
             }
-            _ if !self.inbox.is_empty() => Patience::Query(within(*self.limits.stall)),
+            _ if !self.inbox.is_empty() => Patience::Query(within(*limits.stall)),
             Patience::Idle(until) if done.queries == 0 => Patience::Idle(until),
-            _ => Patience::Idle(within(*self.limits.idle)),
+            _ => Patience::Idle(within(*limits.idle)),
         }
     }
 

@@ -73,9 +73,11 @@ pub(crate) fn start(
     thread::Builder::new()
         .name("dns-udp".to_owned())
         .spawn(move || {
-            let _running = running;
             keep_on(setup.core);
             Loop::new(&shared, &answerer, setup.batch).run();
+            // Whoever waits for the end may bind the port again: the socket is closed before.
+            drop(shared);
+            drop(running);
         })?;
     Ok(async move {
         let _ = stop.wait_for(|stop| *stop).await;

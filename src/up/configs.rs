@@ -123,6 +123,7 @@ impl Source<'_> {
             ..Default::default()
         };
         config.checks.interval = HEALTH_INTERVAL;
+        config.state.dir = Some(self.folders.dns_state());
         config.dynamic.file = Some(self.folders.dns_records());
         config.dynamic.token_file = Some(self.folders.purge_token());
         for (region, http) in self.plan.edges() {
@@ -236,6 +237,7 @@ mod tests {
             let dns: modcdn_dns::Config = read(folders, "dns");
             let names: Vec<_> = dns.pops.iter().map(|pop| pop.name.as_str()).collect();
             assert_eq!(names, ["eu", "us", "ap", "jp"]);
+            assert_eq!(dns.state.dir, Some(folders.dns_state()));
             let health = dns.pops[1].health.clone().map(String::from);
             assert_eq!(health.as_deref(), Some("http://127.0.0.12:8080/-/healthz"));
             let pins: Vec<_> = dns

@@ -10,6 +10,8 @@
 //! DATA/ca/                    with --tls: see `ca`
 //! DATA/edge/NAME/             an edge's store
 //! DATA/origin/                the origin's store
+//! DATA/dns/dynamic.json       records of the DNS server that come and go, and its zones' serials
+//! DATA/dns/state/             what it last knew of the PoPs
 //! ```
 //!
 //! Failure rule: everything but `ca/` can be deleted while no `up` runs; it is made again.
@@ -96,6 +98,11 @@ impl Folders {
     /// The records of the DNS server that come and go.
     pub(crate) fn dns_records(&self) -> PathBuf {
         self.data.join("dns").join("dynamic.json")
+    }
+
+    /// What outlives the DNS server.
+    pub(crate) fn dns_state(&self) -> PathBuf {
+        self.data.join("dns").join("state")
     }
 
     fn configs(&self) -> PathBuf {

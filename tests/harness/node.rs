@@ -2,6 +2,7 @@
 //! timeouts, an origin that isn't one.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -244,6 +245,24 @@ impl Node {
     /// `ADDRESS:PORT` of its admin listener.
     pub fn admin(&self) -> &str {
         &self.admin
+    }
+
+    /// Posts JSON to its admin listener, and hands out the status and the body.
+    pub fn post(&self, path: &str, token: &str, body: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(&self.admin).expect("the admin listener");
+        write!(
+            stream,
+            "POST {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\
+             authorization: Bearer {token}\r\ncontent-length: {}\r\n\r\n{body}",
+            self.role,
+            body.len()
+        )
+        .expect("a request");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("an answer");
+        let status = text.split(' ').nth(1).and_then(|code| code.parse().ok());
+        let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        (status.expect("a status"), body.to_owned())
     }
 
     /// Its access log.

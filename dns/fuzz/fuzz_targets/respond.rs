@@ -1,7 +1,8 @@
 //! Any bytes to an answer: no panic, never longer than the asker takes, always decodable, and the
 //! same by the short way as by the long one.
 //!
-//! `cargo +nightly fuzz run respond corpus/respond seeds/respond` in the folder `dns/fuzz`.
+//! `mkdir -p corpus/respond && cargo +nightly fuzz run respond corpus/respond seeds/respond` in the
+//! folder `dns/fuzz`.
 
 #![no_main]
 
@@ -14,9 +15,11 @@ use hickory_proto::rr::Name;
 use hickory_proto::serialize::binary::DecodeError;
 use libfuzzer_sys::fuzz_target;
 use modcdn_dns::cookie::Jar;
-use modcdn_dns::fast::{Fast, Ground};
+use modcdn_dns::config::Tcp;
+use modcdn_dns::fast::Fast;
 use modcdn_dns::metrics::Metrics;
-use modcdn_dns::respond::{Ask, Moment, Published, Responder, Settings, Transport};
+use modcdn_dns::respond::{Ask, Moment, Responder, Settings, Transport};
+use modcdn_dns::snapshot::Snapshot;
 use modcdn_dns::steer::{Constants, Inputs, Map, Point, Pop, ViewId, compile};
 use modcdn_dns::zone::{Authority, Https, Nameserver, Ttls, Zone, Zones};
 use prometheus::Registry;
@@ -64,30 +67,21 @@ fn limit(query: &[u8]) -> usize {
 }
 
 struct Server {
-    responder: Responder,
-    zones: Arc<Zones>,
-    map: Arc<Map>,
+    now: Arc<Snapshot>,
     fast: Fast,
     metrics: Metrics,
 }
 
 impl Server {
     fn new() -> Self {
-        let responder = responder();
-        Self {
-            zones: responder.zones(),
-            responder,
+        let now = Snapshot {
+            responder: responder(),
             map: Arc::new(map()),
+        };
+        Self {
+            now: Arc::new(now),
             fast: Fast::default(),
             metrics: Metrics::new(&Registry::new()),
-        }
-    }
-
-    fn ground(&self) -> Ground<'_> {
-        Ground {
-            responder: &self.responder,
-            zones: &self.zones,
-            map: &self.map,
         }
     }
 
@@ -96,17 +90,17 @@ impl Server {
         let mut out = vec![7; 9];
         let table = self.fast.table();
         table
-            .answer(query, ask, self.ground(), &mut out)
+            .answer(query, ask, &self.now, &mut out)
             .map(|_| out)
     }
 
     /// The long way, from which the short one learns.
     fn long(&self, query: &[u8], ask: &Ask) -> Option<Vec<u8>> {
         let mut out = Vec::new();
-        let note = self.responder.respond(query, ask, &self.map, &mut out)?;
+        let note = self.now.respond(query, ask, &mut out)?;
         let answer = (&note, out.as_slice());
         self.fast
-            .learn(query, ask, self.ground(), answer, &self.metrics);
+            .learn(query, ask, &self.now, answer, &self.metrics);
         Some(out)
     }
 }
@@ -141,15 +135,13 @@ fn responder() -> Responder {
         hints: true,
     };
     zone.steer(&name("go.test."), ViewId::default(), Some(https));
-    let zones = Published::default();
-    zones.store(Arc::new(Zones::new(vec![zone])));
     let settings = Settings {
         identity: Some("fuzz".to_owned()),
-        idle: day,
+        tcp: Tcp::default(),
         cookies: Some(Jar::new([7; 16], None)),
         ..Settings::plain(CAP)
     };
-    Responder::new(zones, settings)
+    Responder::new(Arc::new(Zones::new(vec![zone])), settings)
 }
 
 /// More PoPs than fit into a datagram, so that truncation is met too.

@@ -33,6 +33,8 @@ pub const MAX_KEYS: usize = 6;
 pub struct Dnssec {
     /// The zones' keys; a zone without any is unsigned.
     pub keys: Vec<KeyConfig>,
+    /// Zones whose DS records the zone above is asked to remove (RFC 8078 §4), before their keys go.
+    pub delete_ds: Vec<Domain>,
     /// How long a signature counts from when it is made; it is replaced after half of it.
     pub validity: Period,
     /// Signatures made while answering, a second; answers that would need more are SERVFAIL.
@@ -61,6 +63,7 @@ impl Default for Dnssec {
     fn default() -> Self {
         Self {
             keys: Vec::new(),
+            delete_ds: Vec::new(),
             validity: DEFAULT_VALIDITY,
             online_rate: DEFAULT_ONLINE_RATE,
             cache: DEFAULT_CACHE,
@@ -80,6 +83,12 @@ impl Config {
         }
         if dnssec.cache < 2 {
             problem("dnssec.cache", "must be at least 2".to_owned());
+        }
+        for zone in &dnssec.delete_ds {
+            if !dnssec.keys.iter().any(|key| key.zone == *zone) {
+                let message = "has no keys: whoever reads CDS records must find them signed";
+                problem("dnssec.delete_ds", format!("{zone} {message}"));
+            }
         }
         let zones = self.every_zone();
         for (index, key) in dnssec.keys.iter().enumerate() {

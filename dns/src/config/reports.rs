@@ -25,7 +25,7 @@ pub const DEFAULT_REPORTS_FILE_SIZE: ByteSize = ByteSize::mib(256);
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Reports {
-    /// Tokens that may report, and drain, on the admin listener; none: nobody may.
+    /// Tokens that may report, and drain, on the admin listener, and for whom; none: nobody may.
     pub token_file: Option<PathBuf>,
     /// A file of reports, a line of JSON each; none: no file.
     pub file: Option<PathBuf>,

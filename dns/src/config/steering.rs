@@ -57,7 +57,13 @@ pub struct Steering {
     /// The part of its clients, 0 to 1, that a PoP is given, by name; the rest is led elsewhere, as if
     /// it were shed.
     pub weight: BTreeMap<String, f64>,
+    /// From this age of the map on `/readyz` warns: one is made in each window.
+    pub map_age: Period,
 }
+
+/// Ten windows that passed without a map, and no more than that: it doesn't take a change of PoPs to
+/// make one.
+const DEFAULT_MAP_AGE: Period = Period::secs(600);
 
 impl Default for Steering {
     fn default() -> Self {
@@ -84,6 +90,7 @@ impl Default for Steering {
             ttl_most: Period::from(constants.ttl_most),
             bias: BTreeMap::new(),
             weight: BTreeMap::new(),
+            map_age: DEFAULT_MAP_AGE,
         }
     }
 }
@@ -134,6 +141,11 @@ impl Steering {
             (1..=MAX_WINDOWS).contains(&self.windows),
             "windows",
             "must be from 1 to 14",
+        );
+        needs(
+            self.map_age > self.window,
+            "map_age",
+            "must be above window",
         );
         needs(
             self.half_life >= Period::secs(60) && self.half_life <= Period::secs(30 * 86_400),
@@ -244,6 +256,7 @@ mod tests {
         refused("windows", |s| s.windows = 0);
         refused("windows", |s| s.windows = 15);
         refused("window", |s| s.window = Period::secs(0));
+        refused("map_age", |s| s.map_age = s.window);
         refused("half_life", |s| s.half_life = Period::secs(1));
         refused("gain_part", |s| s.gain_part = f64::NAN);
         refused("moves_per_minute", |s| s.moves_per_minute = 1.1);

@@ -258,6 +258,13 @@ impl Key {
     }
 }
 
+/// The data of the CDS and CDNSKEY records that ask the parent zone to forget all keys (RFC 8078 §4).
+pub(super) fn deletion() -> [RData; 2] {
+    let cds = CDS::new(0, None, DigestType::Unknown(0), vec![0]);
+    let cdnskey = CDNSKEY::with_flags(0, None, vec![0]);
+    [DNSSECRData::CDS(cds), DNSSECRData::CDNSKEY(cdnskey)].map(RData::DNSSEC)
+}
+
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Key")

@@ -20,6 +20,7 @@ pub fn load(config: &Dnssec, metrics: Metrics) -> Result<Option<Signing>, FileEr
             None => zones.push(ZoneKeys {
                 zone: zone.clone(),
                 keys: vec![(key, from.state)],
+                delete_ds: config.delete_ds.contains(&from.zone),
             }),
         }
     }

@@ -4,6 +4,7 @@ use modcdn_core::telemetry::register;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use super::Unsigned;
+use crate::metrics::begun;
 
 /// The metrics of one signer.
 #[derive(Clone)]
@@ -36,10 +37,13 @@ impl Metrics {
             ahead: made.with_label_values(&["ahead"]),
             online: made.with_label_values(&["online"]),
             made,
-            unsigned: counters(
-                "modcdn_dns_unsigned_total",
-                "RRsets that could not be signed; those asked for were answered SERVFAIL",
-                "reason",
+            unsigned: begun(
+                counters(
+                    "modcdn_dns_unsigned_total",
+                    "RRsets that could not be signed; those asked for were answered SERVFAIL",
+                    "reason",
+                ),
+                &[Unsigned::Rate, Unsigned::Failed].map(Unsigned::name),
             ),
             kept: register(
                 registry,

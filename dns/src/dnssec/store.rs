@@ -43,7 +43,7 @@ struct Online {
 /// All signatures of a server.
 pub(super) struct Store {
     ahead: ArcSwap<HashMap<Canonical, Signed>>,
-    online: Mutex<Online>,
+    online: Arc<Mutex<Online>>,
     /// Entries of both halves together.
     capacity: usize,
     /// Signatures made while answering, a second.
@@ -56,10 +56,20 @@ impl Store {
     pub(super) fn new(capacity: usize, rate: u32, renewal: u32) -> Self {
         Self {
             ahead: ArcSwap::default(),
-            online: Mutex::default(),
+            online: Arc::default(),
             capacity,
             rate,
             renewal: i32::try_from(renewal).unwrap_or(i32::MAX),
+        }
+    }
+
+    /// The same with what another one knows: signatures made ahead as they are now, and those made
+    /// while answering together with it.
+    pub(super) fn knowing(self, other: &Self) -> Self {
+        Self {
+            ahead: ArcSwap::new(other.ahead.load_full()),
+            online: other.online.clone(),
+            ..self
         }
     }
 

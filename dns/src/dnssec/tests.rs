@@ -1,7 +1,6 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Instant;
 
-use arc_swap::ArcSwap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hickory_proto::dnssec::Verifier;
@@ -9,6 +8,7 @@ use hickory_proto::dnssec::rdata::{DNSKEY, DNSSECRData, RRSIG};
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::rdata::{MX, NS, SOA, TXT};
 use hickory_proto::rr::{DNSClass, RecordData};
+use hickory_proto::serialize::binary::BinEncodable;
 use modcdn_core::config::parse;
 use prometheus::Registry;
 use proptest::prelude::*;
@@ -46,7 +46,12 @@ fn terms() -> Terms {
 fn signing_with(keys: Vec<(Key, State)>, terms: Terms) -> Signing {
     let zone = name("go.test.");
     let metrics = Metrics::new(&Registry::new());
-    Signing::new(vec![ZoneKeys { zone, keys }], terms, metrics)
+    let keys = ZoneKeys {
+        zone,
+        keys,
+        delete_ds: false,
+    };
+    Signing::new(vec![keys], terms, metrics)
 }
 
 fn signing() -> Signing {
@@ -261,6 +266,7 @@ records:
 pops:
   - {name: eu, addresses: [127.0.0.11, '::11'], latitude: 0, longitude: 8}
   - {name: us, addresses: [127.0.0.12], latitude: 0, longitude: -77}
+  - {name: ap, addresses: [127.0.0.13, '::13'], latitude: 0, longitude: 140}
 ";
 
 fn zones(config: &Config, signing: &Signing) -> Zones {
@@ -298,11 +304,12 @@ fn nothing_that_can_be_known_is_signed_while_answering() {
     let keys = vec![(key(Algorithm::EcdsaP256, Role::Csk), State::Active)];
     let signing = Arc::new(signing_with(keys, terms()));
     let zones = Arc::new(zones(&config, &signing));
-    signing.prepare(&zones, &map(&config, vec![], vec![0]), NOW);
+    let now = map(&config, vec![], vec![0]);
+    signing.prepare(&zones, &[&now], NOW);
     let (ahead, online) = signing.metrics.made();
     assert!(ahead > 20 && online == 0);
     let responder = Responder::new(
-        Arc::new(ArcSwap::new(zones.clone())),
+        zones.clone(),
         Settings {
             signing: Some(signing.clone()),
             ..Settings::plain(1232)
@@ -327,13 +334,12 @@ fn nothing_that_can_be_known_is_signed_while_answering() {
         assert_eq!(note.unwrap().code, ResponseCode::NoError);
         Message::from_vec(&out).unwrap()
     };
-    // The map that was prepared for, and those that the loss of a PoP makes.
-    for (states, order) in [
-        (vec![], vec![0]),
-        (vec![Health::Down, Health::Up], vec![0]),
-        (vec![Health::Up, Health::Down], vec![1]),
-    ] {
-        let map = map(&config, states, order);
+    // The map that was prepared for, and those that the loss of a PoP makes: at once, and compiled.
+    use Health::{Down, Up};
+    let lost = [[Down, Up, Up], [Up, Down, Up], [Up, Up, Down]];
+    let compiled = lost.map(|states| map(&config, states.to_vec(), vec![0, 1]));
+    let next: Vec<Map> = now.after_one_change().chain(compiled).collect();
+    for map in std::iter::once(&now).chain(&next) {
         for (name, _) in zones.all()[0].nodes() {
             for kind in 1..300 {
                 let kind = RecordType::from(kind);
@@ -342,7 +348,7 @@ fn nothing_that_can_be_known_is_signed_while_answering() {
                 if texts || refused.contains(&kind) || matches!(u16::from(kind), 128 | 249..=254) {
                     continue;
                 }
-                let answer = ask(name, kind, &map);
+                let answer = ask(name, kind, map);
                 let signed = [&answer.answers, &answer.authorities];
                 let signed = signed
                     .into_iter()
@@ -353,11 +359,15 @@ fn nothing_that_can_be_known_is_signed_while_answering() {
             }
         }
     }
-    ask(
-        &name("nothing.go.test."),
-        RecordType::A,
-        &map(&config, vec![], vec![0]),
-    );
+    // And from each of these, those that the return of the PoP makes.
+    for fallen in &next[..3] {
+        signing.prepare(&zones, &[fallen], NOW);
+        let (ahead, _) = signing.metrics.made();
+        ask(&name("all.go.test."), RecordType::A, &now);
+        assert_eq!(signing.metrics.made(), (ahead, 0));
+    }
+    let (ahead, _) = signing.metrics.made();
+    ask(&name("nothing.go.test."), RecordType::A, &now);
     assert_eq!(signing.metrics.made(), (ahead, 1));
 }
 
@@ -366,11 +376,11 @@ fn what_was_signed_ahead_is_renewed_in_time() {
     let config = parse::<Config>("dns.yaml", CONFIG).unwrap();
     let signing = signing();
     let (zones, map) = (zones(&config, &signing), map(&config, vec![], vec![0]));
-    signing.prepare(&zones, &map, NOW);
+    signing.prepare(&zones, &[&map], NOW);
     let made = signing.metrics.made().0;
-    signing.prepare(&zones, &map, NOW + DAY);
+    signing.prepare(&zones, &[&map], NOW + DAY);
     assert_eq!(signing.metrics.made(), (made, 0), "kept");
-    signing.prepare(&zones, &map, NOW + 2 * DAY);
+    signing.prepare(&zones, &[&map], NOW + 2 * DAY);
     assert_eq!(signing.metrics.made(), (2 * made, 0));
     let mut content = positive(vec![soa()]);
     content.answers = vec![zones.all()[0].soa(&name("go.test."), false)];
@@ -404,6 +414,8 @@ fn what_is_signed_while_answering_is_bounded_in_its_rate() {
     let refused = ask(3, NOW);
     assert_eq!(refused.code, ResponseCode::ServFail);
     assert!(refused.answers.is_empty() && !refused.authoritative);
+    let told = refused.extended.unwrap();
+    assert_eq!((told.code(), told.text()), (0, "signing: rate"));
     assert_eq!(ask(1, NOW).code, ResponseCode::NoError, "kept");
     assert_eq!(ask(3, NOW + 1).code, ResponseCode::NoError);
     // With the rate used up, an aging signature is better than none.
@@ -567,4 +579,24 @@ proptest! {
         let rrsig = rrsigs(&content.answers)[0];
         prop_assert!(verifies(&dnskeys(&signing)[0], rrsig, &records));
     }
+}
+
+#[test]
+fn a_zone_that_is_to_be_unsigned_asks_its_parent_first_and_signs_on() {
+    let zone = name("go.test.");
+    let keys = ZoneKeys {
+        zone: zone.clone(),
+        keys: vec![(key(Algorithm::EcdsaP256, Role::Csk), State::Active)],
+        delete_ds: true,
+    };
+    let signing = Signing::new(vec![keys], terms(), Metrics::new(&Registry::new()));
+    assert!(signing.ds(&zone).is_empty());
+    let published = signing.published(&zone);
+    assert_eq!(published.len(), 3, "{published:?}");
+    let bytes = |at: usize| published[at].to_bytes().unwrap();
+    // RFC 8078 §4: "CDS 0 0 0 0" and "CDNSKEY 0 3 0 0", each with one byte of zero.
+    assert_eq!((bytes(1), bytes(2)), (vec![0; 5], vec![0, 0, 3, 0, 0]));
+    let mut content = positive(vec![address("go.test.", 20, 1)]);
+    signing.attach(&mut content, &question("go.test.", RecordType::A), DO, NOW);
+    assert_eq!(rrsigs(&content.answers).len(), 1);
 }

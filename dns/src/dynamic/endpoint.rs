@@ -111,9 +111,10 @@ impl Endpoint for TxtEndpoint {
 }
 
 fn change(dynamic: &Dynamic, request: &Request<Bytes>) -> Result<Changed, Refused> {
-    let file = dynamic.config.token_file.as_deref();
+    let file = dynamic.token_file();
     let field = request.headers().get(AUTHORIZATION);
-    let who = bearer::admit(file, field.map(HeaderValue::as_bytes)).map_err(Refused::Denied)?;
+    let who = bearer::admit(file.as_deref(), field.map(HeaderValue::as_bytes))
+        .map_err(Refused::Denied)?;
     let change: Change = serde_json::from_slice(request.body())
         .map_err(|error| Refused::Wrong(error.to_string()))?;
     let name: &Name = match &change {

@@ -12,16 +12,17 @@ mod store;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_proto::rr::rdata::TXT;
 use hickory_proto::rr::{Name, RData, RecordType};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use crate::config;
-use crate::respond::Published;
+use crate::snapshot::Published;
 use crate::zone::{Found, Role, Zone, Zones, next_serial};
 
 pub use endpoint::{Change, Changed, TXT_PATH, TxtEndpoint};
@@ -82,60 +83,69 @@ impl No {
 
 /// The records, and the zones that are made of them.
 pub struct Dynamic {
-    config: config::Dynamic,
-    published: Published,
+    file: Option<PathBuf>,
+    published: Arc<Published>,
     /// Held while a change is written and published, so that serials only rise.
     state: Mutex<State>,
     changed: Notify,
 }
 
 struct State {
+    config: config::Dynamic,
     /// The zones as configured.
     base: Vec<Zone>,
     kept: Kept,
 }
 
+/// Other zones, made and not yet in use; until they are, nothing else changes.
+pub struct Staged<'a> {
+    dynamic: &'a Dynamic,
+    state: MutexGuard<'a, State>,
+    next: State,
+    zones: Arc<Zones>,
+}
+
 impl Dynamic {
-    /// Takes what was kept, and publishes the zones with it.
+    /// Takes what was kept. There are no zones until some are [staged](Self::stage).
     ///
     /// # Errors
     /// The file can't be read or holds something else. That it can't be written is only logged:
     /// answers matter more than serials.
-    pub fn start(
+    pub fn open(
         config: config::Dynamic,
-        base: Vec<Zone>,
-        now: u64,
+        published: Arc<Published>,
     ) -> Result<Arc<Self>, StoreError> {
         let kept = match &config.file {
             Some(path) => store::load(path)?,
             None => Kept::default(),
         };
-        let dynamic = Self {
-            config,
-            published: Published::default(),
+        Ok(Arc::new(Self {
+            file: config.file.clone(),
+            published,
             state: Mutex::new(State {
+                config,
                 base: Vec::new(),
                 kept,
             }),
             changed: Notify::new(),
-        };
-        dynamic.replace(base, now);
-        Ok(Arc::new(dynamic))
+        }))
     }
 
-    /// The zones in use, for the responder.
-    #[must_use]
-    pub fn published(&self) -> Published {
-        self.published.clone()
+    /// A file with the tokens of those who may change records.
+    pub(crate) fn token_file(&self) -> Option<PathBuf> {
+        self.state.lock().config.token_file.clone()
     }
 
-    /// Replaces the zones as configured.
-    pub fn replace(&self, base: Vec<Zone>, now: u64) {
-        let mut state = self.state.lock();
-        state.base = base;
-        let kept = state.kept.clone();
-        if let Err(error) = self.commit(&mut state, kept, now) {
-            tracing::error!(%error, "the zones' serials can't be kept");
+    /// Makes the zones of another configuration, with the records that are set; its file is that of
+    /// [`Self::open`] all the same.
+    pub fn stage(&self, config: config::Dynamic, base: Vec<Zone>, now: u64) -> Staged<'_> {
+        let state = self.state.lock();
+        let (kept, zones) = make(&config, &base, state.kept.clone(), now);
+        Staged {
+            dynamic: self,
+            zones: Arc::new(zones),
+            next: State { config, base, kept },
+            state,
         }
     }
 
@@ -151,7 +161,8 @@ impl Dynamic {
         lifetime: Option<Duration>,
         now: u64,
     ) -> Result<u64, No> {
-        let most = *self.config.lifetime;
+        let mut state = self.state.lock();
+        let most = *state.config.lifetime;
         let lifetime = lifetime.unwrap_or(most);
         if lifetime.as_secs() == 0 || lifetime > most {
             return Err(No::Lifetime(most));
@@ -159,15 +170,14 @@ impl Dynamic {
         if !(1..=MAX_VALUE).contains(&value.len()) {
             return Err(No::Value);
         }
-        self.may(name)?;
-        let mut state = self.state.lock();
+        self.may(&state.config, name)?;
         let mut kept = state.kept.clone();
         kept.txt.retain(|other| other.ends > now);
         let key = name.to_lowercase().to_ascii();
         kept.txt
             .retain(|other| other.name != key || other.value != value);
-        if kept.txt.len() >= self.config.values {
-            return Err(No::Full(self.config.values));
+        if kept.txt.len() >= state.config.values {
+            return Err(No::Full(state.config.values));
         }
         let ends = now + lifetime.as_secs();
         kept.txt.push(Value {
@@ -184,8 +194,8 @@ impl Dynamic {
     /// # Errors
     /// Why not; nothing has changed then.
     pub fn clear(&self, name: &Name, value: Option<&str>, now: u64) -> Result<usize, No> {
-        self.may(name)?;
         let mut state = self.state.lock();
+        self.may(&state.config, name)?;
         let mut kept = state.kept.clone();
         let before = kept.txt.len();
         let key = name.to_lowercase().to_ascii();
@@ -229,15 +239,15 @@ impl Dynamic {
         }
     }
 
-    fn may(&self, name: &Name) -> Result<(), No> {
-        if self.config.file.is_none() {
+    fn may(&self, config: &config::Dynamic, name: &Name) -> Result<(), No> {
+        if self.file.is_none() {
             return Err(No::Off);
         }
         let label = name.iter().next().unwrap_or_default();
-        if !self.config.any_name && !label.eq_ignore_ascii_case(CHALLENGE_LABEL.as_bytes()) {
+        if !config.any_name && !label.eq_ignore_ascii_case(CHALLENGE_LABEL.as_bytes()) {
             return Err(No::NotAChallenge(name.clone()));
         }
-        match self.published.load().find(name, RecordType::TXT) {
+        match self.published.zones().find(name, RecordType::TXT) {
             Found::Outside => Err(No::Outside(name.clone())),
             Found::Node(_, node) if matches!(node.role(), Role::Why(_)) => {
                 Err(No::Taken(name.clone()))
@@ -247,21 +257,47 @@ impl Dynamic {
     }
 
     /// Writes what is to be kept, then serves it.
-    fn commit(&self, state: &mut State, mut kept: Kept, now: u64) -> io::Result<()> {
-        let zones = with_values(&state.base, &kept.txt, &self.config);
-        let zones = with_serials(zones, &mut kept.zones, now);
-        let written = match &self.config.file {
-            Some(path) if kept != state.kept => store::save(path, &kept),
-            _ => Ok(()),
-        };
-        // At a start and a reload, zones are served whether or not their serials are kept.
-        if written.is_ok() || kept.txt == state.kept.txt {
-            state.kept = kept;
-            self.published.store(Arc::new(Zones::new(zones)));
-            self.changed.notify_one();
-        }
-        written
+    fn commit(&self, state: &mut State, kept: Kept, now: u64) -> io::Result<()> {
+        let (kept, zones) = make(&state.config, &state.base, kept, now);
+        self.keep(&state.kept, &kept)?;
+        state.kept = kept;
+        self.published.set_zones(Arc::new(zones));
+        self.changed.notify_one();
+        Ok(())
     }
+
+    fn keep(&self, before: &Kept, kept: &Kept) -> io::Result<()> {
+        match &self.file {
+            Some(path) if kept != before => store::save(path, kept),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Staged<'_> {
+    /// The zones.
+    #[must_use]
+    pub fn zones(&self) -> &Arc<Zones> {
+        &self.zones
+    }
+
+    /// Keeps their serials, and has the zones put in use by `publish`, whether or not they could be
+    /// kept. Blocks.
+    pub fn commit(mut self, publish: impl FnOnce()) {
+        if let Err(error) = self.dynamic.keep(&self.state.kept, &self.next.kept) {
+            tracing::error!(%error, "the zones' serials can't be kept");
+        }
+        *self.state = self.next;
+        publish();
+        self.dynamic.changed.notify_one();
+    }
+}
+
+/// The zones with the records that are set, and what is to be kept of them.
+fn make(config: &config::Dynamic, base: &[Zone], mut kept: Kept, now: u64) -> (Kept, Zones) {
+    let zones = with_values(base, &kept.txt, config);
+    let zones = with_serials(zones, &mut kept.zones, now);
+    (kept, Zones::new(zones))
 }
 
 fn with_values(base: &[Zone], values: &[Value], config: &config::Dynamic) -> Vec<Zone> {

@@ -47,11 +47,29 @@ fn start(dir: &Path, now: u64) -> Arc<Dynamic> {
         values: 3,
         ..config::Dynamic::default()
     };
-    Dynamic::start(config, vec![zone("go.test."), zone("in.go.test.")], now).unwrap()
+    let zones = vec![zone("go.test."), zone("in.go.test.")];
+    start_with(config, zones, now).unwrap()
+}
+
+fn start_with(
+    config: config::Dynamic,
+    zones: Vec<Zone>,
+    now: u64,
+) -> Result<Arc<Dynamic>, StoreError> {
+    let dynamic = Dynamic::open(config.clone(), Arc::default())?;
+    replace(&dynamic, config, zones, now);
+    Ok(dynamic)
+}
+
+/// Puts other zones in use.
+fn replace(dynamic: &Dynamic, config: config::Dynamic, zones: Vec<Zone>, now: u64) {
+    let staged = dynamic.stage(config, zones, now);
+    let zones = staged.zones().clone();
+    staged.commit(|| dynamic.published.set_zones(zones));
 }
 
 fn values(dynamic: &Dynamic, at: &str) -> Vec<String> {
-    let (zones, name) = (dynamic.published().load_full(), name(at));
+    let (zones, name) = (dynamic.published.zones(), name(at));
     let records = match zones.find(&name, RecordType::TXT) {
         Found::Node(_, node) => node.records(RecordType::TXT, &name),
         _ => vec![],
@@ -63,7 +81,7 @@ fn values(dynamic: &Dynamic, at: &str) -> Vec<String> {
 }
 
 fn serial(dynamic: &Dynamic, origin: &str) -> u32 {
-    let zones = dynamic.published().load_full();
+    let zones = dynamic.published.zones();
     let mut all = zones.all().iter();
     all.find(|zone| *zone.origin() == name(origin))
         .unwrap()
@@ -125,7 +143,8 @@ fn a_restart_keeps_records_and_serials_and_a_change_while_away_raises_them() {
         None,
         RData::TXT(TXT::new(vec!["new".to_owned()])),
     );
-    dynamic.replace(vec![other], NOW - 5000);
+    let config = config::Dynamic::default();
+    replace(&dynamic, config, vec![other], NOW - 5000);
     assert_eq!(serial(&dynamic, "go.test."), before + 1);
     assert_eq!(values(&dynamic, CHALLENGE), ["one"]);
 }
@@ -185,7 +204,7 @@ fn every_no_is_named_and_changes_nothing() {
         (full.name(), values(&dynamic, CHALLENGE).len()),
         ("full", 3)
     );
-    let off = Dynamic::start(config::Dynamic::default(), vec![zone("go.test.")], NOW).unwrap();
+    let off = start_with(config::Dynamic::default(), vec![zone("go.test.")], NOW).unwrap();
     assert_eq!(
         off.set(&name(CHALLENGE), "x", None, NOW)
             .unwrap_err()
@@ -197,7 +216,7 @@ fn every_no_is_named_and_changes_nothing() {
         file: Some(dir.path().join("any.json")),
         ..config::Dynamic::default()
     };
-    let any = Dynamic::start(any, vec![zone("go.test.")], NOW).unwrap();
+    let any = start_with(any, vec![zone("go.test.")], NOW).unwrap();
     any.set(&name("x.go.test."), "x", None, NOW).unwrap();
     assert_eq!(
         any.set(&name("why.go.test."), "x", None, NOW)
@@ -227,10 +246,7 @@ fn a_file_that_holds_something_else_stops_the_start_and_is_named() {
         file: Some(file),
         ..config::Dynamic::default()
     };
-    let error = Dynamic::start(config, vec![], NOW)
-        .err()
-        .unwrap()
-        .to_string();
+    let error = start_with(config, vec![], NOW).err().unwrap().to_string();
     assert!(
         error.contains("dynamic.json") && error.contains("move it away"),
         "{error}"
@@ -281,7 +297,7 @@ async fn only_who_has_a_token_changes_records() {
 
 #[tokio::test]
 async fn without_a_token_file_nobody_may() {
-    let dynamic = Dynamic::start(config::Dynamic::default(), vec![zone("go.test.")], NOW).unwrap();
+    let dynamic = start_with(config::Dynamic::default(), vec![zone("go.test.")], NOW).unwrap();
     let set = r#"{"set":{"name":"_acme-challenge.go.test.","value":"v"}}"#;
     let (status, said) = post(&dynamic, TOKEN, set).await;
     assert_eq!(status, StatusCode::FORBIDDEN, "{said}");

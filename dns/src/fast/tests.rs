@@ -5,8 +5,8 @@ use hickory_proto::rr::Name;
 use proptest::prelude::*;
 
 use super::*;
-use crate::respond::{Moment, Settings, Transport};
-use crate::steer::{Constants, Inputs, Point, Pop, State, compile};
+use crate::respond::{Moment, Responder, Settings, Transport};
+use crate::steer::{Constants, Inputs, Map, Point, Pop, State, compile};
 use crate::zone::{Authority, Https, Nameserver, Ttls, Zone};
 
 const CAP: u16 = 1232;
@@ -43,7 +43,7 @@ fn responder() -> Responder {
     let mut other = Zone::new(name("other.test."), vec![], &authority, ttls);
     other.steer(&name("www.other.test."), ViewId(1), Some(https(false)));
     let zones = Zones::new(vec![go, other]);
-    Responder::new(Arc::new(ArcSwap::from_pointee(zones)), Settings::plain(CAP))
+    Responder::new(Arc::new(zones), Settings::plain(CAP))
 }
 
 /// PoPs with addresses of one family, of both, of none, and with more than fit into a datagram.
@@ -90,47 +90,38 @@ fn map(states: &[State]) -> Arc<Map> {
 }
 
 struct World {
-    responder: Responder,
-    map: Arc<Map>,
-    zones: Arc<Zones>,
+    now: Arc<Snapshot>,
     fast: Fast,
     metrics: Metrics,
 }
 
 impl World {
     fn new(states: &[State]) -> Self {
-        let responder = responder();
-        Self {
-            zones: responder.zones(),
-            responder,
+        let now = Snapshot {
+            responder: responder(),
             map: map(states),
+        };
+        Self {
+            now: Arc::new(now),
             fast: Fast::default(),
             metrics: Metrics::new(&prometheus::Registry::new()),
-        }
-    }
-
-    fn ground(&self) -> Ground<'_> {
-        Ground {
-            responder: &self.responder,
-            zones: &self.zones,
-            map: &self.map,
         }
     }
 
     /// The answer of the long way, learnt from.
     fn long(&self, query: &[u8], ask: &Ask) -> Option<Vec<u8>> {
         let mut out = Vec::new();
-        let note = self.responder.respond(query, ask, &self.map, &mut out)?;
+        let note = self.now.respond(query, ask, &mut out)?;
         let answer = (&note, out.as_slice());
         self.fast
-            .learn(query, ask, self.ground(), answer, &self.metrics);
+            .learn(query, ask, &self.now, answer, &self.metrics);
         Some(out)
     }
 
     fn short(&self, query: &[u8], ask: &Ask) -> Option<(Hit, Vec<u8>)> {
         let mut out = b"left from before".to_vec();
         let table = self.fast.table();
-        let hit = table.answer(query, ask, self.ground(), &mut out)?;
+        let hit = table.answer(query, ask, &self.now, &mut out)?;
         Some((hit, out))
     }
 }
@@ -223,7 +214,10 @@ fn another_map_forgets_what_was_learnt() {
     let asked = query(APEX, 1, Some((1232, &eu)));
     world.long(&asked, &udp).unwrap();
     assert!(world.short(&asked, &udp).is_some());
-    world.map = map(&[State::Down]);
+    world.now = Arc::new(Snapshot {
+        responder: world.now.responder.clone(),
+        map: map(&[State::Down]),
+    });
     assert!(world.short(&asked, &udp).is_none());
     let long = world.long(&asked, &udp).unwrap();
     assert_eq!(world.short(&asked, &udp).unwrap().1, long);

@@ -10,10 +10,10 @@ use http::header::WWW_AUTHENTICATE;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use modcdn_core::admin::{Endpoint, json, text, with_field};
-use modcdn_core::bearer::{self, Denied};
+use modcdn_core::bearer::{self, Denied, Fingerprint};
 use serde::{Deserialize, Serialize};
 
-use super::{Refused, Report};
+use super::{Foreign, Mandate, Refused, Report, Sender};
 use crate::steering::{NoSuchPop, Steering};
 
 /// `POST /reports`: one report a request.
@@ -36,6 +36,8 @@ enum No {
     Unauthorized,
     #[error("{0}")]
     Wrong(String),
+    #[error("{0}")]
+    Foreign(#[from] Foreign),
     #[error("{0}")]
     Refused(#[from] Refused),
     #[error(transparent)]
@@ -62,9 +64,12 @@ struct Drain {
 
 impl ReportsEndpoint {
     async fn take(&self, request: &Request<Bytes>) -> Result<Said, No> {
-        let who = bearer::admit_request(self.0.token_file(), request.headers()).await?;
+        let (who, mandate) = admit(&self.0, request).await?;
         let report = Report::parse(request.body())
             .map_err(|wrong| No::Wrong(format!("not a report: {wrong}")))?;
+        mandate
+            .check(&report)
+            .inspect_err(|_| spoke_for_another(&who))?;
         let sender = report.sender.clone();
         let taken = self.0.report(&report)?;
         tracing::debug!(?sender, token = %who, "report taken");
@@ -80,12 +85,16 @@ impl ReportsEndpoint {
 
 impl DrainEndpoint {
     async fn take(&self, request: &Request<Bytes>) -> Result<Drain, No> {
-        let who = bearer::admit_request(self.0.token_file(), request.headers()).await?;
+        let (who, mandate) = admit(&self.0, request).await?;
         let drain: Drain = serde_json::from_slice(request.body()).map_err(|wrong| {
             No::Wrong(format!(
                 "write {{\"pop\":NAME,\"drain\":true|false}}: {wrong}"
             ))
         })?;
+        let pop = Sender::Pop(drain.pop.clone());
+        mandate
+            .covers(&pop)
+            .inspect_err(|_| spoke_for_another(&who))?;
         self.0.drain(&drain.pop, drain.drain)?;
         tracing::info!(pop = drain.pop, drain = drain.drain, token = %who, "told to drain");
         Ok(drain)
@@ -141,6 +150,20 @@ impl Endpoint for PopsEndpoint {
     }
 }
 
+/// Who asks, and for whom he may speak.
+async fn admit(
+    steering: &Steering,
+    request: &Request<Bytes>,
+) -> Result<(Fingerprint, Mandate), Denied> {
+    let file = steering.token_file();
+    bearer::admit_request_for(file, request.headers(), Mandate::parse).await
+}
+
+/// Whose token it was, beside the reason that is logged of every "no".
+fn spoke_for_another(token: &Fingerprint) {
+    tracing::warn!(%token, "a token was used to speak for somebody else");
+}
+
 impl From<Denied> for No {
     fn from(denied: Denied) -> Self {
         match denied {
@@ -158,6 +181,7 @@ impl No {
             Self::TokenFile(_) => "token-file",
             Self::Unauthorized => "unauthorized",
             Self::Wrong(_) => "wrong",
+            Self::Foreign(_) => "foreign",
             Self::Refused(refused) => refused.name(),
             Self::Unknown(_) => "unknown",
         }
@@ -165,7 +189,7 @@ impl No {
 
     fn status(&self) -> StatusCode {
         match self {
-            Self::Off => StatusCode::FORBIDDEN,
+            Self::Off | Self::Foreign(_) => StatusCode::FORBIDDEN,
             Self::TokenFile(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Wrong(_) | Self::Refused(Refused::Future) => StatusCode::BAD_REQUEST,
@@ -176,7 +200,7 @@ impl No {
 
     fn response(&self, realm: &'static str) -> Response<Full<Bytes>> {
         tracing::warn!(reason = self.name(), why = %self, "{realm} refused");
-        let response = text(self.status(), format!("{self}\n"));
+        let response = text(self.status(), format!("{}: {self}\n", self.name()));
         match self {
             Self::Unauthorized => with_field(
                 response,

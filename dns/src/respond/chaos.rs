@@ -4,7 +4,7 @@ use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::rdata::TXT;
 use hickory_proto::rr::{DNSClass, RData, Record, RecordType};
 
-use super::content::Content;
+use super::content::{Content, ExtendedError};
 use crate::query::Question;
 use crate::steer::Map;
 
@@ -24,6 +24,6 @@ pub(super) fn answer(question: &Question, identity: Option<&str>, map: &Map) -> 
                 ..Content::error(ResponseCode::NoError)
             }
         }
-        _ => Content::error(ResponseCode::Refused),
+        _ => Content::refused(ExtendedError::NotAuthoritative),
     }
 }

@@ -3,6 +3,7 @@
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::{Name, Record, RecordType};
 
+use crate::dnssec::Unsigned;
 use crate::steer::Choice;
 
 /// What an answer says.
@@ -26,6 +27,41 @@ pub struct Content {
     pub zone: Option<Name>,
     /// What is denied, if anything is.
     pub denial: Option<Denial>,
+    /// Why it is a "no", for who looks into it.
+    pub extended: Option<ExtendedError>,
+}
+
+/// Why an answer is REFUSED or SERVFAIL, told to who knows EDNS (RFC 8914).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExtendedError {
+    /// None of our zones: whoever delegated the name here was wrong.
+    NotAuthoritative,
+    /// Transfers, which we don't make.
+    NotSupported,
+    /// Signatures would be needed that aren't there.
+    Unsigned(Unsigned),
+}
+
+impl ExtendedError {
+    /// Its INFO-CODE.
+    #[must_use]
+    pub fn code(self) -> u16 {
+        match self {
+            Self::Unsigned(_) => 0,
+            Self::NotAuthoritative => 20,
+            Self::NotSupported => 21,
+        }
+    }
+
+    /// Its EXTRA-TEXT; empty where the code says enough.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::NotAuthoritative | Self::NotSupported => "",
+            Self::Unsigned(Unsigned::Rate) => "signing: rate",
+            Self::Unsigned(Unsigned::Failed) => "signing: failed",
+        }
+    }
 }
 
 /// What a negative answer denies.
@@ -49,6 +85,15 @@ impl Content {
         }
     }
 
+    /// REFUSED, and why.
+    #[must_use]
+    pub fn refused(why: ExtendedError) -> Self {
+        Self {
+            extended: Some(why),
+            ..Self::error(ResponseCode::Refused)
+        }
+    }
+
     /// A bare response code, without authority.
     #[must_use]
     pub fn error(code: ResponseCode) -> Self {
@@ -62,6 +107,7 @@ impl Content {
             choice: None,
             zone: None,
             denial: None,
+            extended: None,
         }
     }
 }

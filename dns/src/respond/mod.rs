@@ -18,13 +18,13 @@ mod zones;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use arc_swap::ArcSwap;
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::DNSClass;
 
 use self::content::Content;
+use crate::config::Tcp;
 use crate::cookie::{Jar, Standing};
 use crate::dnssec::{Signing, Wanted};
 use crate::ecs;
@@ -100,6 +100,9 @@ pub enum Limited {
 }
 
 impl Limited {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Dropped, Self::Truncated, Self::BadCookie];
+
     /// Its name in logs and metrics.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -161,9 +164,6 @@ pub struct Note {
     pub limited: Option<Limited>,
 }
 
-/// The zones that are answered for, replaced whole when their content moves.
-pub type Published = Arc<ArcSwap<Zones>>;
-
 /// What a responder is beside its zones.
 #[derive(Debug)]
 pub struct Settings {
@@ -171,12 +171,12 @@ pub struct Settings {
     pub payload: u16,
     /// Who answers, for who asks for it (NSID, `id.server`); none: nobody is told.
     pub identity: Option<String>,
-    /// How long a TCP connection may be idle.
-    pub idle: Duration,
+    /// Limits of TCP connections; how long one may be idle is told to who asks.
+    pub tcp: Tcp,
     /// Makes and judges cookies; none: they are passed over.
     pub cookies: Option<Jar>,
     /// How many answers a network gets; none: any number.
-    pub rates: Option<Rates>,
+    pub rates: Option<Arc<Rates>>,
     /// Signs the zones that have keys; none: no zone has.
     pub signing: Option<Arc<Signing>>,
 }
@@ -188,7 +188,7 @@ impl Settings {
         Self {
             payload,
             identity: None,
-            idle: Duration::ZERO,
+            tcp: Tcp::default(),
             cookies: None,
             rates: None,
             signing: None,
@@ -196,17 +196,17 @@ impl Settings {
     }
 }
 
-/// Answers queries for some zones.
+/// Answers queries for some zones. It never changes: other zones have another one.
 #[derive(Clone, Debug)]
 pub struct Responder {
-    zones: Published,
+    zones: Arc<Zones>,
     settings: Arc<Settings>,
 }
 
 impl Responder {
     /// A responder for these zones.
     #[must_use]
-    pub fn new(zones: Published, mut settings: Settings) -> Self {
+    pub fn new(zones: Arc<Zones>, mut settings: Settings) -> Self {
         settings.payload = settings.payload.max(PLAIN_UDP_PAYLOAD);
         Self {
             zones,
@@ -214,10 +214,25 @@ impl Responder {
         }
     }
 
-    /// The zones now.
+    /// The same server for other zones.
     #[must_use]
-    pub fn zones(&self) -> Arc<Zones> {
-        self.zones.load_full()
+    pub fn with_zones(&self, zones: Arc<Zones>) -> Self {
+        Self {
+            zones,
+            settings: self.settings.clone(),
+        }
+    }
+
+    /// The zones.
+    #[must_use]
+    pub fn zones(&self) -> &Arc<Zones> {
+        &self.zones
+    }
+
+    /// What the server is beside its zones.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// The largest UDP answer in bytes.
@@ -230,7 +245,7 @@ impl Responder {
     /// TCP, or if the asker's network is within its rate, of which it then takes its share.
     #[must_use]
     pub fn admits(&self, ask: &Ask) -> bool {
-        let within = |rates: &Rates| rates.admit(ask.peer, Class::Answer, ask.at.instant);
+        let within = |rates: &Arc<Rates>| rates.admit(ask.peer, Class::Answer, ask.at.instant);
         ask.transport == Transport::Tcp || self.settings.rates.as_ref().is_none_or(within)
     }
 
@@ -267,7 +282,7 @@ impl Responder {
         };
         if limited != Some(Limited::Dropped) {
             let edns = draft.edns.as_ref();
-            let edns = edns.map(|asked| self.settings.opt(asked, content.scope, ask, map));
+            let edns = edns.map(|asked| self.settings.opt(asked, &content, ask, map));
             let limit = encode::Limit {
                 bytes: encode::limit(&draft, ask.transport, self.settings.payload),
                 empty: limited == Some(Limited::Truncated),
@@ -286,7 +301,7 @@ impl Responder {
             subnet: draft.edns.and_then(|edns| edns.subnet?.client()),
             resolver: ask.peer.to_canonical(),
         };
-        zones::answer(&self.zones.load(), question, &client, map, ask.at.instant)
+        zones::answer(&self.zones, question, &client, map, ask.at.instant)
     }
 
     fn signed(&self, draft: &Draft, mut content: Content, ask: &Ask) -> Content {

@@ -88,10 +88,7 @@ fn responder() -> Responder {
 }
 
 fn publish(zones: Vec<Zone>) -> Responder {
-    Responder::new(
-        Arc::new(ArcSwap::from_pointee(Zones::new(zones))),
-        Settings::plain(CAP),
-    )
+    Responder::new(Arc::new(Zones::new(zones)), Settings::plain(CAP))
 }
 
 /// A query, byte by byte.
@@ -179,9 +176,8 @@ fn addresses(message: &Message) -> Vec<String> {
 /// The client subnet in an answer, as raw bytes: if there, it is the message's very end.
 fn echoed(bytes: &[u8]) -> Option<Vec<u8>> {
     (4..=20).find_map(|length: u8| {
-        let head = bytes.len().checked_sub(usize::from(length) + 6)?;
-        let expected = [0, length + 4, 0, 8, 0, length];
-        (bytes[head..head + 6] == expected).then(|| bytes[head + 6..].to_vec())
+        let head = bytes.len().checked_sub(usize::from(length) + 4)?;
+        (bytes[head..head + 4] == [0, 8, 0, length]).then(|| bytes[head + 4..].to_vec())
     })
 }
 

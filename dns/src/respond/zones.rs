@@ -7,7 +7,7 @@ use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::rdata::TXT;
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
-use super::content::Content;
+use super::content::{Content, ExtendedError};
 use super::negative::{no_data, no_name};
 use crate::dnssec::NXNAME;
 use crate::query::Question;
@@ -26,11 +26,13 @@ pub(super) fn answer(
     now: Instant,
 ) -> Content {
     if question.class != DNSClass::IN {
-        return Content::error(ResponseCode::Refused);
+        return Content::refused(ExtendedError::NotAuthoritative);
     }
     let kind = question.kind;
     match kind {
-        RecordType::AXFR | RecordType::IXFR => return Content::error(ResponseCode::Refused),
+        RecordType::AXFR | RecordType::IXFR => {
+            return Content::refused(ExtendedError::NotSupported);
+        }
         RecordType::OPT | RecordType::TSIG | NXNAME => {
             return Content::error(ResponseCode::FormErr);
         }
@@ -41,7 +43,7 @@ pub(super) fn answer(
     }
     let name = &question.name;
     match zones.find(name, kind) {
-        Found::Outside => Content::error(ResponseCode::Refused),
+        Found::Outside => Content::refused(ExtendedError::NotAuthoritative),
         Found::Missing(zone) => no_name(zone, name),
         Found::Empty(zone) => no_data(zone, None, name, kind),
         Found::Node(zone, node) => {

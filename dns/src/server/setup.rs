@@ -13,7 +13,7 @@ use crate::steering::Setup;
 use crate::zone::build::families;
 
 /// What a configuration says of the map and of what feeds it. Blocks.
-pub(super) fn of(config: &Config) -> Result<Setup, Error> {
+pub(crate) fn of(config: &Config) -> Result<Setup, Error> {
     let checks = &config.checks;
     let reports = &config.reports;
     let targets = config.pops.iter().map(|pop| {
@@ -40,6 +40,9 @@ pub(super) fn of(config: &Config) -> Result<Setup, Error> {
         tokens: reports.token_file.clone(),
         draining: config.draining.iter().cloned().collect(),
         databases: databases(config),
+        interval: *config.state.interval,
+        homes_interval: *config.state.homes_interval,
+        map_age: *config.steering.map_age,
     })
 }
 

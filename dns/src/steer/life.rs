@@ -1,7 +1,7 @@
 //! What happens to a map between two compilations.
 
 use super::compile::{Answers, all_of};
-use super::{Answer, Inputs, Map};
+use super::{Answer, Inputs, Map, State};
 
 impl Map {
     /// The same map under a version that its publisher gives out.
@@ -33,6 +33,20 @@ impl Map {
             evidence_at: self.evidence_at,
             deadlines: self.deadlines,
         }
+    }
+
+    /// What this map becomes if one PoP's state changes next: each that may be answered falls, each other
+    /// one comes back. So that what is answered then can be made ready.
+    pub fn after_one_change(&self) -> impl Iterator<Item = Self> {
+        (0..self.inputs.pops.len()).map(|pop| {
+            let mut inputs = self.inputs.clone();
+            inputs.states[pop] = if self.inputs.is_healthy(pop) {
+                State::Down
+            } else {
+                State::Up
+            };
+            self.restated(&inputs)
+        })
     }
 }
 
@@ -103,7 +117,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::steer::{Client, Constants, Point, Pop, State, ViewId, compile};
+    use crate::steer::{Client, Constants, Point, Pop, ViewId, compile};
 
     /// Four PoPs along the equator; a prefix is pinned to each. The last one is in no view but its
     /// own and the first.

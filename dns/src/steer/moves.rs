@@ -33,7 +33,7 @@ pub(super) struct Wish {
     /// Its index.
     pub(super) unit: usize,
     pub(super) to: u16,
-    /// Where it was led before.
+    /// See [`Memory::had`](super::unit::Memory::had).
     pub(super) had: [Option<u16>; 2],
 }
 

@@ -207,7 +207,6 @@ fn without(world: &Inputs, gone: usize) -> Inputs {
         ),
         states: indices.iter().map(|pop| world.states[*pop]).collect(),
         load: indices.iter().map(|pop| world.load[*pop]).collect(),
-        weight: indices.iter().map(|pop| world.weight[*pop]).collect(),
         bias: indices.iter().map(|pop| world.bias[*pop]).collect(),
         ..world.clone()
     }

@@ -30,21 +30,16 @@ pub(super) struct Reference<'a> {
     constants: Constants,
     lines: Vec<Line>,
     rows: Vec<Row>,
-    /// Of those whom a map before led: where they belong, and more.
-    homes: HashMap<Who, Homed>,
-    relief: Vec<Relief>,
-}
-
-/// Where somebody belongs, and the PoPs that they were answered.
-struct Homed {
-    home: usize,
-    had: Vec<usize>,
+    /// Where those are led who are not led as if this were the first map.
+    led: HashMap<Who, Vec<usize>>,
+    /// What each PoP does about its load.
+    reliefs: Vec<Relief>,
 }
 
 /// What a PoP does about its load.
 #[derive(Clone, Copy)]
 struct Relief {
-    /// The part of those who belong there that are led elsewhere.
+    /// The part of those at home there who are led elsewhere.
     shed: f64,
     /// The part of all others that it doesn't take.
     closed: f64,
@@ -108,16 +103,16 @@ impl<'a> Reference<'a> {
                 spots[row.pop].push((km, row.median));
             }
         }
-        let mut reference = Self {
+        Self {
             inputs,
             lines: lines(&mut spots, &constants),
-            relief: Vec::new(),
-            homes: HashMap::new(),
+            reliefs: (0..inputs.pops.len())
+                .map(|pop| wanted(inputs, pop, &constants))
+                .collect(),
+            led: HashMap::new(),
             constants,
             rows,
-        };
-        reference.relief = reference.asked();
-        reference
+        }
     }
 
     /// What a client is told, via whom, and in which scope.
@@ -205,7 +200,7 @@ impl<'a> Reference<'a> {
                 scores,
                 source,
                 key,
-            } => self.led(self.homes.get(&who), key, &scores, source),
+            } => self.told_by_scores(&who, key, &scores, source),
             Ground::Unknown => self.unknown(),
         }
     }
@@ -326,64 +321,50 @@ impl<'a> Reference<'a> {
         expected + self.inputs.bias.get(pop).unwrap_or(&0.0) + penalty
     }
 
-    fn led(&self, homed: Option<&Homed>, key: u64, scores: &[f64], source: Source) -> Told {
-        let home = homed.map(|homed| homed.home);
-        let Some(home) = home.or_else(|| self.best(scores, |_| true)) else {
-            return self.everyone();
+    fn told_by_scores(&self, who: &Who, key: u64, scores: &[f64], source: Source) -> Told {
+        let as_first = || {
+            let home = self.best(scores, &[], false)?;
+            Some(self.lead(home, &[], key, scores))
         };
-        if !self.inputs.is_healthy(home) {
-            // Those whose PoPs may be answered have none that may not.
-            return self.everyone();
-        }
-        let has = |pop: usize| homed.is_some_and(|homed| homed.had.contains(&pop));
-        let is_open = |pop: usize| fraction(key, pop) >= self.relief[pop].closed;
-        let takes = |pop: usize| pop != home && is_open(pop) && (has(pop) || self.is_roomy(pop));
-        let sheds = fraction(key, home) < self.relief[home].shed;
-        let refuge = sheds.then(|| self.best(scores, takes)).flatten();
-        let shown = refuge.unwrap_or(home);
-        let second = self.best(scores, |pop| takes(pop) && pop != shown);
-        let near = second.filter(|pop| scores[*pop] - scores[shown] <= self.constants.runner_up_ms);
-        Told {
-            pops: std::iter::once(shown).chain(near).collect(),
-            source,
-        }
+        let pops = self.led.get(who).cloned().or_else(as_first);
+        pops.map_or_else(|| self.everyone(), |pops| Told { pops, source })
     }
 
-    /// The PoP of the best score, of those that fit.
-    fn best(&self, scores: &[f64], fits: impl Fn(usize) -> bool) -> Option<usize> {
+    /// Where somebody is led who is at home at a PoP and was led to some others before.
+    fn lead(&self, home: usize, had: &[usize], key: u64, scores: &[f64]) -> Vec<usize> {
+        let takes = |pop: usize| {
+            let is_full = self.load(pop) > self.constants.load_ceiling;
+            let is_closed = fraction(key, pop) < self.reliefs[pop].closed;
+            pop != home && !is_closed && (!is_full || had.contains(&pop))
+        };
+        let mut guests: Vec<usize> = self.usable();
+        guests.retain(|pop| takes(*pop));
+        guests.sort_by(|a, b| scores[*a].total_cmp(&scores[*b]));
+        let mut guests = guests.into_iter();
+        let is_shed = fraction(key, home) < self.reliefs[home].shed;
+        let refuge = is_shed.then(|| guests.next()).flatten();
+        let shown = refuge.unwrap_or(home);
+        let near = |pop: &usize| scores[*pop] - scores[shown] <= self.constants.runner_up_ms;
+        std::iter::once(shown)
+            .chain(guests.next().filter(near))
+            .collect()
+    }
+
+    fn load(&self, pop: usize) -> f64 {
+        self.inputs.load.get(pop).copied().unwrap_or(0.0)
+    }
+
+    /// The PoP of the best score, but for some, and with load to spare if it must have.
+    fn best(&self, scores: &[f64], but: &[usize], roomy: bool) -> Option<usize> {
         let mut best: Option<usize> = None;
-        for pop in self.usable().into_iter().filter(|pop| fits(*pop)) {
-            if best.is_none_or(|best| scores[pop] < scores[best]) {
+        for pop in self.usable() {
+            let has_room = self.load(pop) <= self.constants.load_ceiling;
+            let fits = !but.contains(&pop) && (!roomy || has_room);
+            if fits && best.is_none_or(|best| scores[pop] < scores[best]) {
                 best = Some(pop);
             }
         }
         best
-    }
-
-    /// Whether a PoP has load to spare.
-    fn is_roomy(&self, pop: usize) -> bool {
-        let load = self.inputs.load.get(pop).copied().unwrap_or(0.0);
-        load <= self.constants.load_ceiling
-    }
-
-    /// What each PoP's load and weight ask for.
-    fn asked(&self) -> Vec<Relief> {
-        let Constants {
-            shed_from,
-            shed_span,
-            load_ceiling,
-            ..
-        } = self.constants;
-        let of = |pop: usize| {
-            let load = self.inputs.load.get(pop).copied().unwrap_or(0.0);
-            let weight = self.inputs.weight.get(pop).copied().unwrap_or(1.0);
-            let part = |over: f64, span: f64| (over / span).max(1.0 - weight).clamp(0.0, 1.0);
-            Relief {
-                shed: part(load - shed_from, shed_span),
-                closed: part(load - shed_from, load_ceiling - shed_from),
-            }
-        };
-        (0..self.inputs.pops.len()).map(of).collect()
     }
 
     fn usable(&self) -> Vec<usize> {
@@ -433,5 +414,18 @@ impl<'a> Reference<'a> {
             },
             source: Source::NoneHealthy,
         }
+    }
+}
+
+/// What a PoP would do about its load if it could at once.
+fn wanted(inputs: &Inputs, pop: usize, constants: &Constants) -> Relief {
+    let load = inputs.load.get(pop).copied().unwrap_or(0.0);
+    let weight = inputs.weight.get(pop).copied().unwrap_or(1.0);
+    let over = load - constants.shed_from;
+    let room = constants.load_ceiling - constants.shed_from;
+    let part = |over: f64| over.clamp(0.0, 1.0).max(1.0 - weight);
+    Relief {
+        shed: part(over / constants.shed_span),
+        closed: part(over / room),
     }
 }

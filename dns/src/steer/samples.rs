@@ -173,6 +173,12 @@ impl Samples {
         self.len() == 0
     }
 
+    /// When the newest was measured, in seconds since 1970.
+    #[must_use]
+    pub fn newest(&self) -> Option<u64> {
+        self.all().map(|(_, row)| row.at.into()).max()
+    }
+
     /// The rows, by prefix and then in the order in which PoPs were first named.
     pub fn iter(&self) -> impl Iterator<Item = Sample> + '_ {
         self.all().map(|(at, row)| Sample {

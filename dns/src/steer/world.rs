@@ -188,7 +188,6 @@ impl World {
         estimates: &mut Vec<Estimate>,
     ) {
         let n0 = constants.prior_samples;
-        let np = constants.prior_prefixes;
         estimates.clear();
         estimates.extend((0..inputs.pops.len()).map(|pop| {
             let degraded = inputs.state(pop) == State::Degraded;
@@ -205,7 +204,7 @@ impl World {
         for level in Level::of(inputs, traits).into_iter().flatten() {
             for (pop, cell) in self.levels.cells(level) {
                 let inherited = &mut estimates[pop].inherited;
-                *inherited = drawn(*inherited, cell, np);
+                *inherited = drawn(*inherited, cell, constants.prior_prefixes);
             }
         }
         for (pop, cell) in own.iter().flat_map(|own| self.own.cells(*own as usize)) {

@@ -8,7 +8,7 @@ use std::time::{Instant, SystemTime};
 use super::keeper::{self, KeptPop};
 use super::{PopView, Setup, unix_seconds};
 use crate::durable::{Folder, Versions};
-use crate::health::{Board, Change, Check, Evidence, State, Streak};
+use crate::health::{Board, Change, Check, Evidence, Reason, State, Streak};
 use crate::reports::{Book, Refused, Report, Taken};
 use crate::steer::{Constants, Inputs, Pop, Sample, Samples};
 
@@ -27,6 +27,8 @@ pub(super) struct Desk {
     streaks: BTreeMap<String, BTreeMap<SocketAddr, Streak>>,
     /// PoPs that an operator drains by call.
     drained: BTreeSet<String>,
+    /// PoPs whose state is still that of the process before: nothing was seen or heard of them.
+    pub(super) kept: BTreeSet<String>,
     /// Samples that no map was made of yet.
     pending: Vec<Sample>,
     pub(super) versions: Versions,
@@ -49,6 +51,9 @@ impl Desk {
         inputs.states = board.states();
         Self {
             drained: (names().filter(|name| of(name).drained))
+                .map(str::to_owned)
+                .collect(),
+            kept: (names().filter(|name| kept.contains_key(*name)))
                 .map(str::to_owned)
                 .collect(),
             streaks: streaks(&setup, &BTreeMap::new()),
@@ -159,6 +164,12 @@ impl Desk {
             .map(|pop| self.evidence(&pop.name, now))
             .collect();
         let changes = self.board.judge(&evidence, now);
+        let verdicts = self.inputs.pops.iter().zip(self.board.verdicts());
+        for (pop, verdict) in verdicts {
+            if verdict.reason != Reason::Held {
+                self.kept.remove(&pop.name);
+            }
+        }
         self.inputs.states = self.board.states();
         let live: Vec<Pop> = self
             .setup
@@ -231,6 +242,7 @@ impl Desk {
         self.book.know(names.clone(), setup.rules);
         let names: BTreeSet<&str> = names.collect();
         self.drained.retain(|name| names.contains(name.as_str()));
+        self.kept.retain(|name| names.contains(name.as_str()));
         self.board = Board::new(self.states_for(&setup), setup.damping, now);
         self.streaks = streaks(&setup, &self.streaks);
         self.inputs = self.inputs_for(&setup);
@@ -257,6 +269,7 @@ impl Desk {
                     .and_then(|itself| itself.load),
                 peers_up: views.iter().filter(|view| view.up).count(),
                 peers_down: views.iter().filter(|view| !view.up).count(),
+                kept: self.kept.contains(&pop.name),
                 addresses: v4.chain(pop.v6.iter().copied().map(IpAddr::from)).collect(),
             }
         })

@@ -9,15 +9,14 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout_at};
 
 use super::{Metrics, Steering};
-use crate::config;
 use crate::durable::{Folder, Versions};
 use crate::health::State;
 use crate::steer::{Homes, Samples};
 
 /// The names of the files.
-const POPS: &str = "pops";
-const SAMPLES: &str = "samples";
-const HOMES: &str = "homes";
+pub(super) const POPS: &str = "pops";
+pub(super) const SAMPLES: &str = "samples";
+pub(super) const HOMES: &str = "homes";
 
 /// What is kept of a PoP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,16 +46,22 @@ pub(super) fn read_homes(folder: &Folder) -> Homes {
 }
 
 impl Steering {
-    /// Writes what has changed: states at once, the rest in its intervals; for ever.
-    pub(crate) async fn keep_for_ever(self: Arc<Self>, times: config::State) {
+    /// Writes what has changed: states at once, samples and homes in their intervals
+    /// ([`Setup`](super::Setup)); for ever.
+    pub(crate) async fn keep_for_ever(self: Arc<Self>) {
         if !self.folder.is_open() {
             return;
         }
-        let mut next = Instant::now() + *times.interval;
-        let mut homes = Instant::now() + *times.homes_interval;
+        let (mut last, mut homes) = (Instant::now(), Instant::now());
         loop {
-            let woken = timeout_at(next, self.keep.notified()).await.is_ok();
-            let homes_due = Instant::now() >= homes;
+            let (interval, homes_interval) = {
+                let setup = &self.desk.lock().setup;
+                (setup.interval, setup.homes_interval)
+            };
+            let woken = timeout_at(last + interval, self.keep.notified())
+                .await
+                .is_ok();
+            let homes_due = Instant::now() >= homes + homes_interval;
             let steering = self.clone();
             let keeping = tokio::task::spawn_blocking(move || {
                 steering.keep_ceiling();
@@ -72,10 +77,10 @@ impl Steering {
                 tracing::error!(%error, "state couldn't be kept");
             }
             if !woken {
-                next = Instant::now() + *times.interval;
+                last = Instant::now();
             }
             if homes_due {
-                homes = Instant::now() + *times.homes_interval;
+                homes = Instant::now();
             }
         }
     }

@@ -10,6 +10,7 @@ use prometheus::{
 };
 
 use crate::health::{Change, State, Verdict};
+use crate::metrics::begun;
 use crate::reports::Taken;
 use crate::steer::SampleError;
 
@@ -121,10 +122,13 @@ impl Metrics {
                 "Age of a geo database, since its file was last changed",
                 &["database"],
             ),
-            reloads: counters(
-                "modcdn_dns_reloads_total",
-                "Reloads of the configuration",
-                &["outcome"],
+            reloads: begun(
+                counters(
+                    "modcdn_dns_reloads_total",
+                    "Reloads of the configuration",
+                    &["outcome"],
+                ),
+                &["applied", "refused"],
             ),
             state_failures: register(
                 registry,

@@ -1,9 +1,16 @@
 use std::path::Path;
 
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
+use hickory_proto::rr::{Name, Record, RecordType};
 use prometheus::Registry;
 
 use super::*;
+use crate::config::Config;
+use crate::dnssec::{self, Algorithm, Key, Role, Signing, ZoneKeys};
+use crate::respond::{Ask, Responder, Settings, Transport};
+use crate::snapshot::Snapshot;
 use crate::steer::{Point, Pop};
+use crate::zone::Zones;
 
 const RULE: Rule = Rule { fall: 1, rise: 1 };
 
@@ -45,6 +52,9 @@ fn setup(pops: &[(&str, &[&str])]) -> Setup {
         tokens: None,
         draining: BTreeSet::new(),
         databases: Vec::new(),
+        interval: Duration::from_secs(10),
+        homes_interval: Duration::from_secs(60),
+        map_age: Duration::from_secs(600),
     }
 }
 
@@ -304,7 +314,8 @@ fn a_reload_keeps_what_is_known_of_pops_that_stay() {
         before,
         "nothing has changed yet"
     );
-    steering.adopt(new, &map);
+    let published = steering.published().clone();
+    steering.adopt(new, &map, |map| published.set_map(map));
     let map = steering.snapshot();
     assert!(map.version() > before);
     let names: Vec<_> = map.pops().iter().map(|pop| pop.name.as_str()).collect();
@@ -326,4 +337,114 @@ fn a_compilation_does_not_undo_what_happened_while_it_ran() {
     steering.compile();
     let map = steering.snapshot();
     assert!(map.version() > compiled && !map.is_healthy(1));
+}
+
+#[test]
+fn an_operator_is_told_of_kept_state_until_something_is_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let before = steering(Some(dir.path()));
+    assert!(
+        before.notices(Instant::now()).is_empty(),
+        "nothing was kept"
+    );
+    check(&before, "us", "192.0.2.3", false);
+    before.keep_all();
+    let after = steering(Some(dir.path()));
+    let kept = |names: &[&str]| {
+        let pops = names.iter().map(|name| (*name).to_owned()).collect();
+        vec![Notice::Kept { pops }]
+    };
+    assert_eq!(after.notices(Instant::now()), kept(&["ap", "eu", "us"]));
+    check(&after, "us", "192.0.2.3", true);
+    check(&after, "eu", "192.0.2.1", false);
+    // One of its two addresses isn't looked at yet.
+    assert_eq!(after.notices(Instant::now()), kept(&["ap", "eu"]));
+    report(&after, r#"{"pop":"ap","state":"up"}"#);
+    check(&after, "eu", "192.0.2.2", true);
+    assert!(after.notices(Instant::now()).is_empty());
+}
+
+#[test]
+fn an_operator_is_told_of_a_map_that_grew_old_and_of_a_lonely_view() {
+    let steering = steering(None);
+    let now = Instant::now();
+    let age = |notice: &Notice| matches!(notice, Notice::OldMap { age } if age.as_secs() >= 600);
+    assert!(steering.notices(now + Duration::from_secs(590)).is_empty());
+    let old = steering.notices(now + Duration::from_secs(602));
+    assert!(old.len() == 1 && age(&old[0]), "{old:?}");
+    for (pop, address) in [
+        ("eu", "192.0.2.1"),
+        ("us", "192.0.2.3"),
+        ("ap", "192.0.2.4"),
+    ] {
+        check(&steering, pop, address, true);
+    }
+    report(
+        &steering,
+        r#"{"node":"ns2","views":[{"pop":"us","up":true},{"pop":"ap","up":true}]}"#,
+    );
+    check(&steering, "us", "192.0.2.3", false);
+    assert!(steering.notices(Instant::now()).is_empty(), "one of three");
+    check(&steering, "ap", "192.0.2.4", false);
+    let told = steering.notices(Instant::now());
+    assert_eq!(told, [Notice::Distrusted]);
+    assert!(told[0].to_string().contains("own network"));
+    check(&steering, "us", "192.0.2.3", true);
+    assert!(steering.notices(Instant::now()).is_empty());
+}
+
+#[test]
+fn what_a_compiled_map_may_answer_is_signed_before_it_is_in_use() {
+    let metrics = dnssec::Metrics::new(&Registry::new());
+    let key = Key::generate(Algorithm::EcdsaP256).unwrap();
+    let key = Key::from_pkcs8(&key, Role::Csk).unwrap();
+    let keys = ZoneKeys {
+        zone: Name::from_ascii("go.test.").unwrap(),
+        keys: vec![(key, dnssec::State::Active)],
+        delete_ds: false,
+    };
+    let terms = dnssec::Terms {
+        validity: 7 * 86_400,
+        rate: 0,
+        cache: 0,
+    };
+    let signing = Arc::new(Signing::new(vec![keys], terms, metrics.clone()));
+    let mut zones = crate::zone::build::zones(&Config::default(), &[]).unwrap();
+    dnssec::publish(&mut zones, &signing);
+    let settings = Settings {
+        signing: Some(signing),
+        ..Settings::plain(1232)
+    };
+    let steering = steering(None);
+    let responder = Responder::new(Arc::new(Zones::new(zones)), settings);
+    let map = steering.snapshot();
+    steering.published().replace(Snapshot { responder, map });
+
+    let near = r#"{"pop":"us","samples":[{"prefix":"198.51.100.0/24","ms":20,"n":50},
+        {"prefix":"198.51.100.0/24","pop":"ap","ms":21,"n":50}]}"#;
+    report(&steering, near);
+    steering.compile();
+    let mut query = Message::new(1, MessageType::Query, OpCode::Query);
+    query.add_query(Query::query(
+        Name::from_ascii("go.test.").unwrap(),
+        RecordType::A,
+    ));
+    let mut edns = Edns::new();
+    edns.set_max_payload(1232).set_dnssec_ok(true);
+    query.set_edns(edns);
+    let ask = Ask {
+        peer: [198, 51, 100, 9].into(),
+        transport: Transport::Udp,
+        at: Moment::now(),
+    };
+    let (now, mut out) = (steering.published().load_full(), Vec::new());
+    let note = now
+        .respond(&query.to_vec().unwrap(), &ask, &mut out)
+        .unwrap();
+    let choice = note.choice.unwrap();
+    assert_eq!(now.map.answer(choice.answer).name, "us+ap");
+    let answer = Message::from_vec(&out).unwrap();
+    let kinds: Vec<_> = answer.answers.iter().map(Record::record_type).collect();
+    assert_eq!(kinds, [RecordType::A, RecordType::A, RecordType::RRSIG]);
+    assert_eq!(metrics.made().1, 0, "signed while answering");
 }

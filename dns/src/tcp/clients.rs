@@ -1,5 +1,7 @@
-//! How many connections each client has: one IPv4 address, or one IPv6 /64, of which every host has as
-//! many addresses as it likes.
+//! How many connections there are, and how many each client has: one IPv4 address, or one IPv6 /64, of
+//! which every host has as many addresses as it likes.
+//!
+//! Limits are handed in with each connection, so they may change while there are some.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -7,11 +9,17 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::Cut;
+use crate::config::Tcp;
+
 /// The connections of all clients. Only who has one is in it, so it is as bounded as they are.
-#[derive(Debug)]
-pub(super) struct Clients {
-    most: usize,
-    counts: Mutex<HashMap<u128, usize>>,
+#[derive(Debug, Default)]
+pub(crate) struct Clients(Mutex<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    all: usize,
+    by_client: HashMap<u128, usize>,
 }
 
 /// A client's place, until it is dropped.
@@ -22,25 +30,24 @@ pub(super) struct Place {
 }
 
 impl Clients {
-    /// `most` connections a client.
-    pub(super) fn new(most: usize) -> Self {
-        Self {
-            most,
-            counts: Mutex::default(),
-        }
-    }
-
     /// A place for one more connection, if the client may have one.
-    pub(super) fn enter(self: &Arc<Self>, client: IpAddr) -> Option<Place> {
+    ///
+    /// # Errors
+    /// Which limit stands against it.
+    pub(super) fn enter(self: &Arc<Self>, client: IpAddr, limits: &Tcp) -> Result<Place, Cut> {
         let key = key(client);
-        let mut counts = self.counts.lock();
-        let count = counts.entry(key).or_default();
-        if *count >= self.most {
-            return None;
+        let mut counts = self.0.lock();
+        if counts.all >= limits.connections {
+            return Err(Cut::Connections);
         }
-        *count += 1;
+        let own = counts.by_client.get(&key).copied().unwrap_or(0);
+        if own >= limits.per_client {
+            return Err(Cut::PerClient);
+        }
+        counts.all += 1;
+        counts.by_client.insert(key, own + 1);
         drop(counts);
-        Some(Place {
+        Ok(Place {
             clients: self.clone(),
             key,
         })
@@ -49,11 +56,12 @@ impl Clients {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut counts = self.clients.counts.lock();
-        if let Some(count) = counts.get_mut(&self.key) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.key);
+        let mut counts = self.clients.0.lock();
+        counts.all -= 1;
+        if let Some(own) = counts.by_client.get_mut(&self.key) {
+            *own -= 1;
+            if *own == 0 {
+                counts.by_client.remove(&self.key);
             }
         }
     }
@@ -70,19 +78,39 @@ fn key(client: IpAddr) -> u128 {
 mod tests {
     use super::*;
 
+    fn limits(connections: usize, per_client: usize) -> Tcp {
+        Tcp {
+            connections,
+            per_client,
+            ..Tcp::default()
+        }
+    }
+
     #[test]
     fn a_client_has_so_many_places_and_gets_them_back() {
-        let clients = Arc::new(Clients::new(2));
-        let enter = |text: &str| clients.enter(text.parse().unwrap());
+        let clients = Arc::new(Clients::default());
+        let enter = |text: &str| clients.enter(text.parse().unwrap(), &limits(100, 2));
         let (first, second) = (enter("192.0.2.1"), enter("::ffff:192.0.2.1"));
-        assert!(first.is_some() && second.is_some() && enter("192.0.2.1").is_none());
-        assert!(enter("192.0.2.2").is_some());
+        assert!(first.is_ok() && second.is_ok());
+        assert_eq!(enter("192.0.2.1").unwrap_err(), Cut::PerClient);
+        assert!(enter("192.0.2.2").is_ok());
         drop(second);
-        assert!(enter("192.0.2.1").is_some());
+        assert!(enter("192.0.2.1").is_ok());
         let wide = (enter("2001:db8::1"), enter("2001:db8::2:3"));
-        assert!(wide.1.is_some() && enter("2001:db8::ffff").is_none());
-        assert!(enter("2001:db8:0:1::1").is_some());
+        assert!(wide.1.is_ok() && enter("2001:db8::ffff").is_err());
+        assert!(enter("2001:db8:0:1::1").is_ok());
         drop((first, wide));
-        assert!(clients.counts.lock().is_empty());
+        let counts = clients.0.lock();
+        assert!(counts.by_client.is_empty() && counts.all == 0);
+    }
+
+    #[test]
+    fn a_limit_that_is_lowered_counts_those_that_are_there() {
+        let clients = Arc::new(Clients::default());
+        let enter = |last: u8, most| clients.enter([192, 0, 2, last].into(), &limits(most, 9));
+        let places = [enter(1, 3).unwrap(), enter(2, 3).unwrap()];
+        assert_eq!(enter(3, 1).unwrap_err(), Cut::Connections);
+        drop(places);
+        assert!(enter(3, 1).is_ok());
     }
 }

@@ -8,13 +8,13 @@ use crate::cookie::Cookie;
 const NSID: u16 = 3;
 const COOKIE: u16 = 10;
 const KEEPALIVE: u16 = 11;
+const EXTENDED_ERROR: u16 = 15;
 const UNIX: u32 = 1_559_731_985;
 
 /// A responder with everything on.
 fn full() -> Responder {
     let settings = Settings {
         identity: Some("ns1".to_owned()),
-        idle: Duration::from_secs(10),
         cookies: Some(jar()),
         ..Settings::plain(CAP)
     };
@@ -91,6 +91,33 @@ fn nsid_names_the_node_and_the_map_to_who_asks() {
         Transport::Udp,
     );
     assert_eq!(options(&bytes), [], "no identity to tell");
+}
+
+#[test]
+fn a_refusal_says_why_to_who_knows_edns() {
+    let subnet = option(8, &[0, 1, 24, 0, 192, 0, 2]);
+    for (name, kind, class, expected) in [
+        ("example", A, 1, Some(20)),
+        ("go.test", A, 4, Some(20)),
+        ("version.bind", TXT, 3, Some(20)),
+        ("go.test", 252, 1, Some(21)),
+        ("go.test", A, 1, None),
+        ("no.go.test", A, 1, None),
+    ] {
+        let mut asked = ask(name, kind).opt(CAP, 0, &subnet);
+        asked.class = class;
+        let (bytes, _) = send(&responder(), &asked.bytes(), Transport::Udp);
+        let told = only(&bytes, EXTENDED_ERROR);
+        // RFC 8914 §2: the code, and no text where it says enough.
+        let code = expected.map(|code: u16| code.to_be_bytes().to_vec());
+        assert_eq!(told, code, "{name} {kind} {class}");
+        let last = options(&bytes).last().map(|(code, _)| *code);
+        assert_eq!(last, Some(8), "the client subnet comes last");
+        let mut plain = ask(name, kind);
+        plain.class = class;
+        let (bytes, _) = send(&responder(), &plain.bytes(), Transport::Udp);
+        assert_eq!(bytes[11], 0, "no OPT to who sent none: {name}");
+    }
 }
 
 #[test]

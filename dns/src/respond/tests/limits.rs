@@ -16,7 +16,7 @@ fn limited(slip: u32) -> Responder {
     };
     let settings = Settings {
         cookies: Some(Jar::new([7; 16], None)),
-        rates: Some(Rates::new(limits, start())),
+        rates: Some(Arc::new(Rates::new(limits, start()))),
         ..Settings::plain(CAP)
     };
     Responder::new(responder().zones, settings)

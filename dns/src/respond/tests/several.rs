@@ -218,7 +218,7 @@ fn what_is_denied_is_known_to_who_proves_it() {
     let denial = |text: &str, kind: RecordType| {
         let zones = server.responder.zones();
         let question = question(text, kind);
-        zones::answer(&zones, &question, &client, &server.map, Instant::now()).denial
+        zones::answer(zones, &question, &client, &server.map, Instant::now()).denial
     };
     use content::Denial;
     assert_eq!(denial("y.go.test.", RecordType::A), Some(Denial::Name));

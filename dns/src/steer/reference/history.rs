@@ -2,11 +2,11 @@
 //! remembered by names: of whom the same is known, and of PoPs.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::{Ground, Homed, Reference, Relief, Told, Who};
+use super::{Ground, Reference, Relief, Told, Who, wanted};
 use crate::steer::space::{Family, Key};
-use crate::steer::{Client, Inputs, Source, Via};
+use crate::steer::{Client, Constants, Inputs, Via};
 
 /// A map, and what the next one must know of it.
 pub(in super::super) struct History {
@@ -16,7 +16,7 @@ pub(in super::super) struct History {
     counted: Instant,
     /// Everybody, and how those stand who are led by scores.
     standings: HashMap<Who, Option<Standing>>,
-    relief: BTreeMap<String, Relief>,
+    reliefs: BTreeMap<String, Relief>,
     /// Moves that are left.
     allowance: f64,
 }
@@ -25,19 +25,17 @@ pub(in super::super) struct History {
 #[derive(Clone)]
 struct Standing {
     home: String,
-    /// The PoPs that they were answered before, and those that they are answered.
-    had: Vec<String>,
-    has: Vec<String>,
+    /// Where they are led.
+    led: Vec<String>,
     challenger: Option<String>,
     windows: u8,
 }
 
 impl Standing {
-    fn settled(home: &str, had: &[String]) -> Self {
+    fn settled(home: &str) -> Self {
         Self {
             home: home.to_owned(),
-            had: had.to_vec(),
-            has: Vec::new(),
+            led: vec![home.to_owned()],
             challenger: None,
             windows: 0,
         }
@@ -50,7 +48,6 @@ struct Wish {
     key: u64,
     who: Who,
     to: String,
-    had: Vec<String>,
 }
 
 impl History {
@@ -65,7 +62,7 @@ impl History {
             at: now,
             counted: counted.filter(|_| !counts).unwrap_or(now),
             standings: HashMap::new(),
-            relief: relief(&reference, before, now),
+            reliefs: reliefs(inputs, before, constants, now),
             allowance: 0.0,
             inputs: inputs.clone(),
         };
@@ -82,6 +79,7 @@ impl History {
             }
             let standing = if let Ground::Scored { scores, key, .. } = ground {
                 let was = before.and_then(|before| before.standing(&who, family, bits));
+                let had = was.as_ref().map_or(Vec::new(), |was| was.led.clone());
                 let (standing, gain) = stands(&reference, &scores, was, counts);
                 let wish = standing.as_ref().and_then(|standing| {
                     let lasts = standing.windows >= constants.windows;
@@ -90,11 +88,10 @@ impl History {
                         key,
                         who: who.clone(),
                         to: standing.challenger.clone().filter(|_| lasts)?,
-                        had: standing.had.clone(),
                     })
                 });
                 wishes.extend(wish);
-                scored.push((who.clone(), key, scores));
+                scored.push((who.clone(), key, scores, had));
                 standing
             } else {
                 None
@@ -113,28 +110,30 @@ impl History {
                 break;
             }
             history.allowance -= 1.0;
-            let moved = Some(Standing::settled(&wish.to, &wish.had));
+            let moved = Some(Standing::settled(&wish.to));
             history.standings.insert(wish.who, moved);
         }
-        history.answer(scored);
+        history.lead(scored);
         history
     }
 
-    /// Notes what those are answered who are led by scores.
-    fn answer(&mut self, scored: Vec<(Who, u64, Vec<f64>)>) {
+    /// Leads everybody who is led by scores: who, their key, scores, and where they were led.
+    fn lead(&mut self, scored: Vec<(Who, u64, Vec<f64>, Vec<String>)>) {
         let reference = self.reference();
-        let name = |pop: &usize| self.inputs.pops[*pop].name.clone();
-        let told = scored.into_iter().map(|(who, key, scores)| {
-            let homed = reference.homes.get(&who);
-            let told = reference.led(homed, key, &scores, Source::Measured);
-            let led = told.source == Source::Measured;
-            let pops = told.pops.iter().map(name).collect::<Vec<_>>();
-            (who, led.then_some(pops))
-        });
-        for (who, pops) in told.collect::<Vec<_>>() {
-            if let Some(standing) = self.standings.get_mut(&who).and_then(Option::as_mut) {
-                // Where nobody may be answered, all that is known is where they belong.
-                standing.has = pops.unwrap_or_else(|| vec![standing.home.clone()]);
+        let index = |name: &String| self.inputs.pops.iter().position(|pop| pop.name == *name);
+        let mut led = Vec::new();
+        for (who, key, scores, had) in scored {
+            let standing = self.standings[&who].as_ref();
+            let home = standing.and_then(|standing| index(&standing.home));
+            if let Some(home) = home.filter(|home| self.inputs.is_healthy(*home)) {
+                let had: Vec<_> = had.iter().filter_map(index).collect();
+                led.push((who, reference.lead(home, &had, key, &scores)));
+            }
+        }
+        for (who, pops) in led {
+            let names = pops.iter().map(|pop| self.inputs.pops[*pop].name.clone());
+            if let Some(Some(standing)) = self.standings.get_mut(&who) {
+                standing.led = names.collect();
             }
         }
     }
@@ -145,19 +144,17 @@ impl History {
     }
 
     fn reference(&self) -> Reference<'_> {
-        let index = |name: &str| self.inputs.pops.iter().position(|pop| pop.name == name);
-        let homes = self.standings.iter().filter_map(|(who, standing)| {
-            let standing = standing.as_ref()?;
-            let homed = Homed {
-                home: index(&standing.home)?,
-                had: standing.had.iter().filter_map(|pop| index(pop)).collect(),
-            };
-            Some((who.clone(), homed))
+        let index = |name: &String| self.inputs.pops.iter().position(|pop| pop.name == *name);
+        let led = self.standings.iter().filter_map(|(who, standing)| {
+            let pops: Option<Vec<_>> = standing.as_ref()?.led.iter().map(index).collect();
+            // Those whose PoPs may be answered have none that may not.
+            let pops = pops.filter(|pops| self.inputs.is_healthy(pops[0]))?;
+            Some((who.clone(), pops))
         });
         let pops = self.inputs.pops.iter();
         Reference {
-            homes: homes.collect(),
-            relief: pops.map(|pop| self.relief[&pop.name]).collect(),
+            led: led.collect(),
+            reliefs: pops.map(|pop| self.reliefs[&pop.name]).collect(),
             ..Reference::new(&self.inputs)
         }
     }
@@ -187,37 +184,41 @@ fn starts(reference: &Reference<'_>) -> Vec<(Family, u64)> {
     Family::ALL.into_iter().flat_map(of).collect()
 }
 
-/// What a PoP does about its load goes a step towards what is asked for, a step a window; what is
-/// within a thousandth of it is there.
-fn relief(
-    reference: &Reference<'_>,
+/// What a PoP does about its load goes a step towards what the load asks for; a step a window. Within a
+/// thousandth it is there.
+fn reliefs(
+    inputs: &Inputs,
     before: Option<&History>,
+    constants: &Constants,
     now: Instant,
 ) -> BTreeMap<String, Relief> {
-    let constants = &reference.constants;
-    let pops = reference.inputs.pops.iter().map(|pop| pop.name.clone());
-    let relief = pops.zip(reference.asked()).map(|(pop, asked)| {
-        let was = before.and_then(|before| Some((before.relief.get(&pop)?, before.at)));
-        let Some((was, at)) = was else {
-            return (pop, asked);
-        };
-        let windows = now.duration_since(at).as_secs_f64() / constants.window.as_secs_f64();
-        let left = (1.0 - constants.shed_step).powf(windows);
-        let go = |was: f64, asked: f64| {
-            let off = (was - asked) * left;
-            if off.abs() < 0.001 {
-                asked
-            } else {
-                asked + off
+    let mut reliefs = BTreeMap::new();
+    for (index, pop) in inputs.pops.iter().enumerate() {
+        let wanted = wanted(inputs, index, constants);
+        let was = before.and_then(|before| Some((before.reliefs.get(&pop.name)?, before.at)));
+        let relief = was.map_or(wanted, |(was, at)| {
+            let windows = in_windows(now.duration_since(at), constants);
+            let left = (1.0 - constants.shed_step).powf(windows);
+            let step = |was: f64, wanted: f64| {
+                let part = wanted + (was - wanted) * left;
+                if (part - wanted).abs() < 0.001 {
+                    wanted
+                } else {
+                    part
+                }
+            };
+            Relief {
+                shed: step(was.shed, wanted.shed),
+                closed: step(was.closed, wanted.closed),
             }
-        };
-        let steps = Relief {
-            shed: go(was.shed, asked.shed),
-            closed: go(was.closed, asked.closed),
-        };
-        (pop, steps)
-    });
-    relief.collect()
+        });
+        reliefs.insert(pop.name.clone(), relief);
+    }
+    reliefs
+}
+
+fn in_windows(time: Duration, constants: &Constants) -> f64 {
+    time.as_secs_f64() / constants.window.as_secs_f64()
 }
 
 /// How somebody stands now, and by how much the challenger is better. None: nobody may be answered
@@ -231,35 +232,32 @@ fn stands(
     let constants = &reference.constants;
     let pops = &reference.inputs.pops;
     let index = |name: &String| pops.iter().position(|pop| pop.name == *name);
+    let settled = |home: usize| (Some(Standing::settled(&pops[home].name)), 0.0);
     // A home that isn't there any more is none.
     let was = was.and_then(|was| Some((index(&was.home)?, was)));
-    let had = was.as_ref().map_or(&[][..], |(_, was)| &was.has);
-    let settled = |home: usize| (Some(Standing::settled(&pops[home].name, had)), 0.0);
-    let Some(best) = reference.best(scores, |_| true) else {
-        let home = was.as_ref().map(|(home, _)| *home);
-        return home.map_or((None, 0.0), settled);
+    let Some(best) = reference.best(scores, &[], false) else {
+        return (was.map(|(_, was)| Standing::settled(&was.home)), 0.0);
     };
-    let Some((home, was)) = was.as_ref() else {
+    let Some((home, was)) = was else {
         return settled(best);
     };
-    let is_roomy = |pop: usize| reference.is_roomy(pop);
-    if !reference.inputs.is_healthy(*home) {
-        return settled(reference.best(scores, is_roomy).unwrap_or(best));
+    if !reference.inputs.is_healthy(home) {
+        return settled(reference.best(scores, &[], true).unwrap_or(best));
     }
-    let challenger = reference.best(scores, |pop| pop != *home && is_roomy(pop));
-    let Some(challenger) = challenger else {
-        return settled(*home);
+    let Some(challenger) = reference.best(scores, &[home], true) else {
+        return settled(home);
     };
-    let gain = scores[*home] - scores[challenger];
-    if gain < constants.gain_ms || gain < constants.gain_part * scores[*home] {
-        return settled(*home);
+    let gain = scores[home] - scores[challenger];
+    if gain < constants.gain_ms || gain < constants.gain_part * scores[home] {
+        return settled(home);
     }
     let again = was.challenger.as_ref() == Some(&pops[challenger].name);
     let windows = if again { was.windows } else { 0 } + u8::from(counts);
     let standing = Standing {
+        home: was.home,
+        led: was.led,
         challenger: Some(pops[challenger].name.clone()),
         windows: windows.min(constants.windows),
-        ..Standing::settled(&was.home, had)
     };
     (Some(standing), gain)
 }
