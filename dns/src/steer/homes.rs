@@ -16,6 +16,9 @@ use super::unit::Memory;
 /// The home of a unit that scores never decided about.
 const NOWHERE: u16 = u16::MAX;
 
+/// Views are numbered with 16 bits. Bounded by itself: where there are no units, a view has no bytes.
+const MAX_VIEWS: usize = 1 << 16;
+
 /// Where units belong.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Homes {
@@ -33,6 +36,9 @@ pub enum HomesError {
     /// Fewer or more bytes than the counts at their head say.
     #[error("its length isn't what its head says")]
     Length,
+    /// More sets of PoPs than a [`ViewId`](super::ViewId) can tell apart.
+    #[error("it has more than {MAX_VIEWS} sets of pops")]
+    Views,
     /// A name isn't text.
     #[error("the name of a pop isn't text")]
     Name,
@@ -81,6 +87,9 @@ impl Homes {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, HomesError> {
         let mut rest = Rest(bytes);
         let [pops, units, views] = [rest.count()?, rest.count()?, rest.count()?];
+        if views > MAX_VIEWS {
+            return Err(HomesError::Views);
+        }
         let mut names = Vec::new();
         for _ in 0..pops {
             let length = u16::from_le_bytes(rest.word()?);
@@ -267,6 +276,9 @@ mod tests {
         unread[name] = 0xff;
         assert_eq!(Homes::from_bytes(&unread), Err(HomesError::Name));
         // Counts that promise more than there is.
-        assert_eq!(Homes::from_bytes(&[0xff; 12]), Err(HomesError::Length));
+        let mut promising = [0xff; 12];
+        assert_eq!(Homes::from_bytes(&promising), Err(HomesError::Views));
+        promising[10..].fill(0);
+        assert_eq!(Homes::from_bytes(&promising), Err(HomesError::Length));
     }
 }
