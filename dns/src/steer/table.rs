@@ -78,9 +78,7 @@ impl Builder {
     /// Adds a step. The first starts at zero, starts don't fall, values have the highest bit clear.
     /// Steps start at multiples of what the levels resolve: of 2⁴⁰ (a /24) or of 2⁸ (a /56).
     pub(super) fn put(&mut self, start: u64, value: u32) {
-        while self.root.len() < (start >> ROOT_SHIFT) as usize {
-            self.close();
-        }
+        self.close_up_to((start >> ROOT_SHIFT) as usize);
         if self.steps.last().is_some_and(|last| last.0 == start) {
             self.steps.pop();
         }
@@ -91,13 +89,22 @@ impl Builder {
 
     /// The table.
     pub(super) fn finish(mut self) -> Table {
-        while self.root.len() < ROOT_SLOTS {
-            self.close();
-        }
+        self.close_up_to(ROOT_SLOTS);
         self.nodes.shrink_to_fit();
         Table {
             root: self.root.into(),
             nodes: self.nodes,
+        }
+    }
+
+    /// Ends all slots of the root before one.
+    fn close_up_to(&mut self, slot: usize) {
+        while self.root.len() < slot {
+            match self.steps[..] {
+                // One value holds throughout.
+                [(_, value)] => self.root.resize(slot, value),
+                _ => self.close(),
+            }
         }
     }
 
