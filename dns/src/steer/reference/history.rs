@@ -79,6 +79,8 @@ impl History {
             }
             let standing = if let Ground::Scored { scores, key, .. } = ground {
                 let was = before.and_then(|before| before.standing(&who, family, bits));
+                // Of whom was at home at a PoP that isn't there any more, nothing is remembered.
+                let was = was.filter(|was| inputs.pops.iter().any(|pop| pop.name == was.home));
                 let had = was.as_ref().map_or(Vec::new(), |was| was.led.clone());
                 let (standing, gain) = stands(&reference, &scores, was, counts);
                 let wish = standing.as_ref().and_then(|standing| {
@@ -233,7 +235,6 @@ fn stands(
     let pops = &reference.inputs.pops;
     let index = |name: &String| pops.iter().position(|pop| pop.name == *name);
     let settled = |home: usize| (Some(Standing::settled(&pops[home].name)), 0.0);
-    // A home that isn't there any more is none.
     let was = was.and_then(|was| Some((index(&was.home)?, was)));
     let Some(best) = reference.best(scores, &[], false) else {
         return (was.map(|(_, was)| Standing::settled(&was.home)), 0.0);
