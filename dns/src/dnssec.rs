@@ -55,6 +55,20 @@ use crate::zone::Zones;
 /// this one, under one signature. A validator takes the lesser of what is sent and what is signed.
 const LEAST_ORIGINAL_TTL: u32 = 120;
 
+/// The TTL that is signed for one that is sent: the same, where it can't be that of a steered answer,
+/// whose every second would need a signature of its own (`steering.ttl_most` may be a day). These are
+/// rounded up by the octave.
+fn original_ttl(sent: u32) -> u32 {
+    if sent.is_multiple_of(60) {
+        return sent.max(LEAST_ORIGINAL_TTL);
+    }
+    let octaves = sent
+        .div_ceil(LEAST_ORIGINAL_TTL)
+        .max(1)
+        .checked_next_power_of_two();
+    octaves.map_or(sent, |octaves| LEAST_ORIGINAL_TTL.saturating_mul(octaves))
+}
+
 /// How signatures are made and kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
@@ -361,7 +375,7 @@ fn sets(records: &[Record]) -> impl Iterator<Item = &[Record]> {
 
 fn canonical(set: &[Record]) -> Result<Canonical, Unsigned> {
     let first = set.first().ok_or(Unsigned::Failed)?;
-    let ttl = first.ttl.max(LEAST_ORIGINAL_TTL);
+    let ttl = original_ttl(first.ttl);
     Canonical::new(&first.name, first.record_type(), ttl, set.iter()).map_err(|error| {
         tracing::error!(name = %first.name, %error, "cannot be put in canonical form");
         Unsigned::Failed

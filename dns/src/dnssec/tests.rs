@@ -224,6 +224,30 @@ fn an_answer_is_signed_whole_in_the_askers_case_and_with_the_ttl_sent() {
 }
 
 #[test]
+fn few_ttls_are_signed_however_many_are_sent() {
+    for (sent, signed) in [
+        (0, 120),
+        (20, 120),
+        (119, 120),
+        (120, 120),
+        (121, 240),
+        (250, 480),
+        (300, 300),
+        (3600, 3600),
+        (3601, 3840),
+        (86_399, 122_880),
+        (u32::MAX, u32::MAX),
+    ] {
+        assert_eq!(original_ttl(sent), signed, "{sent}");
+    }
+    let all: std::collections::BTreeSet<u32> = (0..=86_400)
+        .filter(|sent: &u32| !sent.is_multiple_of(60))
+        .map(original_ttl)
+        .collect();
+    assert_eq!(all.len(), 11);
+}
+
+#[test]
 fn zones_without_keys_and_refusals_stay_as_they_are() {
     let signing = signing();
     let mut content = Content::of(&name("other.test."), vec![address("other.test.", 20, 1)]);
