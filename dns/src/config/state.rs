@@ -6,7 +6,7 @@ use modcdn_core::config::Problem;
 use modcdn_core::units::Period;
 use serde::{Deserialize, Serialize};
 
-/// Time between two writes of what has changed.
+/// Time between two writes of samples.
 pub const DEFAULT_STATE_INTERVAL: Period = Period::secs(10);
 
 /// Time between two writes of where clients belong: some ten bytes a measured prefix.
@@ -18,7 +18,8 @@ pub const DEFAULT_HOMES_INTERVAL: Period = Period::secs(60);
 pub struct State {
     /// The folder; none: a restarted server knows nothing of before, and counts maps from 1.
     pub dir: Option<PathBuf>,
-    /// Time between two writes of what has changed.
+    /// Time between two writes of samples, if there are new ones; longer where a write takes more than a
+    /// twentieth of it.
     pub interval: Period,
     /// Time between two writes of where clients belong, if that has changed.
     pub homes_interval: Period,

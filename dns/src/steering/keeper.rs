@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use modcdn_core::digest::Sha256;
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,10 @@ use crate::steer::{Homes, Samples};
 pub(super) const POPS: &str = "pops";
 pub(super) const SAMPLES: &str = "samples";
 pub(super) const HOMES: &str = "homes";
+
+/// Between two writes of samples it is at least so many times as long as the last one took: millions of
+/// them are hundreds of megabytes.
+const REST: u32 = 20;
 
 /// What is kept of a PoP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,16 +58,18 @@ impl Steering {
             return;
         }
         let (mut last, mut homes) = (Instant::now(), Instant::now());
+        let mut rest = Duration::ZERO;
         loop {
             let (interval, homes_interval) = {
                 let setup = &self.desk.lock().setup;
                 (setup.interval, setup.homes_interval)
             };
-            let woken = timeout_at(last + interval, self.keep.notified())
+            let woken = timeout_at(last + interval.max(rest), self.keep.notified())
                 .await
                 .is_ok();
             let homes_due = Instant::now() >= homes + homes_interval;
             let steering = self.clone();
+            let began = Instant::now();
             let keeping = tokio::task::spawn_blocking(move || {
                 steering.keep_ceiling();
                 steering.keep_pops();
@@ -78,6 +85,7 @@ impl Steering {
             }
             if !woken {
                 last = Instant::now();
+                rest = REST * (last - began);
             }
             if homes_due {
                 homes = Instant::now();
