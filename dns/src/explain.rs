@@ -252,6 +252,7 @@ pub fn table(explained: &Explained) -> String {
     };
     facts.push(("answer", format!("{}: {addresses}", it.answer)));
     let scope = match it.subnet {
+        Some(_) if it.scope == 1 => "every address with the same first bit".to_owned(),
         Some(_) => format!("every address with the same first {} bits", it.scope),
         None => "whoever asks this resolver".to_owned(),
     };

@@ -86,6 +86,10 @@ pub struct PopView {
     heartbeat_seconds: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     load: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    capacity: Option<f64>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    versions: BTreeMap<String, String>,
     peers_up: usize,
     peers_down: usize,
     /// Whether its state is what was kept of the process before.

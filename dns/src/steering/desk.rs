@@ -256,6 +256,7 @@ impl Desk {
         pops.map(|(pop, verdict)| {
             let Evidence { check, views, .. } = self.evidence(&pop.name, now);
             let age = self.book.age(&pop.name, now);
+            let itself = self.book.itself(&pop.name, now);
             let v4 = pop.v4.iter().copied().map(IpAddr::from);
             PopView {
                 name: pop.name.clone(),
@@ -263,10 +264,9 @@ impl Desk {
                 reason: verdict.reason.name(),
                 check: check.name(),
                 heartbeat_seconds: age.map(|age| age.as_secs()),
-                load: self
-                    .book
-                    .itself(&pop.name, now)
-                    .and_then(|itself| itself.load),
+                load: itself.and_then(|itself| itself.load),
+                capacity: itself.and_then(|itself| itself.capacity),
+                versions: itself.map_or_else(BTreeMap::new, |itself| itself.versions.clone()),
                 peers_up: views.iter().filter(|view| view.up).count(),
                 peers_down: views.iter().filter(|view| !view.up).count(),
                 kept: self.kept.contains(&pop.name),

@@ -143,6 +143,23 @@ fn a_pop_drains_by_report_and_by_call() {
 }
 
 #[test]
+fn people_see_what_a_pop_last_said_of_itself() {
+    let steering = steering(None);
+    report(
+        &steering,
+        r#"{"pop":"eu","state":"up","load":0.5,"capacity":900,"versions":{"modcdn":"0.1.0"}}"#,
+    );
+    let view = serde_json::to_value(steering.pops()).unwrap();
+    let said = |pop: usize, key: &str| view[pop][key].clone();
+    assert_eq!(said(0, "load"), 0.5);
+    assert_eq!(said(0, "capacity"), 900.0);
+    assert_eq!(said(0, "versions"), serde_json::json!({"modcdn": "0.1.0"}));
+    for key in ["load", "capacity", "versions"] {
+        assert!(said(1, key).is_null(), "{key}");
+    }
+}
+
+#[test]
 fn a_restarted_server_goes_on_where_it_was_before_its_first_check() {
     let folder = tempfile::tempdir().unwrap();
     let before = steering(Some(folder.path()));
