@@ -2,6 +2,8 @@
 //!
 //! Waits here are bounds for a test that would otherwise hang, never what is asserted.
 
+mod wire;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
@@ -13,7 +15,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
 
-const LONG: Duration = Duration::from_secs(20);
+use wire::{LONG, read_framed};
+
 const TOKEN: &str = "a-token-of-24-characters";
 
 fn config() -> Config {
@@ -45,16 +48,6 @@ fn framed(id: u16, name: &str, kind: u8, opt: &[u8]) -> Vec<u8> {
     [&length[..], &query].concat()
 }
 
-async fn read_framed(stream: &mut TcpStream) -> Vec<u8> {
-    let reading = async {
-        let length = stream.read_u16().await.unwrap();
-        let mut answer = vec![0; usize::from(length)];
-        stream.read_exact(&mut answer).await.unwrap();
-        answer
-    };
-    timeout(LONG, reading).await.unwrap()
-}
-
 async fn connect_from(last: u8, server: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     let from = Ipv4Addr::new(127, 0, 0, last);
@@ -71,19 +64,7 @@ async fn is_answered(stream: &mut TcpStream) -> bool {
 
 /// Asks on the admin listener; the whole answer as text.
 async fn admin(dns: &Dns, head: &str, body: &str) -> String {
-    let mut stream = TcpStream::connect(dns.admin_address()).await.unwrap();
-    let length = body.len();
-    let request = format!(
-        "{head} HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {TOKEN}\r\n\
-         content-length: {length}\r\n\r\n{body}"
-    );
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    timeout(LONG, stream.read_to_string(&mut answer))
-        .await
-        .unwrap()
-        .unwrap();
-    answer
+    wire::admin(dns.admin_address(), head, TOKEN, body).await
 }
 
 async fn until_counted(dns: &Dns, line: &str) {

@@ -3,12 +3,13 @@
 //!
 //! Waits here are bounds for a test that would otherwise hang, never what is asserted.
 
+mod wire;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use hickory_proto::dnssec::rdata::DNSSECRData;
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
@@ -22,7 +23,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
-const LONG: Duration = Duration::from_secs(30);
+use wire::{LONG, over_udp, read_framed};
 
 const TOKEN: &str = "a-token-of-24-characters";
 
@@ -320,31 +321,14 @@ async fn ask_over_tcp(server: SocketAddr, judge: Arc<Judge>, done: Arc<AtomicBoo
             stream.write_all(&framed).await.unwrap();
         }
         for asked in QUESTIONS {
-            let length = timeout(LONG, stream.read_u16()).await.unwrap().unwrap();
-            let mut answer = vec![0; usize::from(length)];
-            timeout(LONG, stream.read_exact(&mut answer))
-                .await
-                .unwrap()
-                .unwrap();
-            judge.judge(asked, &answer);
+            judge.judge(asked, &read_framed(&mut stream).await);
         }
     }
 }
 
 /// One request to the admin listener; its status.
 async fn post(admin: SocketAddr, path: &str, body: &str) -> String {
-    let mut stream = TcpStream::connect(admin).await.unwrap();
-    let request = format!(
-        "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {TOKEN}\r\n\
-         content-length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    timeout(LONG, stream.read_to_string(&mut answer))
-        .await
-        .unwrap()
-        .unwrap();
+    let answer = wire::admin(admin, &format!("POST {path}"), TOKEN, body).await;
     answer.split(' ').nth(1).unwrap().to_owned()
 }
 
@@ -406,17 +390,7 @@ async fn no_answer_is_a_mixture_of_two_configurations() {
 }
 
 async fn tell(server: SocketAddr, name: &'static str, kind: RecordType) -> Message {
-    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    socket
-        .send_to(&asked(name, kind).message(1), server)
-        .await
-        .unwrap();
-    let mut answer = [0; 4096];
-    let length = timeout(LONG, socket.recv(&mut answer))
-        .await
-        .unwrap()
-        .unwrap();
-    Message::from_vec(&answer[..length]).unwrap()
+    Message::from_vec(&over_udp(server, &asked(name, kind).message(1)).await).unwrap()
 }
 
 /// The tags of the keys that signed an answer.
@@ -560,17 +534,8 @@ async fn a_file_that_cannot_be_used_refuses_the_reload_whole_and_is_named() {
         assert!(said.contains(&named.display().to_string()), "{said}");
         for asked in QUESTIONS {
             if asked.telling {
-                let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-                socket
-                    .send_to(&asked.message(1), dns.addresses()[0])
-                    .await
-                    .unwrap();
-                let mut answer = [0; 4096];
-                let length = timeout(LONG, socket.recv(&mut answer))
-                    .await
-                    .unwrap()
-                    .unwrap();
-                judge.judge(asked, &answer[..length]);
+                let answer = over_udp(dns.addresses()[0], &asked.message(1)).await;
+                judge.judge(asked, &answer);
             }
         }
     }

@@ -2,6 +2,8 @@
 //!
 //! Waits here are bounds for a test that would otherwise hang, never what is asserted.
 
+mod wire;
+
 use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
@@ -20,7 +22,7 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-const LONG: Duration = Duration::from_secs(20);
+use wire::LONG;
 
 fn config() -> Config {
     let pop = |name: &str, last: u8, longitude| Pop {
@@ -83,13 +85,7 @@ fn framed(query: &Message) -> Vec<u8> {
 }
 
 async fn read_framed(stream: &mut TcpStream) -> Message {
-    let length = timeout(LONG, stream.read_u16()).await.unwrap().unwrap();
-    let mut answer = vec![0; usize::from(length)];
-    timeout(LONG, stream.read_exact(&mut answer))
-        .await
-        .unwrap()
-        .unwrap();
-    Message::from_vec(&answer).unwrap()
+    Message::from_vec(&wire::read_framed(stream).await).unwrap()
 }
 
 async fn is_closed(stream: &mut TcpStream) -> bool {
