@@ -30,6 +30,7 @@ mod countries;
 mod explain;
 mod geo;
 mod homes;
+mod index;
 mod layout;
 mod levels;
 mod life;

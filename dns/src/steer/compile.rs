@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::changes::{Cause, Changes, MAX_MOVES, Move};
 use super::constants::Constants;
 use super::homes::{Homes, Kept};
+use super::index::PopIndex;
 use super::layout::{Basis, Layout};
 use super::moves::{Wish, Wishes, allowance};
 use super::past::Past;
@@ -163,7 +164,7 @@ impl Window {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Answers {
     pub(super) list: Vec<Answer>,
-    pub(super) pairs: HashMap<(u16, u16), AnswerId>,
+    pub(super) pairs: HashMap<(PopIndex, PopIndex), AnswerId>,
 }
 
 impl Answers {
@@ -180,8 +181,8 @@ impl Answers {
         }
     }
 
-    fn of(&mut self, first: u16, second: Option<u16>) -> AnswerId {
-        let single = AnswerId(first);
+    fn of(&mut self, first: PopIndex, second: Option<PopIndex>) -> AnswerId {
+        let single = AnswerId(first.get() as u16);
         let Some(second) = second else {
             return single;
         };
@@ -192,9 +193,9 @@ impl Answers {
         let Ok(id) = u16::try_from(self.list.len()) else {
             return single;
         };
-        let name = |pop: u16| &self.list[usize::from(pop)].name;
+        let name = |pop: PopIndex| &self.list[pop.get()].name;
         self.list.push(Answer {
-            pops: vec![first.into(), second.into()],
+            pops: vec![first.get(), second.get()],
             name: format!("{}+{}", name(first), name(second)),
         });
         self.pairs.insert((first, second), AnswerId(id));

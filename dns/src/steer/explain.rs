@@ -205,11 +205,11 @@ impl Map {
                 answer.pops.first().copied(),
             ),
             pops: answer.pops.iter().map(|pop| name(*pop)).collect(),
-            runner_up: verdict.and_then(|v| v.second).map(|pop| name(pop.into())),
+            runner_up: verdict.and_then(|v| v.second).map(|pop| name(pop.get())),
             answer: answer.name.clone(),
-            home: verdict.map(|verdict| name(verdict.home.into())),
+            home: verdict.map(|verdict| name(verdict.home.get())),
             challenger: verdict.and_then(|verdict: Verdict| {
-                Some((name(verdict.challenger?.into()), verdict.streak))
+                Some((name(verdict.challenger?.get()), verdict.streak))
             }),
             scope: choice.scope,
             candidates: self.candidates(view, unit.filter(|_| choice.source.is_scored())),

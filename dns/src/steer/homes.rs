@@ -10,6 +10,7 @@
 //! isn't there any more is no home, and one that may not be answered is left at once.
 
 use super::Map;
+use super::index::PopIndex;
 use super::layout::Basis;
 use super::unit::Memory;
 
@@ -166,7 +167,7 @@ impl Map {
         let views = self.views.iter().map(|led| {
             let homes = units.iter().map(|(_, unit)| led.verdicts[*unit as usize]);
             homes
-                .map(|verdict| verdict.map_or(NOWHERE, |verdict| verdict.home))
+                .map(|verdict| verdict.map_or(NOWHERE, |verdict| verdict.home.get() as u16))
                 .collect()
         });
         Homes {
@@ -181,7 +182,7 @@ impl Map {
 pub(super) struct Kept<'a> {
     homes: &'a Homes,
     /// What its PoPs are now, by their names.
-    pops: Vec<Option<u16>>,
+    pops: Vec<Option<PopIndex>>,
 }
 
 impl<'a> Kept<'a> {

@@ -58,7 +58,7 @@ fn restated(before: &Answers, inputs: &Inputs) -> Answers {
     pairs.sort_by_key(|(_, id)| **id);
     for ((first, second), _) in pairs {
         answers.list.push(Answer {
-            pops: vec![usize::from(*first), usize::from(*second)],
+            pops: vec![first.get(), second.get()],
             name: String::new(),
         });
     }

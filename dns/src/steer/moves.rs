@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Map;
+use super::index::PopIndex;
 use super::layout::Basis;
 use super::past::Past;
 
@@ -32,9 +33,9 @@ pub(super) struct Wish {
     pub(super) key: u64,
     /// Its index.
     pub(super) unit: usize,
-    pub(super) to: u16,
+    pub(super) to: PopIndex,
     /// See [`Memory::had`](super::unit::Memory::had).
-    pub(super) had: [Option<u16>; 2],
+    pub(super) had: [Option<PopIndex>; 2],
 }
 
 impl Wish {
@@ -100,7 +101,7 @@ mod tests {
         ) {
             let mut wishes = Wishes::up_to(most);
             for (unit, gain) in gains.iter().enumerate() {
-                wishes.push(Wish { gain: (*gain).into(), key: unit as u64, unit, to: 0, had: [None; 2] });
+                wishes.push(Wish { gain: (*gain).into(), key: unit as u64, unit, to: PopIndex::of(0), had: [None; 2] });
                 prop_assert!(wishes.list.len() <= 2 * most + SLACK);
             }
             let (granted, waiting) = wishes.granted();

@@ -1,6 +1,7 @@
 //! The map before, as the new one sees it.
 
 use super::Map;
+use super::index::PopIndex;
 use super::unit::Memory;
 
 /// The map before, as the new one sees it.
@@ -9,7 +10,7 @@ pub(super) struct Past<'a> {
     /// By the new map's units: the one of the map before that each goes on, see [`heirs`].
     units: Vec<u32>,
     /// What its PoPs are now, by their names.
-    pops: Vec<Option<u16>>,
+    pops: Vec<Option<PopIndex>>,
 }
 
 impl<'a> Past<'a> {
@@ -29,13 +30,13 @@ impl<'a> Past<'a> {
 
     /// What a PoP of the map before is now.
     pub(super) fn pop(&self, pop: usize) -> Option<usize> {
-        self.pops[pop].map(usize::from)
+        self.pops[pop].map(PopIndex::get)
     }
 
     /// What was decided about what a new unit goes on.
     pub(super) fn memory(&self, view: usize, unit: usize) -> Option<Memory> {
         let verdict = self.map.views.get(view)?.verdicts[self.unit(unit)]?;
-        let now = |pop: u16| self.pops[usize::from(pop)];
+        let now = |pop: PopIndex| self.pops[pop.get()];
         let challenger = verdict.challenger.and_then(now);
         Some(Memory {
             home: now(verdict.home)?,
@@ -60,8 +61,8 @@ fn heirs(before: &Map, new: &Map) -> Vec<u32> {
 
 impl Map {
     /// The index of a PoP.
-    pub(super) fn pop_named(&self, name: &str) -> Option<u16> {
+    pub(super) fn pop_named(&self, name: &str) -> Option<PopIndex> {
         let found = self.inputs.pops.iter().position(|pop| pop.name == name);
-        found.map(|index| index as u16)
+        found.map(PopIndex::of)
     }
 }

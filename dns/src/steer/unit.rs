@@ -8,19 +8,20 @@
 //! answer if it is about as near and open to the unit.
 
 use super::constants::Constants;
+use super::index::PopIndex;
 use super::world::Estimate;
 
 /// What was decided about a unit, and what the next map must remember.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Verdict {
     /// Where it belongs.
-    pub(super) home: u16,
+    pub(super) home: PopIndex,
     /// Where it is led: its home unless shed.
-    pub(super) shown: u16,
+    pub(super) shown: PopIndex,
     /// The second PoP of the answer.
-    pub(super) second: Option<u16>,
+    pub(super) second: Option<PopIndex>,
     /// The PoP that was better in the last window.
-    pub(super) challenger: Option<u16>,
+    pub(super) challenger: Option<PopIndex>,
     /// In how many windows running it was.
     pub(super) streak: u8,
 }
@@ -28,16 +29,16 @@ pub(super) struct Verdict {
 /// What the next map must know of the last one's verdict.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Memory {
-    pub(super) home: u16,
+    pub(super) home: PopIndex,
     /// Where it was led, and what was second: they have it already.
-    pub(super) had: [Option<u16>; 2],
-    pub(super) challenger: Option<u16>,
+    pub(super) had: [Option<PopIndex>; 2],
+    pub(super) challenger: Option<PopIndex>,
     pub(super) streak: u8,
 }
 
 impl Memory {
     /// A unit that belongs to `home` and has no wish to move.
-    pub(super) fn settled(home: u16, had: [Option<u16>; 2]) -> Self {
+    pub(super) fn settled(home: PopIndex, had: [Option<PopIndex>; 2]) -> Self {
         Self {
             home,
             had,
@@ -111,11 +112,11 @@ impl Field<'_> {
         memory: Option<Memory>,
     ) -> Option<(Memory, f64)> {
         let had = memory.map_or([None; 2], |memory| memory.had);
-        let settled = |home: usize| (Memory::settled(home as u16, had), 0.0);
+        let settled = |home: usize| (Memory::settled(PopIndex::of(home), had), 0.0);
         let Some(memory) = memory else {
             return best(self.usable, estimates, None).map(settled);
         };
-        let home = usize::from(memory.home);
+        let home = memory.home.get();
         if !self.usable.contains(&home) {
             let home = best(self.roomy, estimates, None);
             let home = home.or_else(|| best(self.usable, estimates, None));
@@ -130,14 +131,14 @@ impl Field<'_> {
         if gain < wanted {
             return Some(settled(home));
         }
-        let same = memory.challenger == Some(challenger as u16);
+        let same = memory.challenger == Some(PopIndex::of(challenger));
         let streak = match (same, self.counts) {
             (true, true) => memory.streak.saturating_add(1).min(self.constants.windows),
             (true, false) => memory.streak,
             (false, counts) => u8::from(counts),
         };
         let memory = Memory {
-            challenger: Some(challenger as u16),
+            challenger: Some(PopIndex::of(challenger)),
             streak,
             ..memory
         };
@@ -145,7 +146,7 @@ impl Field<'_> {
     }
 
     /// Whether a unit has waited long enough to move to its challenger.
-    pub(super) fn wants(&self, memory: Memory) -> Option<u16> {
+    pub(super) fn wants(&self, memory: Memory) -> Option<PopIndex> {
         memory
             .challenger
             .filter(|_| memory.streak >= self.constants.windows)
@@ -153,7 +154,7 @@ impl Field<'_> {
 
     /// What a unit is answered.
     pub(super) fn verdict(&self, key: u64, memory: Memory, estimates: &[Estimate]) -> Verdict {
-        let home = usize::from(memory.home);
+        let home = memory.home.get();
         let guests = || {
             let others = self.usable.iter().copied().filter(|pop| *pop != home);
             others.filter(|pop| self.takes(*pop, key, memory.had))
@@ -171,8 +172,8 @@ impl Field<'_> {
         });
         Verdict {
             home: memory.home,
-            shown: shown as u16,
-            second: second.map(|pop| pop as u16),
+            shown: PopIndex::of(shown),
+            second: second.map(PopIndex::of),
             challenger: memory.challenger,
             streak: memory.streak,
         }
@@ -180,15 +181,15 @@ impl Field<'_> {
 
     /// Whether a PoP takes a unit that isn't at home there. Those that it has leave little by little
     /// as it closes; above the ceiling no others come.
-    fn takes(&self, pop: usize, key: u64, had: [Option<u16>; 2]) -> bool {
-        let has = had.contains(&Some(pop as u16));
+    fn takes(&self, pop: usize, key: u64, had: [Option<PopIndex>; 2]) -> bool {
+        let has = had.contains(&Some(PopIndex::of(pop)));
         fraction(key, pop) >= self.relief[pop].closed && (has || self.roomy.contains(&pop))
     }
 
     /// Windows until the answer could change by what is known now.
     pub(super) fn windows_left(&self, verdict: Verdict) -> u8 {
         let pops = [Some(verdict.home), Some(verdict.shown), verdict.second];
-        let is_busy = |pop: &u16| self.relief[usize::from(*pop)].is_any();
+        let is_busy = |pop: &PopIndex| self.relief[pop.get()].is_any();
         let by_load = pops.iter().flatten().any(is_busy);
         let by_score = self.constants.windows - verdict.streak.min(self.constants.windows);
         if by_load { by_score.min(1) } else { by_score }
