@@ -240,6 +240,7 @@ async fn only_what_is_stored_can_be_asked_for() {
         assert_eq!(absent.header("cache-control"), "no-store");
         assert_eq!(upstream.asked(path), 0);
         let fetched = case.get(path).await;
+        case.has(&path[1..]).await;
         let present = case.get_with(path, &stored_only).await;
         assert_eq!((present.status, &present.body), (200, &fetched.body));
         assert_eq!(present.header("cache-control"), "no-store");
