@@ -9,7 +9,7 @@
 //! 25,000 IPv6 ones (/40), each in a city and one of 20,000 systems; measured prefixes within them,
 //! nine in ten a /24 and one a /56, each with samples to its three nearest PoPs, by distance with
 //! detours. Real databases are kinder: neighbours are alike there. Peak memory is the process's
-//! (`VmHWM`), with databases and samples, which a server holds too; the allocator is the system's.
+//! (`VmHWM`), with databases and samples, which a server holds too; the allocator is the server's.
 #![allow(clippy::print_stdout, missing_docs)]
 
 mod world;
@@ -28,6 +28,9 @@ const LOOKUPS: usize = 10_000_000;
 const CLIENTS: usize = 1 << 20;
 /// Networks of the mmdb file that lookups are compared with.
 const MMDB_NETWORKS: usize = 50_000;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 type Failure = Box<dyn std::error::Error>;
 
