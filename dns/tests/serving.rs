@@ -64,18 +64,8 @@ fn query(name: &str, kind: RecordType, subnet: Option<&[u8]>) -> Message {
 }
 
 async fn over_udp(server: SocketAddr, query: &Message) -> Message {
-    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    socket
-        .send_to(&query.to_vec().unwrap(), server)
-        .await
-        .unwrap();
-    let mut answer = [0; 4096];
-    let (length, from) = timeout(LONG, socket.recv_from(&mut answer))
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!(from, server);
-    Message::from_vec(&answer[..length]).unwrap()
+    let answer = wire::over_udp(server, &query.to_vec().unwrap()).await;
+    Message::from_vec(&answer).unwrap()
 }
 
 fn framed(query: &Message) -> Vec<u8> {
@@ -415,15 +405,8 @@ async fn metrics(dns: &Dns) -> String {
 }
 
 async fn get(dns: &Dns, path: &str) -> String {
-    let mut stream = TcpStream::connect(dns.admin_address()).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    timeout(LONG, stream.read_to_string(&mut answer))
-        .await
-        .unwrap()
-        .unwrap();
-    answer
+    wire::over_http(dns.admin_address(), &request).await
 }
 
 #[tokio::test]
