@@ -155,33 +155,37 @@ fn crowd() -> Inputs {
     }
 }
 
-fn led_to_eu(map: &Map) -> usize {
+/// How many of the crowd are led to a PoP.
+fn led_to(pop: usize, map: &Map) -> usize {
     let clients = (0..200).map(|n| subnet(&format!("81.0.{n}.0")));
     clients
-        .filter(|client| choose(map, client).0[0] == EU)
+        .filter(|client| choose(map, client).0[0] == pop)
         .count()
 }
 
 #[test]
 fn an_overloaded_pop_sheds_a_part_that_grows_with_its_load_and_returns() {
     let at = |load: f64| {
-        led_to_eu(&made_of(&Inputs {
-            load: vec![load],
-            ..crowd()
-        }))
+        led_to(
+            EU,
+            &made_of(&Inputs {
+                load: vec![load],
+                ..crowd()
+            }),
+        )
     };
     assert_eq!((at(0.0), at(0.7), at(0.95)), (200, 200, 0));
     assert!((80..=120).contains(&at(0.825)), "{}", at(0.825));
     let mut story = Story::new(crowd());
     story.inputs.load = vec![0.95];
     let changes = story.next();
-    let left = led_to_eu(&story.map);
+    let left = led_to(EU, &story.map);
     assert!((160..=195).contains(&left), "a tenth of the way: {left}");
     assert_eq!(changes.totals[&Cause::Shed], 200 - left);
     assert_eq!(story.ttl("81.0.0.0"), 60, "the next window may shed more");
     story.inputs.load = vec![0.0];
     (0..60).for_each(|_| drop(story.next()));
-    assert_eq!(led_to_eu(&story.map), 200);
+    assert_eq!(led_to(EU, &story.map), 200);
 }
 
 #[test]
@@ -191,11 +195,7 @@ fn nobody_is_shed_onto_a_pop_that_is_full_itself() {
             load: vec![0.95, 0.81, ap],
             ..crowd()
         });
-        let to_ap = (0..200).filter(|n| {
-            let (pops, _) = choose(&map, &subnet(&format!("81.0.{n}.0")));
-            pops[0] == AP
-        });
-        (led_to_eu(&map), to_ap.count())
+        (led_to(EU, &map), led_to(AP, &map))
     };
     assert_eq!((led(0.81), led(0.7)), ((200, 0), (0, 200)));
     let (eu, ap) = led(0.75);
@@ -209,17 +209,11 @@ fn a_refuge_that_fills_up_is_left_little_by_little() {
         load: vec![0.95],
         ..crowd()
     });
-    let led_to_us = |map: &Map| {
-        let clients = (0..200).map(|n| subnet(&format!("81.0.{n}.0")));
-        clients
-            .filter(|client| choose(map, client).0[0] == US)
-            .count()
-    };
-    let before = led_to_us(&story.map);
+    let before = led_to(US, &story.map);
     assert_eq!(before, 200);
     story.inputs.load = vec![0.95, 0.9];
     let changes = story.next();
-    let left = led_to_us(&story.map);
+    let left = led_to(US, &story.map);
     assert!((160..=195).contains(&left), "a tenth of the way: {left}");
     assert_eq!(changes.moved(), 200 - left);
 }
@@ -227,10 +221,13 @@ fn a_refuge_that_fills_up_is_left_little_by_little() {
 #[test]
 fn a_weight_gives_a_pop_a_part_of_its_clients() {
     let at = |weight: f64| {
-        led_to_eu(&made_of(&Inputs {
-            weight: vec![weight],
-            ..crowd()
-        }))
+        led_to(
+            EU,
+            &made_of(&Inputs {
+                weight: vec![weight],
+                ..crowd()
+            }),
+        )
     };
     assert_eq!((at(1.0), at(0.0)), (200, 0));
     assert!((80..=120).contains(&at(0.5)), "{}", at(0.5));
@@ -239,7 +236,7 @@ fn a_weight_gives_a_pop_a_part_of_its_clients() {
         states: states(&[true, false, false]),
         ..crowd()
     };
-    assert_eq!(led_to_eu(&made_of(&only)), 200, "nobody else is left");
+    assert_eq!(led_to(EU, &made_of(&only)), 200, "nobody else is left");
 }
 
 #[test]
