@@ -209,21 +209,18 @@ impl Steering {
             "must be at least 1s and at most ttl_most",
         );
         needs(self.ttl_most <= day, "ttl_most", "must be at most 1day");
-        for (pop, bias) in &self.bias {
-            needs(is_pop(pop), "bias", &format!("no pop is named {pop:?}"));
-            needs(
-                within(*bias, -10_000.0, 10_000.0),
-                "bias",
-                &format!("{pop}: must be from -10000 to 10000 milliseconds"),
-            );
-        }
-        for (pop, weight) in &self.weight {
-            needs(is_pop(pop), "weight", &format!("no pop is named {pop:?}"));
-            needs(
-                within(*weight, 0.0, 1.0),
-                "weight",
-                &format!("{pop}: must be from 0 to 1"),
-            );
+        for (key, by_pop, (least, most), unit) in [
+            ("bias", &self.bias, (-10_000.0, 10_000.0), " milliseconds"),
+            ("weight", &self.weight, (0.0, 1.0), ""),
+        ] {
+            for (pop, value) in by_pop {
+                needs(is_pop(pop), key, &format!("no pop is named {pop:?}"));
+                needs(
+                    within(*value, least, most),
+                    key,
+                    &format!("{pop}: must be from {least} to {most}{unit}"),
+                );
+            }
         }
     }
 }

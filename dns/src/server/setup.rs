@@ -1,5 +1,6 @@
 //! From a configuration to what maps are made of, files read.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -49,8 +50,11 @@ pub(crate) fn of(config: &Config) -> Result<Setup, Error> {
 fn inputs(config: &Config) -> Result<Inputs, Error> {
     let index = |name: &String| config.pop_index(name);
     let (pins, systems) = (config.pins.iter(), config.asn_pins.iter());
-    let bias = |pop: &config::Pop| config.steering.bias.get(&pop.name).copied();
-    let weight = |pop: &config::Pop| config.steering.weight.get(&pop.name).copied();
+    let by_pop = |named: &BTreeMap<String, f64>, default: f64| {
+        let pops = config.pops.iter();
+        pops.map(|pop| named.get(&pop.name).copied().unwrap_or(default))
+            .collect()
+    };
     Ok(Inputs {
         views: config.views(),
         pops: config.pops.iter().map(pop).collect(),
@@ -65,12 +69,8 @@ fn inputs(config: &Config) -> Result<Inputs, Error> {
         ),
         geo: open(config.geo.database.as_deref(), Places::open)?,
         asns: open(config.geo.asn.as_deref(), Asns::open)?,
-        bias: (config.pops.iter())
-            .map(|pop| bias(pop).unwrap_or(0.0))
-            .collect(),
-        weight: (config.pops.iter())
-            .map(|pop| weight(pop).unwrap_or(1.0))
-            .collect(),
+        bias: by_pop(&config.steering.bias, 0.0),
+        weight: by_pop(&config.steering.weight, 1.0),
         ..Inputs::default()
     })
 }
