@@ -117,7 +117,7 @@ fn capacities(world: &World) -> Vec<f64> {
 enum Steerer<'a> {
     Oracle(&'a World),
     Distance(Vec<Vec<usize>>),
-    Hindsight(&'a World),
+    Hindsight(&'a World, Vec<Vec<usize>>),
     Ours(Box<Ours<'a>>),
 }
 
@@ -125,7 +125,7 @@ impl<'a> Steerer<'a> {
     fn new(world: &'a World, contender: Contender) -> Self {
         match contender {
             Contender::Oracle => Self::Oracle(world),
-            Contender::Hindsight => Self::Hindsight(world),
+            Contender::Hindsight => Self::Hindsight(world, measured_from(world)),
             Contender::Distance => {
                 let ranked = world.units.iter();
                 let ranked = ranked.map(|unit| world.nearest(world.seen_at(unit)));
@@ -144,15 +144,13 @@ impl<'a> Steerer<'a> {
                 let best = |unit| vec![world.best(unit, minute, up).0];
                 world.units.iter().map(best).collect()
             }
-            Self::Hindsight(world) => {
-                let units = world.units.iter().enumerate();
-                let best = |(index, unit)| {
+            Self::Hindsight(world, nearest) => {
+                let units = world.units.iter().zip(nearest.iter()).enumerate();
+                let best = |(index, (unit, near)): (usize, (&Unit, &Vec<usize>))| {
                     let then = measured_at(index, minute);
                     let trip = |pop: &usize| world.round_trip(unit, *pop, then);
-                    let near = measured_from(world, unit).into_iter();
-                    let best = near
-                        .filter(|pop| up[*pop])
-                        .min_by(|a, b| trip(a).total_cmp(&trip(b)));
+                    let near = near.iter().copied().filter(|pop| up[*pop]);
+                    let best = near.min_by(|a, b| trip(a).total_cmp(&trip(b)));
                     vec![best.expect("one of the nearest is up")]
                 };
                 units.map(best).collect()
@@ -185,9 +183,8 @@ struct Ours<'a> {
 
 impl<'a> Ours<'a> {
     fn new(world: &'a World, samples: usize, at: Where, loads: bool) -> Self {
-        let nearest = world.units.iter().map(|unit| measured_from(world, unit));
         Self {
-            nearest: nearest.collect(),
+            nearest: measured_from(world),
             inputs: inputs(world),
             measured: Samples::default(),
             constants: Constants {
@@ -247,11 +244,14 @@ impl<'a> Ours<'a> {
     }
 }
 
-/// The PoPs at which a unit is measured, wherever it is led.
-fn measured_from(world: &World, unit: &Unit) -> Vec<usize> {
-    let mut pops = world.nearest(unit.city);
-    pops.truncate(NEAREST);
-    pops
+/// The PoPs at which each unit is measured, wherever it is led.
+fn measured_from(world: &World) -> Vec<Vec<usize>> {
+    let nearest = world.units.iter().map(|unit| {
+        let mut pops = world.nearest(unit.city);
+        pops.truncate(NEAREST);
+        pops
+    });
+    nearest.collect()
 }
 
 /// The minute at which a unit was last measured.
